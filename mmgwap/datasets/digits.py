@@ -1,0 +1,161 @@
+"""Digits in clutter: a small detection data set that needs no download.
+
+One to four handwritten digits on a textured canvas, among fragments of other
+digits, with boxes, masks and image-level labels.  The glyphs are scikit-learn's
+bundled copy of the UCI "Optical Recognition of Handwritten Digits" test set
+(1,797 images of 8x8).
+
+A seed gives the same bytes on every machine: ``RandomState`` is frozen by
+numpy's promise, all arithmetic is on integers, and OpenCV documents
+``INTER_LINEAR_EXACT`` as bit-exact.
+"""
+from typing import List, NamedTuple, Tuple
+
+import cv2
+import numpy as np
+from numpy.random import RandomState
+
+CANVAS = 128
+SIZES = (22, 53)  # longer side of a digit, to within 2 px of its mask's
+MAX_OVERLAP = 0.2  # of the smaller box
+MIN_CONTRAST = 60  # grey levels between a digit and what lies under it
+SPLITS = ('train', 'val')
+
+
+class Scene(NamedTuple):
+    """One image.
+
+    Attributes:
+        image: (128, 128, 3), uint8, BGR.
+        labels: the digits, 0 to 9.
+        masks: (128, 128) each, bool; visible pixels, disjoint.
+    """
+    image: np.ndarray
+    labels: List[int]
+    masks: List[np.ndarray]
+
+
+class Glyphs(NamedTuple):
+    """Digit images (N, 8, 8), uint8 from 0 to 255, and labels (N,)."""
+    images: np.ndarray
+    labels: np.ndarray
+
+
+def load_glyphs(seed: int) -> Tuple[Glyphs, Glyphs]:
+    """Split the digit images 4 : 1 for training and validation.
+
+    Returns:
+        tuple[Glyphs, Glyphs]: train and val; no digit image is in both.
+    """
+    from sklearn.datasets import load_digits
+    digits = load_digits()
+    images = (digits.images.astype(np.int64) * 255 // 16).astype(np.uint8)
+    order = RandomState(seed).permutation(len(images))
+    cut = len(order) * 4 // 5
+    train, val = (Glyphs(images[part], digits.target[part])
+                  for part in (order[:cut], order[cut:]))
+    return train, val
+
+
+def make_scene(glyphs: Glyphs, rng: RandomState) -> Scene:
+    """Draw one image."""
+    image = _texture(rng)
+    for _ in range(rng.randint(3, 8)):
+        _draw_fragment(image, glyphs, rng)
+    scene = Scene(image, [], [])
+    boxes = []
+    for _ in range(rng.randint(1, 5)):
+        _draw_digit(scene, boxes, glyphs, rng)
+    return scene
+
+
+def _texture(rng: RandomState) -> np.ndarray:
+    """Smooth noise of several scales around a random colour."""
+    image = np.zeros((CANVAS, CANVAS, 3), np.int64)
+    image += rng.randint(50, 206, 3)
+    for cells, strength in ((3, 50), (8, 25), (24, 15), (CANVAS, 12)):
+        noise = rng.randint(0, 256, (cells, cells, 3)).astype(np.uint8)
+        image += (_resize(noise, (CANVAS, CANVAS)).astype(np.int64)
+                  - 128) * strength // 128
+    return image.clip(0, 255).astype(np.uint8)
+
+
+def _draw_fragment(image: np.ndarray, glyphs: Glyphs,
+                   rng: RandomState) -> None:
+    """Paste a piece of a digit, turned by a random right angle."""
+    alpha, _ = _random_digit(glyphs, rng)
+    height, width = alpha.shape
+    part_h = height * rng.randint(35, 60) // 100
+    part_w = width * rng.randint(35, 60) // 100
+    top = rng.randint(0, height - part_h + 1)
+    left = rng.randint(0, width - part_w + 1)
+    piece = alpha[top:top + part_h, left:left + part_w]
+    piece = np.rot90(piece, rng.randint(0, 4))
+    place = (rng.randint(0, CANVAS - piece.shape[0] + 1),
+             rng.randint(0, CANVAS - piece.shape[1] + 1))
+    _paste(image, piece, place, rng)
+
+
+def _draw_digit(scene: Scene, boxes: list, glyphs: Glyphs,
+                rng: RandomState) -> None:
+    """Paste a whole digit where it hides little; give up after 30 tries."""
+    alpha, label = _random_digit(glyphs, rng)
+    height, width = alpha.shape
+    for _ in range(30):
+        top = rng.randint(0, CANVAS - height + 1)
+        left = rng.randint(0, CANVAS - width + 1)
+        box = (left, top, left + width, top + height)
+        if all(_overlap(box, other) <= MAX_OVERLAP for other in boxes):
+            break
+    else:
+        return
+    boxes.append(box)
+    mask = np.zeros((CANVAS, CANVAS), bool)
+    mask[top:top + height, left:left + width] = alpha >= 80
+    for below in scene.masks:
+        below &= ~mask
+    scene.masks.append(mask)
+    scene.labels.append(label)
+    _paste(scene.image, alpha, (top, left), rng)
+
+
+def _random_digit(glyphs: Glyphs, rng: RandomState) -> tuple:
+    """A digit's opacity (h, w), uint8, with a soft edge, and its label."""
+    which = rng.randint(0, len(glyphs.images))
+    glyph = glyphs.images[which]
+    lines = np.flatnonzero(glyph.max(1) >= 96)
+    columns = np.flatnonzero(glyph.max(0) >= 96)
+    glyph = glyph[lines[0]:lines[-1] + 1, columns[0]:columns[-1] + 1]
+    longer, side = rng.randint(SIZES[0], SIZES[1] + 1), max(glyph.shape)
+    glyph = np.pad(glyph, 1)
+    size = [length * longer // side for length in glyph.shape]
+    return _resize(glyph, size), int(glyphs.labels[which])
+
+
+def _paste(image: np.ndarray, alpha: np.ndarray, place: Tuple[int, int],
+           rng: RandomState) -> None:
+    """Blend a random colour in, through ``alpha``, in place."""
+    top, left = place
+    height, width = alpha.shape
+    below = image[top:top + height, left:left + width].astype(np.int64)
+    grey = int(below.sum()) // below.size
+    colour = rng.randint(0, 256, 3)
+    while abs(int(colour.sum()) // 3 - grey) < MIN_CONTRAST:
+        colour = rng.randint(0, 256, 3)
+    opacity = alpha.astype(np.int64)[..., None]
+    image[top:top + height, left:left + width] = (
+        below * (255 - opacity) + colour * opacity) // 255
+
+
+def _resize(image: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
+    """Resize to (height, width)."""
+    return cv2.resize(image, (size[1], size[0]),
+                      interpolation=cv2.INTER_LINEAR_EXACT)
+
+
+def _overlap(a: tuple, b: tuple) -> float:
+    """Intersection over the area of the smaller box."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    smaller = min((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
+    return max(width, 0) * max(height, 0) / smaller

@@ -1,0 +1,3 @@
+from .drop_degenerate_boxes import DropDegenerateBoxes
+
+__all__ = ['DropDegenerateBoxes']

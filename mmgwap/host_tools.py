@@ -1,0 +1,47 @@
+"""mmdet's own command-line tools, run with safe checkpoints.
+
+The command line stays that of the installed mmdet, whichever it is.
+"""
+import pickle
+import runpy
+import sys
+from pathlib import Path
+
+import mmdet
+
+from .checkpoint import refuse_pickle
+
+
+def find_tool(name: str) -> Path:
+    """Path of a tool of the installed mmdet, such as 'train.py'.
+
+    Raises:
+        FileNotFoundError: if the installation came without its tools.
+    """
+    package = Path(mmdet.__file__).parent
+    # An installed mmdet has its tools in .mim, a checkout beside the package.
+    for folder in (package / '.mim' / 'tools', package.parent / 'tools'):
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(
+        f'the mmdet at {package} came without tools/{name}; install it from '
+        'its wheel or keep its checkout')
+
+
+def run_tool(name: str) -> None:
+    """Run a tool of the installed mmdet on this process's arguments.
+
+    Checkpoints are read without running code from them; one that holds other
+    objects than weights and training state ends the process with one line.
+    """
+    refuse_pickle()
+    tool = find_tool(name)
+    sys.argv[0] = str(Path('tools') / name)
+    try:
+        runpy.run_path(str(tool), run_name='__main__')
+    except pickle.UnpicklingError as error:
+        reason = str(error).strip().splitlines()
+        culprit = next((line.strip() for line in reason if 'GLOBAL' in line
+                        or 'Unsupported' in line), reason[0])
+        sys.exit('refused to read the checkpoint: it holds more than weights '
+                 f'and training state, and reading it could run code. {culprit}')

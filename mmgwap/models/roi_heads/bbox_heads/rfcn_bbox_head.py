@@ -1,0 +1,80 @@
+"""R-FCN's box head: Dai et al., NIPS 2016, arXiv 1605.06409, section 2."""
+from mmdet.models.roi_heads import BBoxHead
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmgwap.registry import MODELS
+
+
+class PositionSensitiveConv(nn.Conv2d):
+    """1x1 convolution to ``out_features`` values for each of k*k bins.
+
+    Output channel ``(c_out * k + row) * k + col``.  It takes the place of the
+    linear predictors of mmdet's ``BBoxHead``, whose argument names it keeps.
+    """
+
+    def __init__(self, in_features: int, out_features: int,
+                 output_size: int) -> None:
+        super().__init__(in_features, out_features * output_size**2, 1)
+
+
+@MODELS.register_module()
+class RFCNBBoxHead(BBoxHead):
+    """Position-sensitive score and box maps of a whole image.
+
+    Targets, losses and decoding are ``BBoxHead``'s; what differs is that the
+    predictors are convolutions which run once over the image, before the RoIs
+    are known.  ``conv_new`` (1x1, ReLU) reduces the backbone's channels.
+
+    Args:
+        in_channels (int): channels of the feature map, 2048 for res5.
+        feat_channels (int): channels after ``conv_new``; 0 leaves it out.
+        output_size (int): k, the bins on each side of a RoI.  k = 1 does not
+            converge (paper, table 2).
+        reg_class_agnostic (bool): one box for all classes, as in the paper, or
+            one a class.
+        init_cfg (dict, optional): defaults to Gaussian weights of std 0.01,
+            0.001 for the box maps.
+        **kwargs: for ``BBoxHead``: ``num_classes``, ``bbox_coder``,
+            ``loss_cls``, ``loss_bbox`` ...
+    """
+
+    def __init__(self,
+                 in_channels: int = 2048,
+                 feat_channels: int = 1024,
+                 output_size: int = 7,
+                 reg_class_agnostic: bool = True,
+                 init_cfg: dict = None,
+                 **kwargs) -> None:
+        predictor = dict(type=PositionSensitiveConv, output_size=output_size)
+        super().__init__(
+            in_channels=feat_channels or in_channels,
+            roi_feat_size=1,
+            reg_class_agnostic=reg_class_agnostic,
+            cls_predictor_cfg=predictor,
+            reg_predictor_cfg=predictor,
+            init_cfg=init_cfg,
+            **kwargs)
+        self.output_size = output_size
+        self.conv_new = None
+        if feat_channels:
+            self.conv_new = nn.Conv2d(in_channels, feat_channels, 1)
+            if init_cfg is None:
+                self.init_cfg.append(
+                    dict(type='Normal', std=0.01,
+                         override=dict(name='conv_new')))
+
+    def forward(self, x: Tensor) -> tuple:
+        """Predict the maps that the RoIs vote on.
+
+        Args:
+            x (Tensor): (B, in_channels, H, W).
+
+        Returns:
+            tuple[Tensor, Tensor]: score maps (B, (classes+1)*k*k, H, W), the
+            background last, before softmax; and box maps, deltas as the coder
+            has them, (B, 4*k*k, H, W), or (B, classes*4*k*k, H, W).
+        """
+        if self.conv_new is not None:
+            x = F.relu(self.conv_new(x), inplace=True)
+        return super().forward(x)

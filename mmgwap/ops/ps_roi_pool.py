@@ -1,0 +1,100 @@
+"""Position-sensitive RoI pooling.
+
+R-FCN: Dai et al., "R-FCN: Object Detection via Region-based Fully
+Convolutional Networks", NIPS 2016, arXiv 1605.06409, equation 1.  The paper
+leaves rounding open; this follows the authors' Caffe operator
+(``psroi_pooling_layer.cu``).  torchvision's ``ps_roi_pool`` is another
+operator: it never reads the last row and column of the map.
+"""
+import torch
+from torch import Tensor, nn
+
+from .position_sensitive import Taps, check_arguments, split_rois, sum_taps
+
+
+def ps_roi_pool(input: Tensor, rois: Tensor, output_size: int,
+                spatial_scale: float) -> Tensor:
+    """Average each bin of each RoI over that bin's own map.
+
+    With ``start = round(x1) * spatial_scale``, ``end = (round(x2) + 1) *
+    spatial_scale`` and ``size = max(end - start, 0.1)``, bin ``i`` covers the
+    cells from ``floor(i * size / P + start)`` up to, excluding,
+    ``ceil((i + 1) * size / P + start)``, clipped to the map; likewise in y.
+    ``round`` is half away from zero.  A bin without cells is 0.
+
+    Args:
+        input (Tensor): position-sensitive map, (B, C*P*P, H, W), with channel
+            ``(c_out * P + row) * P + col``.
+        rois (Tensor): (K, 5), rows of (batch index, x1, y1, x2, y2) in pixels
+            of the image.  No gradient flows to them.
+        output_size (int): P, the bins on each side.
+        spatial_scale (float): cells per pixel, 1 / stride of the map.
+
+    Returns:
+        Tensor: (K, C, P, P), in the dtype of ``input``.
+
+    Raises:
+        ValueError: if a shape does not fit.
+    """
+    check_arguments(input, rois, output_size)
+    taps = pool_taps(rois, output_size, spatial_scale, *input.shape[-2:])
+    pooled = sum_taps(input, taps, vote=False)
+    pooled = pooled.view(output_size, output_size, *pooled.shape[1:])
+    return pooled.permute(2, 3, 0, 1).contiguous()
+
+
+def pool_taps(rois: Tensor, output_size: int, spatial_scale: float,
+              height: int, width: int) -> Taps:
+    """The cells that each bin averages."""
+    batch, boxes = split_rois(rois)
+    left, columns = _bin_range(boxes[:, 0], boxes[:, 2], output_size,
+                               spatial_scale, width)
+    top, lines = _bin_range(boxes[:, 1], boxes[:, 3], output_size,
+                            spatial_scale, height)
+    count = (lines[:, None] * columns).flatten(0, 1)
+    first = (batch * height * width + top[:, None] * width + left).flatten()
+    # One entry for each cell of each bin: which bin it is, and which of its
+    # cells, counted line by line.
+    flat = count.flatten()
+    bag = torch.arange(len(flat), device=flat.device).repeat_interleave(flat)
+    rank = torch.arange(len(bag), device=flat.device)
+    rank = rank - (flat.cumsum(0) - flat)[bag]
+    columns = columns.expand(output_size, -1, -1).flatten()[bag]
+    line = rank.div(columns, rounding_mode='floor')
+    cell = first[bag] + line * width + rank - line * columns
+    return Taps(cell, flat.double().reciprocal()[bag], bag, count)
+
+
+def _bin_range(low: Tensor, high: Tensor, bins: int, scale: float,
+               length: int) -> tuple:
+    """First cell and number of cells of each bin along one axis, (P, K)."""
+    start = _round_half_away(low) * scale
+    end = (_round_half_away(high) + 1.) * scale
+    size = (end - start).clamp(min=0.1) / bins
+    step = torch.arange(bins + 1, device=low.device, dtype=low.dtype)
+    edge = step[:, None] * size + start
+    first = edge[:-1].floor().clamp(0, length)
+    last = edge[1:].ceil().clamp(0, length)
+    return first.long(), (last - first).clamp(min=0).long()
+
+
+def _round_half_away(x: Tensor) -> Tensor:
+    """C's ``round``; ``torch.round`` rounds halves to even."""
+    whole = x.trunc()
+    return whole + (x - whole).abs().ge(0.5) * x.sign()
+
+
+class PSRoIPool(nn.Module):
+    """Module form of :func:`ps_roi_pool`."""
+
+    def __init__(self, output_size: int, spatial_scale: float) -> None:
+        super().__init__()
+        self.output_size = output_size
+        self.spatial_scale = spatial_scale
+
+    def forward(self, input: Tensor, rois: Tensor) -> Tensor:
+        return ps_roi_pool(input, rois, self.output_size, self.spatial_scale)
+
+    def extra_repr(self) -> str:
+        return (f'output_size={self.output_size}, '
+                f'spatial_scale={self.spatial_scale:g}')

@@ -1,0 +1,126 @@
+"""Position-sensitive RoI pooling and voting in one pass.
+
+R-FCN (Dai et al., arXiv 1605.06409, section 2) scores a RoI by the mean over
+its bins, so the bins themselves are never needed: the vote is a weighted sum
+of map rows, with weights that depend on the RoI alone.
+"""
+import torch
+from torch import Tensor, nn
+
+from .position_sensitive import Taps, check_arguments, split_rois, sum_taps
+from .ps_roi_align import ps_roi_align
+from .ps_roi_pool import pool_taps
+
+MODES = ('pool', 'align')
+
+
+def ps_roi_vote(input: Tensor, rois: Tensor, output_size: int,
+                spatial_scale: float, mode: str = 'align',
+                sampling_ratio: int = 2) -> Tensor:
+    """Mean over the bins of a position-sensitive pooling.
+
+    Equals ``ps_roi_pool(...).mean((2, 3))`` or ``ps_roi_align(...).mean((2,
+    3))``, empty bins counting as 0, without storing the bins.
+
+    Args:
+        input (Tensor): position-sensitive map, (B, C*P*P, H, W), with channel
+            ``(c_out * P + row) * P + col``.
+        rois (Tensor): (K, 5), rows of (batch index, x1, y1, x2, y2) in pixels
+            of the image.  No gradient flows to them.
+        output_size (int): P, the bins on each side.
+        spatial_scale (float): cells per pixel, 1 / stride of the map.
+        mode (str): 'pool', R-FCN's quantised bins, or 'align', bilinear
+            samples.
+        sampling_ratio (int): samples along each side of a bin, for 'align';
+            0 is adaptive, as in :func:`~mmgwap.ops.ps_roi_align`, and pools
+            the bins first.
+
+    Returns:
+        Tensor: (K, C), in the dtype of ``input``.
+
+    Raises:
+        ValueError: if a shape does not fit, or ``mode`` is unknown.
+    """
+    if mode not in MODES:
+        raise ValueError(f'mode must be one of {MODES}, got {mode!r}')
+    if mode == 'align' and (sampling_ratio < 1
+                            or torch.onnx.is_in_onnx_export()):
+        # The number of samples is known at run time only, or the standard
+        # operator is wanted.
+        return ps_roi_align(input, rois, output_size, spatial_scale,
+                            sampling_ratio).mean((2, 3))
+    check_arguments(input, rois, output_size)
+    size = input.shape[-2:]
+    if mode == 'pool':
+        taps = pool_taps(rois, output_size, spatial_scale, *size)
+    else:
+        taps = _align_taps(rois, output_size, spatial_scale, sampling_ratio,
+                           *size)
+    taps = taps._replace(weight=taps.weight / output_size**2)
+    return sum_taps(input, taps, vote=True)
+
+
+def _align_taps(rois: Tensor, bins: int, scale: float, samples: int,
+                height: int, width: int) -> Taps:
+    """The cells that each bin interpolates, 4 * samples**2 of them.
+
+    The samples of a bin form a grid and bilinear weights are products, so the
+    weight of a cell is the product of its weights along each axis.
+    """
+    batch, boxes = split_rois(rois)
+    boxes = boxes * scale - 0.5  # to cells, whose centres lie at integers
+    x, x_weight = _axis_taps(boxes[:, 0], boxes[:, 2], bins, samples, width)
+    y, y_weight = _axis_taps(boxes[:, 1], boxes[:, 3], bins, samples, height)
+    # (row of bins, column of bins, RoI, tap in y, tap in x)
+    line = (batch[:, None] * height + y)[:, None, :, :, None] * width
+    cell = line + x[None, :, :, None, :]
+    weight = y_weight[:, None, :, :, None] * x_weight[None, :, :, None, :]
+    count = cell.new_full((bins**2, len(rois)), (2 * samples)**2)
+    bag = torch.arange(count.numel(), device=cell.device)
+    bag = bag[:, None].expand(-1, (2 * samples)**2)
+    return Taps(cell.flatten(), weight.flatten(), bag.flatten(), count)
+
+
+def _axis_taps(low: Tensor, high: Tensor, bins: int, samples: int,
+               length: int) -> tuple:
+    """Cells and weights of each bin's samples along one axis.
+
+    RoI align's border: a sample more than one cell outside counts as 0, a
+    nearer one as the border's value.
+
+    Returns:
+        tuple[Tensor, Tensor]: (P, K, 2 * samples), int64 and float; the
+        weights of a bin inside of the map sum to 1.
+    """
+    step = torch.arange(bins * samples, device=low.device, dtype=low.dtype)
+    step = ((step + 0.5) / samples).view(bins, 1, samples)
+    size = (high - low).clamp(min=0) / bins
+    place = low[:, None] + step * size[:, None]
+    inside = (place >= -1) & (place <= length)
+    place = place.clamp(0, length)
+    below = place.floor().clamp(max=length - 1)
+    share = place - below
+    cell = torch.cat([below, (below + 1).clamp(max=length - 1)], dim=-1)
+    weight = torch.cat([1 - share, share], dim=-1)
+    return cell.long(), weight * inside.repeat(1, 1, 2) / samples
+
+
+class PSRoIVote(nn.Module):
+    """Module form of :func:`ps_roi_vote`."""
+
+    def __init__(self, output_size: int, spatial_scale: float,
+                 mode: str = 'align', sampling_ratio: int = 2) -> None:
+        super().__init__()
+        self.output_size = output_size
+        self.spatial_scale = spatial_scale
+        self.mode = mode
+        self.sampling_ratio = sampling_ratio
+
+    def forward(self, input: Tensor, rois: Tensor) -> Tensor:
+        return ps_roi_vote(input, rois, self.output_size, self.spatial_scale,
+                           self.mode, self.sampling_ratio)
+
+    def extra_repr(self) -> str:
+        return (f'output_size={self.output_size}, '
+                f'spatial_scale={self.spatial_scale:g}, mode={self.mode!r}, '
+                f'sampling_ratio={self.sampling_ratio}')

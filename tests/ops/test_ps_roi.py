@@ -1,0 +1,245 @@
+"""The position-sensitive RoI operators against loops over their formulas."""
+import numpy as np
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from mmgwap.ops import (PSRoIAlign, PSRoIPool, PSRoIVote, ps_roi_align,
+                        ps_roi_pool, ps_roi_vote)
+from tests.references import ps_roi as reference
+
+SCALE = 1 / 16
+HEIGHT, WIDTH = 9, 13  # of the map: 144 x 208 pixels
+
+# (batch index, x1, y1, x2, y2)
+ROIS = dict(
+    inside=[0, 20.3, 30.7, 120.2, 100.9],
+    other_image=[1, 20.3, 30.7, 120.2, 100.9],
+    whole_image=[0, 0, 0, 207, 143],
+    at_the_far_corner=[1, 192, 128, 207, 143],
+    over_every_border=[0, -40.5, -33.3, 260.1, 190.2],
+    half_outside=[1, 150.5, 100.5, 300, 300],
+    outside=[0, 400, 400, 500, 500],
+    outside_negative=[1, -300, -300, -200, -200],
+    smaller_than_a_cell=[0, 50.2, 50.2, 53.1, 54.8],
+    a_point=[1, 64, 64, 64, 64],
+    halves=[0, 0.5, 1.5, 63.5, 62.5],
+    negative_halves=[0, -8.5, -0.5, 40.5, 31.5],
+    inverted=[1, 100, 90, 40, 30],
+)
+ALL_ROIS = torch.tensor(list(ROIS.values()))
+OPERATORS = [
+    ps_roi_pool, ps_roi_align,
+    lambda *args: ps_roi_vote(*args, mode='pool'),
+    lambda *args: ps_roi_vote(*args, mode='align'),
+    lambda *args: ps_roi_align(*args, sampling_ratio=0),
+]
+NAMES = ['pool', 'align', 'vote-pool', 'vote-align', 'align-adaptive']
+
+
+def make_map(channels=2, bins=3, dtype=torch.float32, batch=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, channels * bins**2, HEIGHT, WIDTH, dtype=dtype,
+                       generator=generator)
+
+
+def random_rois(count, seed=0):
+    rng = np.random.RandomState(seed)
+    start = rng.uniform(-30, [220, 150], (count, 2))
+    size = rng.gamma(1.5, 40, (count, 2))
+    index = rng.randint(0, 2, (count, 1))
+    return torch.tensor(np.hstack([index, start, start + size]),
+                        dtype=torch.float32)
+
+
+@pytest.mark.parametrize('roi', ROIS.values(), ids=ROIS.keys())
+@pytest.mark.parametrize('bins', [1, 3, 7])
+def test_pool_equals_the_formula(roi, bins):
+    maps, rois = make_map(bins=bins), torch.tensor([roi])
+    expected = reference.ps_roi_pool(maps.numpy(), rois.numpy(), bins, SCALE)
+    actual = ps_roi_pool(maps, rois, bins, SCALE)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_pool_equals_the_formula_on_random_rois():
+    maps, rois = make_map(bins=7), random_rois(60)
+    expected = reference.ps_roi_pool(maps.numpy(), rois.numpy(), 7, SCALE)
+    np.testing.assert_allclose(ps_roi_pool(maps, rois, 7, SCALE), expected,
+                               rtol=1e-6, atol=1e-6)
+
+
+def test_pool_reads_the_last_row_and_column():
+    maps = torch.zeros(1, 1, HEIGHT, WIDTH, requires_grad=True)
+    roi = torch.tensor([[0., 192, 128, 207, 143]])  # the last cell
+    ps_roi_pool(maps, roi, 1, SCALE).sum().backward()
+    assert maps.grad[0, 0, -1, -1] == 1
+    assert maps.grad.sum() == 1
+
+
+@pytest.mark.parametrize('roi', ROIS.values(), ids=ROIS.keys())
+@pytest.mark.parametrize('bins, samples', [(1, 1), (3, 2), (7, 3), (3, 0)])
+def test_align_equals_the_formula(roi, bins, samples):
+    maps, rois = make_map(bins=bins), torch.tensor([roi])
+    expected = reference.ps_roi_align(maps.double().numpy(),
+                                      rois.double().numpy(), bins, SCALE,
+                                      samples)
+    actual = ps_roi_align(maps, rois, bins, SCALE, samples)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('bins', [1, 2, 7])
+@pytest.mark.parametrize('mode, samples', [
+    ('pool', 2), ('align', 1), ('align', 2), ('align', 4), ('align', 0)])
+def test_vote_equals_the_mean_of_the_bins(bins, mode, samples):
+    maps = make_map(bins=bins, dtype=torch.float64)
+    rois = torch.cat([ALL_ROIS, random_rois(40)]).double()
+    pooled = ps_roi_pool(maps, rois, bins, SCALE) if mode == 'pool' else \
+        ps_roi_align(maps, rois, bins, SCALE, samples)
+    vote = ps_roi_vote(maps, rois, bins, SCALE, mode, samples)
+    torch.testing.assert_close(vote, pooled.mean((2, 3)), rtol=1e-9,
+                               atol=1e-12)
+
+
+@pytest.mark.parametrize('mode', ['pool', 'align'])
+def test_vote_has_the_gradient_of_the_mean(mode):
+    maps = make_map(bins=7, dtype=torch.float64).requires_grad_()
+    rois = torch.cat([ALL_ROIS, random_rois(40)]).double()
+    weight = torch.randn(len(rois), 2, dtype=torch.float64)
+    bins = ps_roi_pool if mode == 'pool' else ps_roi_align
+    wanted, = torch.autograd.grad(
+        (bins(maps, rois, 7, SCALE).mean((2, 3)) * weight).sum(), maps)
+    actual, = torch.autograd.grad(
+        (ps_roi_vote(maps, rois, 7, SCALE, mode) * weight).sum(), maps)
+    torch.testing.assert_close(actual, wanted, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize('operator', OPERATORS, ids=NAMES)
+def test_gradcheck(operator):
+    maps = make_map(channels=1, bins=2, dtype=torch.float64).requires_grad_()
+    rois = ALL_ROIS.double()
+    assert gradcheck(lambda x: operator(x, rois, 2, SCALE), (maps, ))
+
+
+@pytest.mark.parametrize('operator', OPERATORS, ids=NAMES)
+@pytest.mark.parametrize('layout', ['channels_last', 'slice', 'transposed'])
+def test_maps_that_are_not_contiguous(operator, layout):
+    maps = make_map(bins=3)
+    other = dict(
+        channels_last=maps.contiguous(memory_format=torch.channels_last),
+        slice=torch.cat([maps, maps], dim=3)[..., :WIDTH],
+        transposed=maps.transpose(2, 3).contiguous().transpose(2, 3))[layout]
+    assert not other.is_contiguous()
+    torch.testing.assert_close(operator(other, ALL_ROIS, 3, SCALE),
+                               operator(maps, ALL_ROIS, 3, SCALE))
+
+
+@pytest.mark.parametrize('operator', OPERATORS, ids=NAMES)
+def test_one_image_equals_the_same_image_in_a_batch(operator):
+    maps = make_map(bins=3)
+    rois = ALL_ROIS[ALL_ROIS[:, 0] == 1]
+    alone = rois.clone()
+    alone[:, 0] = 0
+    torch.testing.assert_close(operator(maps[1:], alone, 3, SCALE),
+                               operator(maps, rois, 3, SCALE))
+
+
+@pytest.mark.parametrize('operator', OPERATORS, ids=NAMES)
+def test_no_rois(operator):
+    maps = make_map().requires_grad_()
+    result = operator(maps, torch.zeros(0, 5), 3, SCALE)
+    assert result.shape[:2] == (0, 2)
+    result.sum().backward()
+    assert maps.grad.shape == maps.shape and maps.grad.eq(0).all()
+
+
+@pytest.mark.parametrize('operator', OPERATORS, ids=NAMES)
+def test_no_images(operator):
+    result = operator(make_map()[:0], torch.zeros(0, 5), 3, SCALE)
+    assert result.shape[:2] == (0, 2)
+
+
+@pytest.mark.parametrize('operator', OPERATORS, ids=NAMES)
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
+def test_a_roi_that_is_not_finite_pools_zero(operator, value):
+    rois = ALL_ROIS[:2].clone()
+    rois[1, 3] = value
+    result = operator(make_map(), rois, 3, SCALE)
+    assert result[1].eq(0).all() and result[0].ne(0).any()
+
+
+@pytest.mark.parametrize('operator', OPERATORS, ids=NAMES)
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_half_precision(operator, dtype):
+    maps = (make_map(bins=3) * 100).to(dtype)  # 100: a sum of cells overflows
+    rois = torch.cat([ALL_ROIS, random_rois(40)])
+    result = operator(maps, rois, 3, SCALE)
+    assert result.dtype == dtype and result.isfinite().all()
+    exact = operator(maps.float(), rois, 3, SCALE)
+    torch.testing.assert_close(result.float(), exact,
+                               rtol=torch.finfo(dtype).eps, atol=1e-3)
+
+
+@pytest.mark.parametrize('mode', ['pool', 'align'])
+def test_autocast(mode):
+    maps, rois = make_map(channels=4, bins=3), random_rois(20)
+    conv = torch.nn.Conv2d(36, 36, 1)
+    wanted = ps_roi_vote(conv(maps), rois, 3, SCALE, mode)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        result = ps_roi_vote(conv(maps), rois, 3, SCALE, mode)
+    assert result.dtype == torch.bfloat16
+    torch.testing.assert_close(result.float(), wanted, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize('operator', OPERATORS, ids=NAMES)
+@pytest.mark.parametrize('shape, rois, bins, message', [
+    ((1, 10, 4, 4), (1, 5), 3, '10 channels.*multiple of output_size.2 = 9'),
+    ((1, 9, 4), (1, 5), 3, r'input must have shape.*\(1, 9, 4\)'),
+    ((1, 9, 4, 4), (1, 4), 3, r'rois must have shape.*\(1, 4\)'),
+    ((1, 9, 4, 4), (5, ), 3, r'rois must have shape.*\(5,\)'),
+    ((1, 9, 4, 4), (1, 5), 0, 'output_size must be at least 1, got 0'),
+])
+def test_wrong_shapes_are_named(operator, shape, rois, bins, message):
+    with pytest.raises(ValueError, match=message):
+        operator(torch.zeros(shape), torch.zeros(rois), bins, SCALE)
+
+
+@pytest.mark.parametrize('operator', OPERATORS, ids=NAMES)
+@pytest.mark.parametrize('index', [-1, 2, float('nan')])
+def test_a_roi_of_no_image_is_named(operator, index):
+    rois = ALL_ROIS.clone()
+    rois[3, 0] = index
+    with pytest.raises(ValueError, match=r'rois\[3\] has batch index'):
+        operator(make_map(), rois, 3, SCALE)
+
+
+def test_unknown_mode_is_named():
+    with pytest.raises(ValueError, match="'max'"):
+        ps_roi_vote(make_map(), ALL_ROIS, 3, SCALE, mode='max')
+
+
+def test_modules_equal_the_functions():
+    maps = make_map()
+    for module, function in (
+            (PSRoIPool(3, SCALE), ps_roi_pool),
+            (PSRoIAlign(3, SCALE), ps_roi_align),
+            (PSRoIVote(3, SCALE), ps_roi_vote)):
+        assert 'output_size=3' in repr(module)
+        torch.testing.assert_close(module(maps, ALL_ROIS),
+                                   function(maps, ALL_ROIS, 3, SCALE))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('operator', OPERATORS, ids=NAMES)
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
+def test_cuda_equals_cpu(operator, dtype):
+    maps = make_map(bins=7).to(dtype).requires_grad_()
+    rois = torch.cat([ALL_ROIS, random_rois(100)])
+    other = maps.detach().cuda().requires_grad_()
+    here, there = (operator(x, rois.to(x.device), 7, SCALE)
+                   for x in (maps, other))
+    torch.testing.assert_close(there.cpu(), here, rtol=1e-3, atol=1e-4)
+    weight = torch.randn_like(here)
+    (here * weight).sum().backward()
+    (there * weight.cuda()).sum().backward()
+    torch.testing.assert_close(other.grad.cpu(), maps.grad, rtol=1e-3,
+                               atol=1e-4)

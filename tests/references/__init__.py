@@ -1,0 +1,1 @@
+"""Slow implementations, written from the published formulas alone."""

@@ -1,0 +1,5 @@
+"""Test a detector: mmdet's own tools/test.py, with safe checkpoints."""
+from mmgwap.host_tools import run_tool
+
+if __name__ == '__main__':
+    run_tool('test.py')
