@@ -7,6 +7,10 @@ fork falls back to loading without any restriction, which runs whatever code a
 checkpoint brings along.  Here the few classes are allowed, and nothing else.
 """
 import os
+import pickle
+import sys
+from contextlib import contextmanager
+from typing import Iterator
 
 import numpy as np
 import torch
@@ -30,10 +34,19 @@ def allow_training_state() -> None:
     torch.serialization.add_safe_globals(safe)
 
 
-def refuse_pickle() -> None:
-    """Make every ``torch.load`` of this process one of weights only.
+@contextmanager
+def safe_checkpoints() -> Iterator[None]:
+    """Within it, no checkpoint runs code; one that would ends the process.
 
-    For command-line tools: what asks for an unrestricted load, as mmengine's
+    For command-line tools.  What asks for an unrestricted load, as mmengine's
     fork does when a safe one fails, gets a safe one all the same.
     """
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        lines = str(error).strip().splitlines()
+        culprit = [line for line in lines if 'Unsupported' in line]
+        sys.exit('refused to read the checkpoint: it holds more than weights '
+                 'and training state, and could run code. '
+                 + (culprit or lines)[0].strip())

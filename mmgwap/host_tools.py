@@ -2,14 +2,13 @@
 
 The command line stays that of the installed mmdet, whichever it is.
 """
-import pickle
 import runpy
 import sys
 from pathlib import Path
 
 import mmdet
 
-from .checkpoint import refuse_pickle
+from .checkpoint import safe_checkpoints
 
 
 def find_tool(name: str) -> Path:
@@ -34,14 +33,7 @@ def run_tool(name: str) -> None:
     Checkpoints are read without running code from them; one that holds other
     objects than weights and training state ends the process with one line.
     """
-    refuse_pickle()
     tool = find_tool(name)
     sys.argv[0] = str(Path('tools') / name)
-    try:
+    with safe_checkpoints():
         runpy.run_path(str(tool), run_name='__main__')
-    except pickle.UnpicklingError as error:
-        reason = str(error).strip().splitlines()
-        culprit = next((line.strip() for line in reason if 'GLOBAL' in line
-                        or 'Unsupported' in line), reason[0])
-        sys.exit('refused to read the checkpoint: it holds more than weights '
-                 f'and training state, and reading it could run code. {culprit}')

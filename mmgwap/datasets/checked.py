@@ -9,6 +9,7 @@ import math
 from typing import List
 from xml.etree import ElementTree
 
+import numpy as np
 from mmdet.datasets import CocoDataset, VOCDataset, XMLDataset
 from mmengine.logging import print_log
 
@@ -49,11 +50,15 @@ class AnnotationChecks:
                 f'{self.ann_file}: dropped {sum(self._dropped.values())} boxes'
                 f' {WHAT}, in {len(self._dropped)} images, the first in '
                 f'{next(iter(self._dropped))}', 'current', logging.WARNING)
-        if len(self) == 0:
+
+    def filter_data(self) -> List[dict]:
+        data_list = super().filter_data()
+        if not data_list:
             raise ValueError(
                 f'{self.ann_file}: no image is left to '
                 f'{"test" if self.test_mode else "train"} on (filter_cfg='
                 f'{self.filter_cfg}, classes={self.metainfo["classes"]})')
+        return data_list
 
     def prepare_data(self, idx: int) -> dict:
         try:
@@ -102,7 +107,7 @@ class CheckedCocoDataset(AnnotationChecks, CocoDataset):
         # As mmdet: a box of less than a pixel is none.
         bad = is_degenerate([_corners(ann['bbox']) for ann in boxes],
                             image['width'], image['height'], min_size=1)
-        bad |= [not ann['area'] > 0 for ann in boxes]
+        bad |= np.array([not ann['area'] > 0 for ann in boxes], dtype=bool)
         if bad.any():
             self._dropped[image['file_name']] = int(bad.sum())
         good = [ann for ann, is_bad in zip(boxes, bad) if not is_bad]

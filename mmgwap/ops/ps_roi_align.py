@@ -8,6 +8,7 @@ without area, which gives NaN there and 0 here.
 import torch
 from mmcv.ops import roi_align
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from .position_sensitive import check_arguments, split_rois
 
@@ -48,9 +49,13 @@ def ps_roi_align(input: Tensor, rois: Tensor, output_size: int,
     # digits for coordinates.
     exact = maps if maps.dtype == torch.float64 else maps.float()
     exact = exact.contiguous()
-    pooled = roi_align(exact, _bins_as_rois(rois, output_size).to(exact.dtype),
-                       1, spatial_scale, sampling_ratio, 'avg',
-                       _aligned_flag())
+    bins_as_rois = _bins_as_rois(rois, output_size).to(exact.dtype)
+    if torch.onnx.is_in_onnx_export():
+        pooled = _ExportedRoIAlign.apply(exact, bins_as_rois, spatial_scale,
+                                         sampling_ratio)
+    else:
+        pooled = roi_align(exact, bins_as_rois, (1, 1), spatial_scale,
+                           sampling_ratio)
     pooled = pooled.view(-1, output_size, output_size, channels // bins)
     return pooled.permute(0, 3, 1, 2).to(input.dtype)
 
@@ -72,14 +77,32 @@ def _bins_as_rois(rois: Tensor, output_size: int) -> Tensor:
     return torch.cat([index, start, start + size], dim=-1).view(-1, 5)
 
 
-def _aligned_flag() -> bool:
-    """``aligned`` of mmcv's ``roi_align``.
+class _ExportedRoIAlign(Function):
+    """RoI align to 1x1 that an ONNX export writes as one ``RoiAlign``.
 
-    True, pixel centres at .5, is what is meant.  In an ONNX export mmcv writes
-    that shift into the graph, and ONNX's ``RoiAlign`` (opset 16) makes it a
-    second time by its own default.
+    mmcv has a rule of its own for that, for opset 11, whose operator makes
+    every RoI at least a cell large; bins are often smaller.
     """
-    return not torch.onnx.is_in_onnx_export()
+
+    @staticmethod
+    def forward(ctx, input: Tensor, rois: Tensor, spatial_scale: float,
+                sampling_ratio: int) -> Tensor:
+        return roi_align(input, rois, (1, 1), spatial_scale, sampling_ratio)
+
+    @staticmethod
+    def symbolic(g, input, rois, spatial_scale: float, sampling_ratio: int):
+        def columns(*index: int):
+            index = g.op('Constant', value_t=torch.tensor(index))
+            return g.op('Gather', rois, index, axis_i=1)
+
+        axis = g.op('Constant', value_t=torch.tensor([1]))
+        batch = g.op('Cast', g.op('Squeeze', columns(0), axis),
+                     to_i=torch.onnx.TensorProtoDataType.INT64)
+        return g.op(
+            'RoiAlign', input, columns(1, 2, 3, 4), batch,
+            coordinate_transformation_mode_s='half_pixel', mode_s='avg',
+            output_height_i=1, output_width_i=1,
+            sampling_ratio_i=sampling_ratio, spatial_scale_f=spatial_scale)
 
 
 class PSRoIAlign(nn.Module):

@@ -23,7 +23,7 @@ from mmengine.config import Config  # noqa: E402
 from mmengine.fileio import get  # noqa: E402
 from mmcv import imfrombytes  # noqa: E402
 
-from mmgwap.checkpoint import refuse_pickle  # noqa: E402
+from mmgwap.checkpoint import safe_checkpoints  # noqa: E402
 
 METRICS = ('coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP_75',
            'pascal_voc/mAP')
@@ -148,14 +148,14 @@ def find_run(work_dir: Path) -> tuple:
 
 def main() -> None:
     args = parse_args()
-    refuse_pickle()
     cfg, checkpoint = find_run(args.work_dir)
     curves, grid = (args.work_dir / name
                     for name in ('curves.png', 'val_grid.png'))
     rows = read_scalars(args.work_dir)
     last = draw_curves(rows, curves)
     register_all_modules()
-    draw_grid(cfg, str(checkpoint), args, grid)
+    with safe_checkpoints():
+        draw_grid(cfg, str(checkpoint), args, grid)
     steps = [row['step'] for row in rows if 'loss' in row]
     seconds = sum(row['time'] for row in rows if 'loss' in row) \
         * max(steps) / len(steps)

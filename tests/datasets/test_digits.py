@@ -1,0 +1,85 @@
+"""Digits in clutter: what the images hold, and that a seed fixes them."""
+import hashlib
+
+import numpy as np
+import pytest
+from numpy.random import RandomState
+
+from mmgwap.datasets.digits import (CANVAS, MAX_OVERLAP, _overlap,
+                                    load_glyphs, make_scene)
+
+
+@pytest.fixture(scope='module')
+def scenes():
+    train, _ = load_glyphs(seed=0)
+    return [make_scene(train, RandomState([7, index])) for index in range(200)]
+
+
+def box_of(mask):
+    lines, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return columns[0], lines[0], columns[-1] + 1, lines[-1] + 1
+
+
+def test_images(scenes):
+    for scene in scenes:
+        assert scene.image.shape == (CANVAS, CANVAS, 3)
+        assert scene.image.dtype == np.uint8
+        assert 1 <= len(scene.labels) == len(scene.masks) <= 4
+    assert {len(scene.labels) for scene in scenes} == {1, 2, 3, 4}
+    assert {d for scene in scenes for d in scene.labels} == set(range(10))
+
+
+def test_digits_are_20_to_56_pixels(scenes):
+    # Of scenes with one digit, which nothing hides.
+    longer = [max(x2 - x1, y2 - y1) for scene in scenes
+              if len(scene.masks) == 1
+              for x1, y1, x2, y2 in [box_of(scene.masks[0])]]
+    assert min(longer) >= 20 and max(longer) <= 56
+    assert max(longer) - min(longer) > 20
+
+
+def test_masks_are_disjoint_and_little_is_hidden(scenes):
+    for scene in scenes:
+        assert np.sum(scene.masks, axis=0).max() <= 1
+        boxes = [box_of(mask) for mask in scene.masks]
+        for i, a in enumerate(boxes):
+            for b in boxes[:i]:
+                # The bound is on whole digits; a hidden edge shrinks a box.
+                assert _overlap(a, b) <= MAX_OVERLAP + 0.15
+
+
+def test_overlap():
+    assert _overlap((0, 0, 4, 4), (2, 2, 4, 4)) == 1
+    assert _overlap((0, 0, 4, 4), (3, 0, 7, 4)) == 0.25
+    assert _overlap((0, 0, 4, 4), (4, 0, 8, 4)) == 0
+    assert _overlap((0, 0, 4, 4), (9, 9, 11, 11)) == 0
+
+
+def test_train_and_val_share_no_digit_image():
+    train, val = load_glyphs(seed=0)
+    assert len(train.images) + len(val.images) == 1797
+    assert len(train.images) == 4 * 1797 // 5
+    seen = {image.tobytes() for image in train.images}
+    # The source has no image twice, so bytes tell images apart.
+    assert len(seen) == len(train.images)
+    assert not any(image.tobytes() in seen for image in val.images)
+
+
+def test_a_seed_fixes_every_byte(scenes):
+    """The same as on the x86-64 machine where the digest was taken."""
+    digest = hashlib.sha256()
+    for scene in scenes[:20]:
+        digest.update(scene.image.tobytes())
+        digest.update(np.packbits(scene.masks).tobytes())
+    assert digest.hexdigest() == DIGEST
+
+
+def test_another_seed_gives_other_images(scenes):
+    train, _ = load_glyphs(seed=0)
+    again = make_scene(train, RandomState([7, 0]))
+    other = make_scene(train, RandomState([8, 0]))
+    assert np.array_equal(again.image, scenes[0].image)
+    assert not np.array_equal(other.image, scenes[0].image)
+
+
+DIGEST = 'c882316adec9bd819c00712a4b36553a4687548f08defed3d52f64cc64c4861a'

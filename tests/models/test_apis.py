@@ -1,0 +1,87 @@
+"""mmdet's own interfaces take an R-FCN like any of its detectors."""
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.apis import DetInferencer, inference_detector, init_detector
+from mmdet.registry import MODELS
+from mmengine.config import Config, ConfigDict
+
+from mmgwap.testing import tiny_rfcn, tiny_rfcn_run
+
+
+@pytest.fixture(scope='module')
+def files(repo, tmp_path_factory):
+    """Config, checkpoint and image."""
+    folder = tmp_path_factory.mktemp('apis')
+    cfg = tiny_rfcn_run(repo / 'configs', folder)
+    cfg.dump(folder / 'config.py')
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    torch.save(dict(
+        state_dict=model.state_dict(),
+        meta=dict(dataset_meta=dict(classes=tuple('0123456789')))),
+        folder / 'model.pth')
+    image = np.random.RandomState(0).randint(0, 255, (120, 100, 3))
+    cv2.imwrite(str(folder / 'image.png'), image)
+    return [str(folder / name)
+            for name in ('config.py', 'model.pth', 'image.png')]
+
+
+def test_init_and_inference(files):
+    config, checkpoint, image = files
+    model = init_detector(config, checkpoint, device='cpu')
+    assert model.dataset_meta['classes'] == tuple('0123456789')
+    boxes = inference_detector(model, image).pred_instances.bboxes
+    assert boxes.shape[1] == 4 and len(boxes) > 0
+    assert boxes[:, 2].max() <= 100 and boxes[:, 3].max() <= 120
+
+
+def test_inferencer_agrees_and_draws(files, tmp_path):
+    config, checkpoint, image = files
+    inferencer = DetInferencer(config, checkpoint, device='cpu')
+    found = inferencer(image, out_dir=str(tmp_path), no_save_vis=False)
+    model = init_detector(config, checkpoint, device='cpu')
+    wanted = inference_detector(model, image).pred_instances
+    np.testing.assert_allclose(found['predictions'][0]['scores'],
+                               wanted.scores.numpy(), rtol=1e-4)
+    assert cv2.imread(str(tmp_path / 'vis' / 'image.png')) is not None
+
+
+def test_test_time_augmentation_merges(files):
+    config = Config.fromfile(files[0])
+    model = ConfigDict(**config.tta_model, module=config.model)
+    model = MODELS.build(model)
+    data = [MODELS.build(config.model).data_preprocessor(
+        dict(inputs=[torch.zeros(3, 128, 128, dtype=torch.uint8)],
+             data_samples=[sample()])) for _ in range(2)]
+    merged = model.eval().merge_preds(
+        [[view] for view in (predict(model.module, one) for one in data)])
+    assert len(merged) == 1
+    assert merged[0].pred_instances.bboxes.shape[1] == 4
+
+
+def sample():
+    from mmdet.structures import DetDataSample
+    return DetDataSample(metainfo=dict(
+        img_shape=(128, 128), ori_shape=(128, 128), scale_factor=(1., 1.),
+        flip=False, flip_direction=None, img_id=0, img_path=''))
+
+
+@torch.no_grad()
+def predict(model, data):
+    return model.eval()(**data, mode='predict')[0]
+
+
+def test_compiled_model_gives_the_same_boxes():
+    """Traced by torch.compile; the RPN and NMS remain Python, as in mmdet."""
+    torch.manual_seed(0)
+    model = MODELS.build(tiny_rfcn()).eval()
+    data = model.data_preprocessor(
+        dict(inputs=[torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8)],
+             data_samples=[sample()]))
+    wanted = predict(model, data).pred_instances
+    found = predict(torch.compile(model, backend='eager'),
+                    data).pred_instances
+    torch.testing.assert_close(found.bboxes, wanted.bboxes)
+    torch.testing.assert_close(found.scores, wanted.scores)

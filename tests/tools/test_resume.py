@@ -1,0 +1,123 @@
+"""Interrupted runs go on, and checkpoints never run code."""
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+import mmgwap  # noqa: F401  (allows the training state)
+
+
+def losses(work_dir):
+    rows = [json.loads(line)
+            for path in sorted(work_dir.glob('*/vis_data/scalars.json'))
+            for line in path.read_text().splitlines()]
+    return [(row['step'], row['loss']) for row in rows if 'loss' in row]
+
+
+def test_resume_after_a_kill(tool, repo, config, trained, tmp_path):
+    """The run goes on where it was saved, and ends as if never killed."""
+    command = [sys.executable, '-W', 'ignore', 'tools/train.py', str(config),
+               '--work-dir', str(tmp_path)]
+    # Endless, so that the kill is sure to come while it trains.
+    process = subprocess.Popen(
+        command + ['--cfg-options', 'train_cfg.max_iters=100000'], cwd=repo,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.time() + 240
+    while not (tmp_path / 'last_checkpoint').exists():
+        assert process.poll() is None and time.time() < deadline
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    saved = int((tmp_path / 'last_checkpoint').read_text().split('iter_')[1]
+                .split('.')[0])
+    before = len(losses(tmp_path))
+    tool(*command[3:], '--resume', '--cfg-options',
+         f'train_cfg.max_iters={saved + 2}')
+    steps = [step for step, _ in losses(tmp_path)[before:]]
+    assert steps == [saved + 1, saved + 2]
+    state = torch.load(tmp_path / f'iter_{saved + 2}.pth', weights_only=True)
+    assert state['optimizer']['state'][0]['step'] == saved + 2
+
+
+class Payload:
+    """Pickled, it writes a file wherever it is loaded without care."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.system, (f'echo was here > {self.target}', )
+
+
+@pytest.fixture
+def hostile(trained, tmp_path):
+    """A good checkpoint with a payload in it, and the file that it writes."""
+    state = torch.load(trained / 'iter_8.pth', weights_only=True)
+    proof = tmp_path / 'proof'
+    state['meta']['extra'] = Payload(proof)
+    torch.save(state, tmp_path / 'hostile.pth')
+    return tmp_path / 'hostile.pth', proof
+
+
+def test_the_payload_would_work(hostile):
+    path, proof = hostile
+    torch.load(path, weights_only=False)
+    assert proof.exists()
+
+
+@pytest.mark.parametrize('command', ['resume', 'load_from', 'test', 'report'])
+def test_a_checkpoint_with_code_is_refused(tool, config, trained, hostile,
+                                           command, tmp_path):
+    path, proof = hostile
+    work_dir = tmp_path / 'run'
+    if command == 'report':
+        work_dir.mkdir()
+        for file in trained.glob('*.py'):
+            (work_dir / file.name).write_bytes(file.read_bytes())
+        logs = work_dir / 'a' / 'vis_data'
+        logs.mkdir(parents=True)
+        scalars, = trained.glob('*/vis_data/scalars.json')
+        (logs / 'scalars.json').write_bytes(scalars.read_bytes())
+        (work_dir / 'last_checkpoint').write_text('hostile.pth')
+        path = path.rename(work_dir / 'hostile.pth')
+    done = tool(*dict(
+        resume=['tools/train.py', config, '--resume', path, '--work-dir',
+                work_dir],
+        load_from=['tools/train.py', config, '--work-dir', work_dir,
+                   '--cfg-options', f'load_from={path}'],
+        test=['tools/test.py', config, path, '--work-dir', work_dir],
+        report=['tools/analysis_tools/report.py', work_dir])[command],
+        check=False)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith('refused to read the checkpoint')
+    assert 'system' in last
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize('module', [b'numpy.core', b'numpy._core'])
+@pytest.mark.parametrize('value', [
+    np.float64(1.5), np.int64(3), np.float32(2.5), np.bool_(True),
+    np.arange(3.)], ids=repr)
+def test_training_state_of_either_numpy_is_read(module, value, tmp_path):
+    """numpy 2 moved the functions that its pickles refer to."""
+    torch.save(dict(value=value), tmp_path / 'new.pth')
+    with zipfile.ZipFile(tmp_path / 'new.pth') as source, \
+            zipfile.ZipFile(tmp_path / 'other.pth', 'w') as target:
+        for name in source.namelist():
+            data = source.read(name)
+            if name.endswith('data.pkl'):
+                data = re.sub(rb'numpy\._?core', module, data)
+                assert module in data
+            target.writestr(name, data)
+    loaded = torch.load(tmp_path / 'other.pth', weights_only=True)['value']
+    np.testing.assert_array_equal(loaded, value)
+    assert type(loaded) is type(value)
