@@ -39,7 +39,7 @@ def test_a_training_step(cfg):
     model.init_weights()
     model.train()
     classes = cfg.model.roi_head.bbox_head.num_classes
-    data = demo_mm_inputs(1, [[3, 128, 128]], num_items=[2],
+    data = demo_mm_inputs(1, [[3, 192, 192]], num_items=[2],
                           num_classes=classes)
     losses = model(**model.data_preprocessor(data, True), mode='loss')
     loss, _ = model.parse_losses(losses)

@@ -55,10 +55,12 @@ def test_test_time_augmentation_merges(files):
     data = [MODELS.build(config.model).data_preprocessor(
         dict(inputs=[torch.zeros(3, 128, 128, dtype=torch.uint8)],
              data_samples=[sample()])) for _ in range(2)]
-    merged = model.eval().merge_preds(
-        [[view] for view in (predict(model.module, one) for one in data)])
-    assert len(merged) == 1
-    assert merged[0].pred_instances.bboxes.shape[1] == 4
+    views = [predict(model.module, one) for one in data]
+    count = sum(len(view.pred_instances) for view in views)
+    merged, = model.merge_preds([views])
+    # Both views are of the same picture: NMS leaves one box of each two.
+    assert 0 < len(merged.pred_instances) <= count // 2
+    assert merged.pred_instances.bboxes.shape[1] == 4
 
 
 def sample():
