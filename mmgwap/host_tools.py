@@ -2,11 +2,13 @@
 
 The command line stays that of the installed mmdet, whichever it is.
 """
+import os
 import runpy
 import sys
 from pathlib import Path
 
 import mmdet
+import torch
 
 from .checkpoint import safe_checkpoints
 
@@ -35,5 +37,24 @@ def run_tool(name: str) -> None:
     """
     tool = find_tool(name)
     sys.argv[0] = str(Path('tools') / name)
+    if 'RANK' in os.environ and not torch.cuda.is_available():
+        _join_cpus()
     with safe_checkpoints():
         runpy.run_path(str(tool), run_name='__main__')
+
+
+def _join_cpus() -> None:
+    """Let processes without GPUs train together.
+
+    mmengine takes for granted that each process has a GPU, unless it finds the
+    group made and the wrapper's device given.
+    """
+    torch.distributed.init_process_group('gloo')
+    option = '--cfg-options'
+    if option not in sys.argv:
+        sys.argv.append(option)
+    place = sys.argv.index(option) + 1
+    sys.argv[place:place] = [
+        'model_wrapper_cfg.type=MMDistributedDataParallel',
+        'model_wrapper_cfg.device_ids=None',
+        'model_wrapper_cfg.broadcast_buffers=False']

@@ -10,6 +10,7 @@ default_hooks = dict(
         max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'))
+custom_hooks = [dict(type='NumClassCheckHook')]
 
 env_cfg = dict(
     cudnn_benchmark=False,

@@ -1,7 +1,10 @@
 """The command-line tools, as a user calls them."""
 import json
+import os
 import pickle
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -47,14 +50,15 @@ def test_testing_gives_the_metric(tool, trained, config, options, tmp_path):
 
 
 def test_auto_scale_lr(tool, config, tmp_path):
-    tool('tools/train.py', config, '--work-dir', tmp_path, '--auto-scale-lr',
-         '--cfg-options', 'train_cfg.max_iters=1')
-    scaled = scalars(tmp_path)[0]['lr']
-    other = tmp_path / 'other'
-    tool('tools/train.py', config, '--work-dir', other, '--cfg-options',
-         'train_cfg.max_iters=1')
-    # The config is for 8 images a step, and the run takes 4.
-    assert scaled == pytest.approx(scalars(other)[0]['lr'] / 2)
+    rates = []
+    for options in ([], ['--auto-scale-lr']):
+        work_dir = tmp_path / f'{len(rates)}'
+        # 4 images a step, where the config's rate would be for 8.
+        tool('tools/train.py', config, '--work-dir', work_dir, *options,
+             '--cfg-options', 'train_cfg.max_iters=1',
+             'auto_scale_lr.base_batch_size=8')
+        rates.append(scalars(work_dir)[0]['lr'])
+    assert rates[1] == pytest.approx(rates[0] / 2)
 
 
 def test_report_draws_what_was_trained(tool, trained):
@@ -79,23 +83,21 @@ def test_report_names_what_is_missing(tool, tmp_path, missing):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_two_processes_train_and_test(tool, config, tmp_path):
-    tool('-c', 'import subprocess, sys; sys.exit(subprocess.call('
-         'sys.argv[1:]))', 'tools/dist_train.sh', config, 2, '--work-dir',
-         tmp_path, '--cfg-options', 'env_cfg.dist_cfg.backend=gloo',
-         'train_cfg.max_iters=4', PORT='29611', PYTHON=python())
-    assert (tmp_path / 'iter_4.pth').exists()
-    done = tool('-c', 'import subprocess, sys; sys.exit(subprocess.call('
-                'sys.argv[1:]))', 'tools/dist_test.sh', config,
-                tmp_path / 'iter_4.pth', 2, '--work-dir', tmp_path,
-                '--cfg-options', 'env_cfg.dist_cfg.backend=gloo',
-                PORT='29612', PYTHON=python())
-    assert 'coco/bbox_mAP' in done.stdout + done.stderr
+def test_two_processes_train_and_test(repo, config, tmp_path):
+    def run(*command):
+        done = subprocess.run(
+            [str(part) for part in command] + ['--work-dir', str(tmp_path)],
+            cwd=repo, capture_output=True, text=True,
+            env=dict(os.environ, PYTHON=sys.executable, PORT='29611'))
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout + done.stderr
 
-
-def python():
-    import sys
-    return sys.executable
+    run('tools/dist_train.sh', config, 2, '--cfg-options',
+        'train_cfg.max_iters=4')
+    state = torch.load(tmp_path / 'iter_4.pth', weights_only=True)
+    assert state['meta']['iter'] == 4
+    text = run('tools/dist_test.sh', config, tmp_path / 'iter_4.pth', 2)
+    assert 'coco/bbox_mAP' in text
 
 
 @pytest.mark.parametrize('change, message', [

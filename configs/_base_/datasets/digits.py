@@ -25,6 +25,8 @@ tta_pipeline = [
                 dict(type='Resize', scale=(s, s), keep_ratio=True)
                 for s in (128, 160)
             ],
+            # A digit's mirror image is none; this only says so to the merger.
+            [dict(type='RandomFlip', prob=0.)],
             [dict(type='LoadAnnotations', with_bbox=True)],
             [
                 dict(
