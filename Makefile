@@ -33,4 +33,6 @@ demo: install
 	$(RUN) tools/dataset_converters/make_digits.py
 	$(RUN) tools/train.py configs/rfcn/rfcn_r18_digits.py \
 		--work-dir $(DEMO)
+	$(RUN) tools/test.py configs/rfcn/rfcn_r18_digits.py \
+		$(DEMO)/iter_2500.pth --work-dir $(DEMO)/test
 	$(RUN) tools/analysis_tools/report.py $(DEMO)
