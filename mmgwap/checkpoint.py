@@ -29,8 +29,11 @@ def allow_training_state() -> None:
         return  # weights_only is not the default there
     core = np._core if hasattr(np, '_core') else np.core
     dtypes = {type(np.dtype(kind)) for kind in 'fdbilqBILQ?'}
-    safe = [HistoryBuffer, np.ndarray, np.dtype, *dtypes,
-            (_statistics_method, 'builtins.getattr')]
+    # Each with its path: plain classes the fork would take off the list again
+    # after a load of its own.
+    safe = [(kind, f'{kind.__module__}.{kind.__qualname__}')
+            for kind in (HistoryBuffer, np.ndarray, np.dtype, *dtypes)]
+    safe += [(_statistics_method, 'builtins.getattr')]
     # numpy 2 moved these, and either name may stand in a checkpoint.
     for name in ('core', '_core'):
         safe += [(getattr(core.multiarray, function),
