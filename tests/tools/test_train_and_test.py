@@ -20,7 +20,8 @@ def test_training_leaves_checkpoint_losses_and_metric(trained):
     rows = scalars(trained)
     losses = [row['loss'] for row in rows if 'loss' in row]
     assert len(losses) == 8 and all(0 < loss < 100 for loss in losses)
-    assert any('coco/bbox_mAP' in row for row in rows)
+    # At its iteration, so that it can be drawn beside the losses.
+    assert [row['step'] for row in rows if 'coco/bbox_mAP' in row] == [8]
     state = torch.load(trained / 'iter_8.pth', weights_only=True)
     assert state['meta']['iter'] == 8
     assert any(key.startswith('roi_head.bbox_head.conv_new')

@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('work_dir', type=Path)
     parser.add_argument('--images', type=int, default=12,
                         help='images in the grid (default: %(default)s)')
-    parser.add_argument('--score-thr', type=float, default=0.3,
+    parser.add_argument('--score-thr', type=float, default=0.5,
                         help='boxes below are not drawn (default: %(default)s)')
     parser.add_argument('--device', default='cpu',
                         help='default: %(default)s')
@@ -62,7 +62,7 @@ def draw_curves(rows: list, path: Path) -> dict:
     """Draw losses and metrics; returns the metrics of the last validation."""
     train = [row for row in rows if 'loss' in row]
     val = [row for row in rows if any(name in row for name in METRICS)]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6))
     names = [name for name in train[0] if name.startswith('loss')]
     for name in names:
         left.plot([row['step'] for row in train],
@@ -77,7 +77,8 @@ def draw_curves(rows: list, path: Path) -> dict:
     for axes in (left, right):
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend()
+            axes.legend(loc='upper center', bbox_to_anchor=(0.5, -0.14),
+                        ncol=3, frameon=False)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -146,7 +146,7 @@ class Environment:
     def pip(self, command, *args):
         source = ['--no-index', '--find-links', self.wheels] \
             if self.wheels else []
-        self._call([self.python, '-m', 'pip', command, '-q',
+        self._call([self.python, '-m', 'pip', command, '-qq',
                     '--disable-pip-version-check'] + source + list(args),
                    'pip ' + command)
 

@@ -21,7 +21,8 @@ class RFCN(TwoStageDetector):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         # The detector hands the same features to both heads.
-        self.rpn_head.register_forward_pre_hook(_first_level)
+        if self.with_rpn:
+            self.rpn_head.register_forward_pre_hook(_first_level)
 
 
 def _first_level(rpn_head: nn.Module, args: tuple) -> tuple:
