@@ -9,6 +9,7 @@ classes are allowed, and nothing else.
 """
 import os
 import pickle
+import re
 import sys
 from contextlib import contextmanager, nullcontext
 from typing import Callable, Iterator
@@ -18,27 +19,27 @@ import mmengine.runner.checkpoint as host
 import numpy as np
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
-from packaging.version import Version
 
 STATISTICS = ('min', 'max', 'mean', 'current')
 
 
 def allow_training_state() -> None:
-    """Let ``torch.load(weights_only=True)`` read mmengine's training state."""
-    if Version(torch.__version__) < Version('2.6'):
-        return  # weights_only is not the default there
-    core = np._core if hasattr(np, '_core') else np.core
-    dtypes = {type(np.dtype(kind)) for kind in 'fdbilqBILQ?'}
+    """Let ``torch.load(weights_only=True)`` read mmengine's training state.
+
+    numpy's own constructors are not on the list: with an object dtype they
+    turn bytes of a file into pointers.
+    """
     # Each with its path: plain classes the fork would take off the list again
     # after a load of its own.
-    safe = [(kind, f'{kind.__module__}.{kind.__qualname__}')
-            for kind in (HistoryBuffer, np.ndarray, np.dtype, *dtypes)]
-    safe += [(_statistics_method, 'builtins.getattr')]
-    # numpy 2 moved these, and either name may stand in a checkpoint.
-    for name in ('core', '_core'):
-        safe += [(getattr(core.multiarray, function),
-                  f'numpy.{name}.multiarray.{function}')
-                 for function in ('_reconstruct', 'scalar')]
+    safe = [
+        (HistoryBuffer, 'mmengine.logging.history_buffer.HistoryBuffer'),
+        (_statistics_method, 'builtins.getattr'),
+        (_NumericDtype, 'numpy.dtype'),
+        (_NumericArray, 'numpy.ndarray'),
+    ]
+    for name in ('core', '_core'):  # numpy 2 moved them
+        safe += [(_empty_array, f'numpy.{name}.multiarray._reconstruct'),
+                 (_numeric_scalar, f'numpy.{name}.multiarray.scalar')]
     torch.serialization.add_safe_globals(safe)
 
 
@@ -50,6 +51,52 @@ def _statistics_method(owner: type, name: str) -> Callable:
         f'Unsupported global: getattr({owner!r}, {name!r})')
 
 
+class _NumericDtype:
+    """What a pickled dtype becomes: a number's kind and byte order."""
+
+    def __init__(self, kind: str, *flags) -> None:
+        if not re.fullmatch(r'[biufc]\d{1,2}', str(kind)):
+            raise pickle.UnpicklingError(
+                f'Unsupported global: numpy.dtype({kind!r})')
+        self.kind, self.order = str(kind), '='
+
+    def __setstate__(self, state: tuple) -> None:
+        self.order = state[1] if state[1] in ('<', '>') else '='
+
+    def to_numpy(self) -> np.dtype:
+        return np.dtype(self.kind).newbyteorder(self.order)
+
+
+class _NumericArray(np.ndarray):
+    """An array that can be filled from a pickle with numbers alone."""
+
+    def __new__(cls, *ignored):
+        return super().__new__(cls, (0, ))
+
+    def __setstate__(self, state: tuple) -> None:
+        version, shape, dtype, is_fortran, data = state
+        if not isinstance(dtype, _NumericDtype) or not isinstance(data, bytes):
+            raise pickle.UnpicklingError(
+                'Unsupported global: numpy.ndarray of other than numbers')
+        super().__setstate__(
+            (version, shape, dtype.to_numpy(), is_fortran, data))
+
+    def __reduce__(self) -> tuple:
+        # Saved again, it is an ordinary array.
+        return self.view(np.ndarray).__reduce__()
+
+
+def _empty_array(kind: type, *ignored) -> _NumericArray:
+    return _NumericArray()
+
+
+def _numeric_scalar(dtype: _NumericDtype, data: bytes) -> np.generic:
+    if not isinstance(dtype, _NumericDtype):
+        raise pickle.UnpicklingError(
+            'Unsupported global: numpy scalar of other than numbers')
+    return np.frombuffer(data, dtype.to_numpy(), count=1)[0]
+
+
 @contextmanager
 def safe_checkpoints() -> Iterator[None]:
     """Within it, no checkpoint runs code; one that would ends the process.
@@ -57,16 +104,23 @@ def safe_checkpoints() -> Iterator[None]:
     For command-line tools.  What asks for an unrestricted load gets a safe one
     all the same, and the fork's own list of what is safe is set aside.
     """
-    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+    forced = mock.patch.dict(os.environ, TORCH_FORCE_WEIGHTS_ONLY_LOAD='1')
     fork = mock.patch.object(host, 'get_torch_safe_globals', list) \
         if hasattr(host, 'get_torch_safe_globals') else nullcontext()
     try:
-        with fork:
+        with forced, fork:
+            # torch takes both at once for a mistake.
+            os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
             yield
     except pickle.UnpicklingError as error:
-        lines = str(error).strip().splitlines()
-        culprit = [line for line in lines
-                   if 'GLOBAL' in line or 'Unsupported' in line]
-        sys.exit('refused to read the checkpoint: it holds more than weights '
-                 'and training state, and could run code. '
-                 + (culprit or lines)[0].strip())
+        sys.exit(_explain(str(error)))
+
+
+def _explain(message: str) -> str:
+    """torch's message, of a dozen lines, in one."""
+    lines = [line.strip() for line in message.strip().splitlines()]
+    for line in lines:
+        if 'GLOBAL' in line or 'Unsupported global' in line:
+            return ('refused to read the checkpoint: it holds more than '
+                    f'weights and training state, and could run code. {line}')
+    return f'cannot read the checkpoint: {lines[-1] if lines else "no data"}'

@@ -19,7 +19,8 @@ class Requirement(NamedTuple):
 
 
 REQUIREMENTS = (
-    Requirement('torch', '2.1', None,
+    # The first that can tell weights from code in a checkpoint.
+    Requirement('torch', '2.6', None,
                 'see https://pytorch.org/get-started/locally'),
     Requirement('mmengine', '0.10', '1',
                 'pip install "mmengine>=0.10,<1" (or onedl-mmengine)'),

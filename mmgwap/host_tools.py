@@ -37,7 +37,8 @@ def run_tool(name: str) -> None:
     """
     tool = find_tool(name)
     sys.argv[0] = str(Path('tools') / name)
-    if 'RANK' in os.environ and not torch.cuda.is_available():
+    if 'pytorch' in sys.argv and 'RANK' in os.environ \
+            and not torch.cuda.is_available():
         _join_cpus()
     with safe_checkpoints():
         runpy.run_path(str(tool), run_name='__main__')

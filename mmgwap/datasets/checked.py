@@ -65,7 +65,8 @@ class AnnotationChecks:
             return super().prepare_data(idx)
         except Exception as error:
             path = self.get_data_info(idx).get('img_path')
-            raise RuntimeError(f'cannot read {path}: {error}') from error
+            raise RuntimeError(f'cannot prepare {path}: '
+                               f'{type(error).__name__}: {error}') from error
 
     def _check_category(self, name: str, where: str) -> None:
         """Refuse an object of a category that the config does not list."""
@@ -82,20 +83,24 @@ class CheckedCocoDataset(AnnotationChecks, CocoDataset):
     """mmdet's ``CocoDataset`` with the checks of :class:`AnnotationChecks`.
 
     Raises:
-        ValueError: also if the annotation file lacks a class of the config.
+        ValueError: also if the file lacks a class of the config, or has them
+            in another order.
     """
+    _order_checked = False
 
-    def load_data_list(self) -> List[dict]:
-        data_list = super().load_data_list()
-        if len(self.cat_ids) != len(self.metainfo['classes']):
-            # mmdet numbers the categories that it finds: labels would shift.
-            known = self.COCOAPI(self.ann_file).cats.values()
-            missing = set(self.metainfo['classes']) - {c['name'] for c in known}
-            raise ValueError(f'{self.ann_file}: has no category named '
-                             f'{sorted(missing)}, which the config lists')
-        return data_list
+    def _check_order(self) -> None:
+        """mmdet numbers labels by the file, and names them by the config."""
+        found = tuple(self.coco.cats[i]['name'] for i in self.cat_ids)
+        if found != tuple(self.metainfo['classes']):
+            raise ValueError(
+                f'{self.ann_file}: has of the classes of the config, '
+                f'{self.metainfo["classes"]}, these in this order: {found}; '
+                'list the same in metainfo=dict(classes=...)')
+        self._order_checked = True
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
+        if not self._order_checked:
+            self._check_order()
         image = raw_data_info['raw_img_info']
         boxes = [ann for ann in raw_data_info['raw_ann_info']
                  if not ann.get('ignore', False)]
@@ -130,8 +135,9 @@ class CheckedXMLDataset(AnnotationChecks, XMLDataset):
     def _parse_instance_info(self, raw_ann_info: ElementTree,
                              minus_one: bool = True) -> List[dict]:
         root = raw_ann_info.getroot()
-        width = float(root.findtext('size/width', 'inf'))
-        height = float(root.findtext('size/height', 'inf'))
+        # Some labelling tools write 0 for a size that they do not know.
+        width, height = (float(root.findtext(f'size/{side}') or 0) or math.inf
+                         for side in ('width', 'height'))
         objects = root.findall('object')
         for obj in objects:
             self._check_category(obj.findtext('name'), self._xml_path)

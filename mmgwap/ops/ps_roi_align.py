@@ -21,7 +21,8 @@ def ps_roi_align(input: Tensor, rois: Tensor, output_size: int,
     part of the batch index, ``(B, C*P*P, H, W) -> (B*P*P, C, H, W)``, and each
     bin is pooled as a RoI of its own to 1x1.  So no bin of a wrong map is
     computed, and the result runs wherever mmcv's operator does: CPU, CUDA, and
-    ONNX (opset 16 or later) as the standard ``RoiAlign``.
+    ONNX as the standard ``RoiAlign`` (``torch.onnx.export(...,
+    opset_version=16, dynamo=False)``).
 
     Args:
         input (Tensor): position-sensitive map, (B, C*P*P, H, W), with channel

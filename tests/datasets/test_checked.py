@@ -7,11 +7,16 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import pytest
+import torch
+from mmdet.datasets import XMLDataset
+from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
+from mmengine.dataset import pseudo_collate
 from mmengine.logging import MMLogger
 
 from mmgwap.datasets import CheckedCocoDataset, CheckedXMLDataset
 from mmgwap.datasets.degenerate import is_degenerate
+from mmgwap.testing import tiny_rfcn
 
 register_all_modules()
 CLASSES = dict(classes=('cat', 'dog'))
@@ -164,10 +169,42 @@ def test_an_annotation_of_no_category_is_named(tmp_path):
         load('coco', tmp_path, [[(GOOD, 'bird')]])
 
 
-def test_a_class_that_the_file_lacks_is_named(tmp_path):
-    classes = dict(classes=('cat', 'horse', 'dog'))
-    with pytest.raises(ValueError, match=r"no category named \['horse'\]"):
-        load('coco', tmp_path, [[(GOOD, 'dog')]], metainfo=classes)
+@pytest.mark.parametrize('classes', [('cat', 'horse', 'dog'),
+                                     ('dog', 'cat')])
+def test_classes_other_than_the_files_are_named(tmp_path, classes):
+    """mmdet would call a dog a horse, and a cat a dog."""
+    with pytest.raises(ValueError, match=r"coco.json: has of the classes.*"
+                                         r"order: \('cat', 'dog'\)"):
+        load('coco', tmp_path, [[(GOOD, 'dog')]],
+             metainfo=dict(classes=classes))
+
+
+def test_a_size_that_is_not_known_drops_nothing(tmp_path):
+    load('voc', tmp_path, [[(GOOD, 'cat')]])
+    path = tmp_path / 'Annotations' / '0.xml'
+    path.write_text(path.read_text().replace('>64<', '>0<')
+                    .replace('>48<', '>0<'))
+    dataset = CheckedXMLDataset(
+        data_root=str(tmp_path), ann_file='voc.txt', metainfo=CLASSES,
+        data_prefix=dict(sub_data_root=''))
+    assert len(dataset.get_data_info(0)['instances']) == 1
+
+
+@pytest.mark.parametrize('dataset_type, is_finite', [
+    (CheckedXMLDataset, True), (XMLDataset, False)])
+def test_training_on_bad_boxes_stays_finite(tmp_path, dataset_type,
+                                            is_finite):
+    """And would not without the check."""
+    load('voc', tmp_path, [[(BAD['zero_width'], 'dog'), (GOOD, 'cat')]] * 2)
+    dataset = dataset_type(
+        data_root=str(tmp_path), ann_file='voc.txt', metainfo=CLASSES,
+        data_prefix=dict(sub_data_root=''), pipeline=PIPELINE)
+    torch.manual_seed(0)
+    model = MODELS.build(tiny_rfcn(num_classes=2))
+    data = model.data_preprocessor(pseudo_collate(
+        [dataset[0], dataset[1]]), True)
+    losses = model(**data, mode='loss')
+    assert bool(torch.isfinite(model.parse_losses(losses)[0])) == is_finite
 
 
 @pytest.mark.parametrize('kind', ['coco', 'voc'])
@@ -197,5 +234,5 @@ def test_an_image_that_does_not_load_is_named(kind, damage, tmp_path):
         path.write_bytes(dict(truncated=whole[:len(whole) // 2],
                               text=b'not an image', empty=b'')[damage])
     assert dataset[0]['inputs'].shape == (3, 48, 64)
-    with pytest.raises(RuntimeError, match=f'cannot read {path}: '):
+    with pytest.raises(RuntimeError, match=f'cannot prepare {path}: '):
         dataset[1]

@@ -170,13 +170,21 @@ def test_a_roi_that_is_not_finite_pools_zero(operator, value):
 @pytest.mark.parametrize('operator', OPERATORS, ids=NAMES)
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_half_precision(operator, dtype):
-    maps = (make_map(bins=3) * 100).to(dtype)  # 100: a sum of cells overflows
+    maps = (make_map(bins=3) * 100).to(dtype)
     rois = torch.cat([ALL_ROIS, random_rois(40)])
     result = operator(maps, rois, 3, SCALE)
     assert result.dtype == dtype and result.isfinite().all()
     exact = operator(maps.float(), rois, 3, SCALE)
     torch.testing.assert_close(result.float(), exact,
                                rtol=torch.finfo(dtype).eps, atol=1e-3)
+
+
+@pytest.mark.parametrize('operator', OPERATORS, ids=NAMES)
+def test_half_precision_does_not_overflow(operator):
+    """The mean of large values is in range where their sum is not."""
+    maps = torch.full((2, 18, HEIGHT, WIDTH), 60000., dtype=torch.float16)
+    result = operator(maps, ALL_ROIS[:3], 3, SCALE)
+    assert result.eq(60000).all()
 
 
 @pytest.mark.parametrize('mode', ['pool', 'align'])
