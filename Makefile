@@ -23,8 +23,8 @@ install:
 
 wheels:
 	@test -n "$(WHEELS)" || { echo "usage: make wheels WHEELS=folder"; exit 1; }
-	@$(PYTHON) tools/install --stack $(STACK) --venv $(VENV) \
-		--save-wheels "$(WHEELS)"
+	@$(or $(PYTHON),python3) tools/install --stack $(STACK) \
+		--venv $(VENV) --save-wheels "$(WHEELS)"
 
 test: install
 	$(RUN) -m pytest

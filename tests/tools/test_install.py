@@ -56,8 +56,8 @@ def test_unsupported_python_is_named(install, monkeypatch):
 def test_little_disk_is_named(install, monkeypatch, tmp_path):
     usage = collections.namedtuple('usage', 'total used free')
     monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage(9, 8, 1e9))
-    with pytest.raises(SystemExit, match='has 1.0 GB free, and about'):
-        install.surroundings.check(str(tmp_path / 'env'), mmcv_at_hand=True)
+    with pytest.raises(SystemExit, match='has 1.0 GB free, and about 10 GB'):
+        install.surroundings.check(str(tmp_path / 'a' / 'env'), True)
 
 
 def test_missing_headers_are_named(install, monkeypatch, tmp_path):
@@ -194,6 +194,70 @@ def test_an_interrupted_build_leaves_no_wheel(install, cache, tmp_path):
     assert not install.mmcv_wheel.is_at_hand('onedl', '2.13.0', '')
     assert install.mmcv_wheel.get(
         FakeEnvironment('2.13.0+cpu'))[0] == 'compiled'
+
+
+@pytest.fixture
+def gpu(install, cache, monkeypatch, tmp_path):
+    """A torch that sees a GPU, and an nvcc of CUDA 13."""
+    home = tmp_path / 'cuda'
+    (home / 'bin').mkdir(parents=True)
+    nvcc = home / 'bin' / 'nvcc'
+    nvcc.write_text('#!/bin/sh\necho "Cuda tools, release 13.0, V13.0.88"\n')
+    nvcc.chmod(0o755)
+    monkeypatch.setenv('CUDA_HOME', str(home))
+
+    def environment(torch_cuda):
+        env = FakeEnvironment(f'2.13.0+cu{torch_cuda.replace(".", "")}')
+        env.ask = lambda code: [env.torch, torch_cuda, True]
+        return env
+    return environment
+
+
+def test_cuda_operators_are_built_where_nvcc_fits(install, gpu):
+    what, folder = install.mmcv_wheel.get(gpu('13.0'))
+    assert what == 'compiled' and 'torch2.13.0+cu130-cu130-cp' in folder
+
+
+def test_an_nvcc_of_another_cuda_is_named(install, gpu):
+    with pytest.raises(SystemExit, match='built for CUDA 12.6, and .* is of '
+                                         'CUDA 13; set CUDA_HOME'):
+        install.mmcv_wheel.get(gpu('12.6'))
+
+
+def test_a_missing_nvcc_is_said_first(install, gpu, monkeypatch, tmp_path):
+    monkeypatch.setenv('CUDA_HOME', str(tmp_path))
+    with pytest.raises(SystemExit, match='no nvcc.*CUDA 13.0'):
+        install.mmcv_wheel.get(gpu('13.0'))
+    monkeypatch.setattr(install.surroundings, 'has_gpu', lambda: True)
+    with pytest.raises(SystemExit, match='a GPU is here but no nvcc'):
+        install.surroundings.check(str(tmp_path / 'env'), mmcv_at_hand=False)
+
+
+def test_a_finished_cuda_wheel_needs_no_nvcc(install, gpu, cache,
+                                             monkeypatch, tmp_path):
+    folder = cache / install.mmcv_wheel.folder_name(
+        'onedl', '2.13.0+cu130', 'cu130')
+    folder.mkdir(parents=True)
+    (folder / 'mmcv.whl').write_text('')
+    monkeypatch.setenv('CUDA_HOME', str(tmp_path))
+    assert install.mmcv_wheel.get(gpu('13.0')) == str(folder / 'mmcv.whl')
+
+
+def test_a_wheel_folder_without_mmcv_is_named(install, cache, tmp_path):
+    with pytest.raises(SystemExit, match='holds neither onedl-mmcv-2.3.6'):
+        install.mmcv_wheel.get(FakeEnvironment('2.13.0', str(tmp_path)))
+    (tmp_path / 'onedl_mmcv-2.3.6.tar.gz').write_text('')
+    assert install.mmcv_wheel.get(
+        FakeEnvironment('2.13.0', str(tmp_path)))[0] == 'compiled'
+
+
+def test_packages_of_the_user_are_never_removed(env):
+    """Not even in an environment that no longer works."""
+    packages = os.path.join(env.path, 'lib', 'python3.11', 'site-packages')
+    os.makedirs(os.path.join(packages, 'precious'))
+    with pytest.raises(SystemExit, match='was not made by make install'):
+        env.create()
+    assert os.path.exists(packages)
 
 
 def test_the_environment_of_the_tests_is_pinned(repo):

@@ -47,21 +47,26 @@ def main():
     if args.wheels and not os.path.isdir(args.wheels):
         sys.exit('make install: WHEELS={}: no such folder'.format(args.wheels))
     target = environment.Environment(args.venv, args.stack, TORCH, args.wheels)
-    if not target.is_finished():
-        start = time.time()
-        surroundings.check(os.path.abspath(args.venv),
-                           mmcv_wheel.is_at_hand(args.stack, TORCH,
-                                                 args.wheels))
-        target.create()
-        target.install_dependencies()
-        target.install_wheel(mmcv_wheel.get(target))
-        target.install_project()
-        target.finish()
-        surroundings.say('installed {} in {:.0f} s'.format(
-            args.venv, time.time() - start))
-    if args.save_wheels:
-        target.save_wheels(args.save_wheels)
-        mmcv_wheel.save(target, args.save_wheels)
+    with target.locked():
+        if not target.is_finished():
+            install(target)
+        if args.save_wheels:
+            target.save_wheels(args.save_wheels)
+            mmcv_wheel.save(target, args.save_wheels)
+
+
+def install(target):
+    """Make the environment, from the checks to the mark."""
+    start = time.time()
+    surroundings.check(target.path, mmcv_wheel.is_at_hand(
+        target.stack, TORCH, target.wheels))
+    target.create()
+    target.install_dependencies()
+    target.install_wheel(mmcv_wheel.get(target))
+    target.install_project()
+    target.finish()
+    surroundings.say('installed {} in {:.0f} s'.format(
+        target.name, time.time() - start))
 
 
 if __name__ == '__main__':

@@ -1,4 +1,6 @@
 """The virtual environment: made, filled, and marked when it is finished."""
+import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -6,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 
 from surroundings import say, stop
 
@@ -51,9 +54,8 @@ class Environment:
         for name in ('common.txt', self.stack + '.txt'):
             with open(os.path.join(REPO, 'requirements', name), 'rb') as file:
                 digest.update(file.read())
-        for name in ('setup.py', 'pyproject.toml'):
-            with open(os.path.join(REPO, name), 'rb') as file:
-                digest.update(file.read())
+        with open(os.path.join(REPO, 'setup.py'), 'rb') as file:
+            digest.update(file.read())
         return digest.hexdigest()
 
     def is_finished(self):
@@ -74,6 +76,18 @@ class Environment:
             json.dump(dict(self._wanted, finished=finished), file)
         os.replace(draft, self._mark)
 
+    @contextmanager
+    def locked(self):
+        """Let one installation at a time work on the environment."""
+        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        with open(self.path + '.lock', 'w') as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                say('waiting for another make install')
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
     def create(self):
         """Make the environment anew, in place of a half-made one."""
         if os.path.lexists(self.path):
@@ -93,7 +107,12 @@ class Environment:
         say('{} is {}: making it again'.format(
             self.name, 'out of date' if (mark or {}).get('finished')
             else 'half-made'))
-        shutil.rmtree(self.path)
+        # Out of the way in one stroke: what is left of an interrupted removal
+        # is never taken for an environment.
+        doomed = self.path + '.removed'
+        shutil.rmtree(doomed, ignore_errors=True)
+        os.rename(self.path, doomed)
+        shutil.rmtree(doomed)
 
     def _is_remnant(self):
         """Whether there is nothing but parts of a broken environment."""
@@ -103,6 +122,11 @@ class Environment:
                  '.gitignore', os.path.basename(self._mark),
                  os.path.basename(self._mark) + '.tmp'}
         if not set(os.listdir(self.path)) <= parts:
+            return False
+        installed = glob.glob(os.path.join(
+            glob.escape(self.path), 'lib', '*', 'site-packages', '*'))
+        if any(not os.path.basename(path).startswith(('pip', 'setuptools'))
+               for path in installed):
             return False
         try:
             return subprocess.call([self.python, '-m', 'pip', '--version'],
@@ -146,7 +170,7 @@ class Environment:
     def pip(self, command, *args):
         source = ['--no-index', '--find-links', self.wheels] \
             if self.wheels else []
-        self._call([self.python, '-m', 'pip', command, '-qq',
+        self._call([self.python, '-m', 'pip', command, '-q',
                     '--disable-pip-version-check'] + source + list(args),
                    'pip ' + command)
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-from surroundings import say, stop
+from surroundings import check_compiler, find_nvcc, say, stop
 
 VERSIONS = dict(onedl=('onedl-mmcv', '2.3.6'), openmmlab=('mmcv', '2.1.0'))
 ASK_TORCH = ('import json, torch; print(json.dumps([torch.__version__, '
@@ -54,7 +54,8 @@ def get(env):
         env (Environment): with torch and the build tools installed.
     """
     torch, torch_cuda, has_gpu = env.ask(ASK_TORCH)
-    cuda = _cuda_to_build(torch_cuda) if has_gpu else 'cpu'
+    cuda = 'cu' + torch_cuda.replace('.', '') if has_gpu and torch_cuda \
+        else 'cpu'
     name = folder_name(env.stack, torch, cuda)
     for root in (cache_folder(), env.wheels):
         found = glob.glob(os.path.join(glob.escape(root), glob.escape(name),
@@ -62,33 +63,45 @@ def get(env):
         if found:
             say('taking mmcv from {}'.format(found[0]))
             return found[0]
+    check_compiler()
+    if cuda != 'cpu':
+        _check_nvcc(torch_cuda)
+    if env.wheels and not _find_source(env):
+        stop('{} holds neither {} nor the source of mmcv; fill it on a machine'
+             ' like this one, or without WHEELS'.format(env.wheels, name))
     return _compile(env, os.path.join(cache_folder(), name), cuda)
 
 
+def _find_source(env):
+    """mmcv's source package in the wheel folder."""
+    name, version = VERSIONS[env.stack]
+    return glob.glob(os.path.join(
+        glob.escape(env.wheels), '{}-{}.tar.gz'.format(
+            name.replace('-', '[-_]'), version)))
+
+
 def save(env, folder):
-    """Copy the compiled wheel, under its telling name, to ``folder``."""
+    """Copy the wheel, under its telling name, and the source to ``folder``."""
     wheel = get(env)
     target = os.path.join(folder, os.path.basename(os.path.dirname(wheel)))
     os.makedirs(target, exist_ok=True)
     shutil.copy(wheel, target)
+    name, version = VERSIONS[env.stack]
+    env.pip('download', '-d', folder, '--no-deps', '--no-binary', name,
+            '--no-build-isolation', name + '==' + version)
 
 
-def _cuda_to_build(torch_cuda):
-    """'cu130' ..., where nvcc and torch agree."""
-    home = os.environ.get('CUDA_HOME') or os.environ.get('CUDA_PATH')
-    nvcc = os.path.join(home, 'bin', 'nvcc') if home else \
-        shutil.which('nvcc')
-    try:
-        text = subprocess.check_output([nvcc or 'nvcc', '--version'])
-    except (OSError, subprocess.CalledProcessError):
-        stop('a GPU is here but no nvcc, and mmcv needs it; install the CUDA '
-             'toolkit {}, or hide the GPU: CUDA_VISIBLE_DEVICES= make install'
-             .format(torch_cuda))
-    version = re.search(r'release (\d+)\.', text.decode()).group(1)
+def _check_nvcc(torch_cuda):
+    """Stop unless there is an nvcc of torch's CUDA."""
+    nvcc = find_nvcc()
+    if nvcc is None:
+        stop('a GPU is here but no nvcc, and mmcv has to be compiled for CUDA '
+             '{}; install that toolkit or set CUDA_HOME'.format(torch_cuda))
+    text = subprocess.check_output([nvcc, '--version']).decode()
+    version = re.search(r'release (\d+)\.', text).group(1)
     if version != torch_cuda.split('.')[0]:
         stop('torch was built for CUDA {}, and {} is of CUDA {}; set CUDA_HOME'
              ' to a toolkit {}'.format(torch_cuda, nvcc, version, torch_cuda))
-    return 'cu' + torch_cuda.replace('.', '')
 
 
 def _compile(env, folder, cuda):

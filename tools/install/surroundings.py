@@ -7,10 +7,11 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 
 PYTHONS = ((3, 11), (3, 12))
-DISK_GB = 4
-DISK_GB_CUDA = 14  # CUDA builds of torch bring their libraries along
+DISK_GB = 10  # PyPI's torch for Linux brings CUDA's libraries along
+DISK_GB_CPU = 4
 
 
 def say(message):
@@ -41,9 +42,14 @@ def check(venv, mmcv_at_hand):
         mmcv_at_hand (bool): whether a compiled mmcv is there already.
     """
     _check_venv_module()
-    _check_disk(os.path.dirname(venv))
+    _check_disk(venv, DISK_GB_CPU if _wants_cpu_torch() else DISK_GB)
+    _check_disk(tempfile.gettempdir(), 2)
     if not mmcv_at_hand:
-        _check_compiler()
+        check_compiler()
+        if has_gpu() and find_nvcc() is None:
+            stop('a GPU is here but no nvcc, and mmcv has to be compiled for '
+                 'it; install the CUDA toolkit or set CUDA_HOME, or leave the '
+                 'GPU out: CUDA_VISIBLE_DEVICES= make install')
 
 
 def _check_venv_module():
@@ -55,15 +61,23 @@ def _check_venv_module():
              'python{}.{}-venv'.format(sys.executable, *sys.version_info[:2]))
 
 
-def _check_disk(folder):
-    need = DISK_GB_CUDA if has_gpu() else DISK_GB
-    free = shutil.disk_usage(folder).free / 1e9
+def _check_disk(path, need):
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    free = shutil.disk_usage(path).free / 1e9
     if free < need:
         stop('{} has {:.1f} GB free, and about {} GB are needed'.format(
-            folder, free, need))
+            path, free, need))
 
 
-def _check_compiler():
+def _wants_cpu_torch():
+    """Whether pip is pointed at CPU builds, by the usual address."""
+    return any('whl/cpu' in os.environ.get(name, '')
+               for name in ('PIP_INDEX_URL', 'PIP_EXTRA_INDEX_URL'))
+
+
+def check_compiler():
+    """Stop without a C++ compiler or Python's headers."""
     compiler = os.environ.get('CXX') or 'c++'
     program = compiler.split()[-1] if compiler.startswith('ccache') \
         else compiler.split()[0]
@@ -78,10 +92,20 @@ def _check_compiler():
 
 
 def has_gpu():
-    """Whether an NVIDIA driver answers."""
+    """Whether an NVIDIA driver answers, and the user has not hidden it."""
+    if os.environ.get('CUDA_VISIBLE_DEVICES') == '':
+        return False
     try:
         return subprocess.call(
             ['nvidia-smi', '-L'], stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL) == 0
     except OSError:
         return False
+
+
+def find_nvcc():
+    """Path of nvcc where torch's build system looks for it, or None."""
+    home = os.environ.get('CUDA_HOME') or os.environ.get('CUDA_PATH')
+    places = [os.path.join(home, 'bin')] if home else [
+        os.environ.get('PATH', ''), '/usr/local/cuda/bin']
+    return shutil.which('nvcc', path=os.pathsep.join(places))
