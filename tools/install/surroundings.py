@@ -16,7 +16,8 @@ DISK_GB_CPU = 4
 
 def say(message):
     """Print at once, also into a pipe."""
-    print(message, flush=True)
+    sys.stdout.write(message + '\n')
+    sys.stdout.flush()
 
 
 def stop(message):
