@@ -1,6 +1,5 @@
 """Bad annotations: dropped with one warning, or refused by name."""
 import json
-import logging
 import math
 from xml.etree import ElementTree
 
@@ -12,7 +11,6 @@ from mmdet.datasets import XMLDataset
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.dataset import pseudo_collate
-from mmengine.logging import MMLogger
 
 from mmgwap.datasets import CheckedCocoDataset, CheckedXMLDataset
 from mmgwap.datasets.degenerate import is_degenerate
@@ -87,18 +85,6 @@ def load(kind, root, boxes, **options):
     return CheckedXMLDataset(
         data_root=str(root), ann_file='voc.txt',
         data_prefix=dict(sub_data_root=''), **options)
-
-
-@pytest.fixture
-def warnings():
-    """Messages of mmengine's current logger."""
-    messages = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: messages.append(record.getMessage())
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(handler)
-    yield messages
-    logger.removeHandler(handler)
 
 
 @pytest.mark.parametrize('bad', BAD.values(), ids=BAD.keys())
