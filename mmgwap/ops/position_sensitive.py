@@ -134,7 +134,7 @@ class _SumTaps(Function):
         batch, channels, *size = ctx.shape
         result = ctx.like.new_empty(batch, channels // num_bins, num_bins,
                                     size[0] * size[1])
-        grad = grad.to(_exact(ctx.like))
+        grad = grad.to(_exact(ctx.like)).contiguous()
         for bins, part in _chunks(result, count):
             # Which row of the gradient each tap hands on.
             giver = bag[part] % num_rois if ctx.vote else \
