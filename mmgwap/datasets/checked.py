@@ -1,8 +1,8 @@
 """mmdet's COCO and VOC data sets, with bad input named instead of passed on.
 
 mmdet drops some bad boxes without a word, trains on others until the loss is
-NaN, skips categories that the config does not list, and shifts labels when the
-config lists one that the file lacks.
+NaN, skips categories that the config does not list, and misnames labels when
+the config lists classes that the file lacks, or has in another order.
 """
 import logging
 import math

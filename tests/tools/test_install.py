@@ -133,10 +133,9 @@ def test_the_cache_name_tells_builds_apart(install, monkeypatch):
              name('onedl', '2.14.1+cpu', 'cpu'),
              name('onedl', '2.13.0+cu130', 'cu130'),
              name('onedl', '2.13.0+cu130', 'cpu')}
-    version = collections.namedtuple('version', 'major minor')(3, 99)
     monkeypatch.setattr(sys, 'version_info', (3, 99))
     names.add(name('onedl', '2.13.0+cpu', 'cpu'))
-    assert len(names) == 6 and version == (3, 99)
+    assert len(names) == 6
     assert any('2.3.6' in n and 'torch2.13.0+cpu-cpu-cp399' in n
                for n in names)
 
