@@ -2,9 +2,12 @@
 
 The command line stays that of the installed mmdet, whichever it is.
 """
+import gc
 import os
 import runpy
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mmdet
@@ -37,20 +40,34 @@ def run_tool(name: str) -> None:
     """
     tool = find_tool(name)
     sys.argv[0] = str(Path('tools') / name)
-    if 'pytorch' in sys.argv and 'RANK' in os.environ \
-            and not torch.cuda.is_available():
-        _join_cpus()
-    with safe_checkpoints():
+    with safe_checkpoints(), _cpu_group():
         runpy.run_path(str(tool), run_name='__main__')
 
 
-def _join_cpus() -> None:
+@contextmanager
+def _cpu_group() -> Iterator[None]:
     """Let processes without GPUs train together.
 
     mmengine takes for granted that each process has a GPU, unless it finds the
     group made and the wrapper's device given.
     """
+    if 'pytorch' not in sys.argv or 'RANK' not in os.environ \
+            or torch.cuda.is_available():
+        yield
+        return
     torch.distributed.init_process_group('gloo')
+    _wrap_without_device()
+    yield
+    # Gloo's threads may still hold Python objects. Letting go of one while the
+    # interpreter ends aborts the process, so the threads end first; the
+    # collection frees the wrapped model, which would keep them.
+    torch.distributed.barrier()
+    gc.collect()
+    torch.distributed.destroy_process_group()
+
+
+def _wrap_without_device() -> None:
+    """Ask for a wrapper of the model that is not on a GPU."""
     option = '--cfg-options'
     if option not in sys.argv:
         sys.argv.append(option)

@@ -101,6 +101,25 @@ def test_two_processes_train_and_test(repo, config, tmp_path):
     assert 'coco/bbox_mAP' in text
 
 
+def test_no_thread_of_the_group_outlives_the_run(tool, config, tmp_path):
+    # One that does can abort the process while the interpreter ends.
+    script = (
+        'import pathlib, sys\n'
+        'from mmgwap.host_tools import run_tool\n'
+        "sys.argv[1:] = [*sys.argv[1:], '--launcher', 'pytorch']\n"
+        "run_tool('train.py')\n"
+        "for task in pathlib.Path('/proc/self/task').iterdir():\n"
+        "    print('thread', (task / 'comm').read_text().strip())\n")
+    done = tool('-c', script, config, '--work-dir', tmp_path, '--cfg-options',
+                'train_cfg.max_iters=1', CUDA_VISIBLE_DEVICES='', RANK='0',
+                LOCAL_RANK='0', WORLD_SIZE='1', MASTER_ADDR='127.0.0.1',
+                MASTER_PORT='29612')
+    threads = [line for line in done.stdout.splitlines()
+               if line.startswith('thread ')]
+    assert threads
+    assert not [name for name in threads if 'gloo' in name]
+
+
 @pytest.mark.parametrize('change, message', [
     ('train_dataloader.dataset.ann_file=annotations/none.json',
      'annotations/none.json'),
