@@ -1,7 +1,11 @@
 from .checked import CheckedCocoDataset, CheckedVOCDataset, CheckedXMLDataset
-from .transforms import DropDegenerateBoxes
+from .image_label import ImageLabelDataset
+from .partial_box import PartialBoxDataset
+from .samplers import PartialBoxBatchSampler
+from .transforms import DropDegenerateBoxes, PackPartialInputs
 
 __all__ = [
     'CheckedCocoDataset', 'CheckedVOCDataset', 'CheckedXMLDataset',
-    'DropDegenerateBoxes'
+    'DropDegenerateBoxes', 'ImageLabelDataset', 'PackPartialInputs',
+    'PartialBoxBatchSampler', 'PartialBoxDataset'
 ]

@@ -16,6 +16,7 @@ from mmengine.logging import print_log
 from mmgwap.registry import DATASETS
 
 from .degenerate import WHAT, is_degenerate
+from .naming import naming
 
 
 class AnnotationChecks:
@@ -61,12 +62,8 @@ class AnnotationChecks:
         return data_list
 
     def prepare_data(self, idx: int) -> dict:
-        try:
+        with naming(self.get_data_info(idx).get('img_path')):
             return super().prepare_data(idx)
-        except Exception as error:
-            path = self.get_data_info(idx).get('img_path')
-            raise RuntimeError(f'cannot prepare {path}: '
-                               f'{type(error).__name__}: {error}') from error
 
     def _check_category(self, name: str, where: str) -> None:
         """Refuse an object of a category that the config does not list."""

@@ -1,4 +1,7 @@
-"""Tiny models, data and runs, for tests and for trying things out."""
+from .detectors import DETECTORS, LAST_CHANNELS, tiny_detector
 from .tiny import tiny_rfcn, tiny_rfcn_run
 
-__all__ = ['tiny_rfcn', 'tiny_rfcn_run']
+__all__ = [
+    'DETECTORS', 'LAST_CHANNELS', 'tiny_detector', 'tiny_rfcn',
+    'tiny_rfcn_run'
+]

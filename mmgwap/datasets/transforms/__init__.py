@@ -1,3 +1,4 @@
 from .drop_degenerate_boxes import DropDegenerateBoxes
+from .pack_partial_inputs import PackPartialInputs
 
-__all__ = ['DropDegenerateBoxes']
+__all__ = ['DropDegenerateBoxes', 'PackPartialInputs']

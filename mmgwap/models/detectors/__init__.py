@@ -1,3 +1,4 @@
+from .multi_task import MultiTaskDetector
 from .rfcn import RFCN
 
-__all__ = ['RFCN']
+__all__ = ['MultiTaskDetector', 'RFCN']

@@ -1,0 +1,10 @@
+_base_ = '../rfcn/rfcn_r50_1xb2-110k_voc0712.py'
+
+# The same tenth of the boxes, and no other images.
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type='mmgwap.PartialBoxDataset',
+        percent=10,
+        boxes_only=True,
+        dataset=_base_.train_dataloader.dataset))

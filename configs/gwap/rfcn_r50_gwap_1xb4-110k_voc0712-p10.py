@@ -1,0 +1,24 @@
+_base_ = '../rfcn/rfcn_r50_1xb2-110k_voc0712.py'
+
+# Of ten images one keeps its boxes; half of a batch are such.
+model = dict(
+    _delete_=True,
+    type='mmgwap.MultiTaskDetector',
+    detector=_base_.model,
+    cls_head=dict(
+        type='mmgwap.ImageClsHead', source='backbone', num_classes=20,
+        in_channels=2048))
+train_dataloader = dict(
+    batch_size=4,
+    batch_sampler=dict(
+        _delete_=True, type='mmgwap.PartialBoxBatchSampler', boxed=2),
+    dataset=dict(
+        _delete_=True,
+        type='mmgwap.PartialBoxDataset',
+        percent=10,
+        dataset=_base_.train_dataloader.dataset))
+val_evaluator = [
+    _base_.val_evaluator,
+    dict(type='mmgwap.MultiLabelMetric', classwise=False)
+]
+test_evaluator = val_evaluator

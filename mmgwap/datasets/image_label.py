@@ -1,0 +1,158 @@
+"""Images of which only labels are known."""
+import logging
+from typing import List, Optional
+
+import numpy as np
+from mmdet.datasets import BaseDetDataset
+from mmengine.logging import print_log
+
+from mmgwap.registry import DATASETS
+
+from .image_label_readers import READERS, Labelled
+from .naming import naming
+from .partial_pipeline import adapt_pipeline, check_label_pipeline
+
+CHOICES = dict(format=tuple(READERS), unlisted_categories=('error', 'ignore'),
+               unlabelled=('ignore', 'negative', 'error'))
+
+
+@DATASETS.register_module()
+class ImageLabelDataset(BaseDetDataset):
+    """Images that never had boxes, with the classes that are on them.
+
+    Mix it with boxed data in a ``ConcatDataset``, whose ``ignore_keys`` names
+    what else than the classes differs in their metainfo.
+
+    A pipeline that ends in ``PackDetInputs`` ends in ``PackPartialInputs``
+    instead; one that mixes images is refused.
+
+    Args:
+        format (str): how the labels are kept:
+
+            * 'folders': ``data_prefix['img']/CLASS/.../IMAGE``.
+            * 'csv': ``ann_file`` with the columns ``image`` and ``label``, a
+              row for each label of an image; a row with an empty label is an
+              image without.
+            * 'coco': ``ann_file`` is COCO JSON; labels are the category ids in
+              ``image_labels`` of the entries of ``images``, and the categories
+              of ``annotations``, whose boxes, if any, are not read.
+            * 'voc': ``ann_file`` holds ``{}`` for the class, as in
+              ``ImageSets/Main/{}_train.txt``, whose lines are an id and 1
+              (present), -1 (absent) or 0 (difficult: not known).
+        names (dict): classes by the names in the files, where they differ,
+            such as ``dict(n02084071='dog')``.
+        complete (bool): whether an image has none of the classes that are not
+            among its labels.  Else they are not known.
+        unlisted_categories (str): what to do about a label that is not among
+            the classes: 'error', or 'ignore' it, with a warning.
+        unlabelled (str): what an image without labels is taken for: 'ignore'
+            (nothing is known of it, with a warning), 'negative' (it has none
+            of the classes) or 'error'.
+        ann_file, data_root, data_prefix, metainfo, pipeline, ...: as for
+            mmdet's data sets.  ``metainfo`` has to list the classes.
+
+    Attributes:
+        boxed (np.ndarray): (len(self), ) bool, all false.
+
+    Raises:
+        ValueError: if an argument is none of its choices, the classes are not
+            given, a file is not as described or there is no image.
+    """
+
+    def __init__(self,
+                 *args,
+                 format: str,
+                 names: Optional[dict] = None,
+                 complete: bool = True,
+                 unlisted_categories: str = 'error',
+                 unlabelled: str = 'ignore',
+                 **kwargs) -> None:
+        for name, value in (('format', format),
+                            ('unlisted_categories', unlisted_categories),
+                            ('unlabelled', unlabelled)):
+            if value not in CHOICES[name]:
+                raise ValueError(f'ImageLabelDataset: {name} must be one of '
+                                 f'{CHOICES[name]}, got {value!r}')
+        self.format, self.names, self.complete = format, names or {}, complete
+        self.unlisted_categories = unlisted_categories
+        self.unlabelled = unlabelled
+        super().__init__(*args, **kwargs)
+
+    def full_init(self) -> None:
+        if self._fully_initialized:
+            return
+        super().full_init()
+        self.boxed = np.zeros(len(self), dtype=bool)
+        self.pipeline = adapt_pipeline(self.pipeline)
+        check_label_pipeline(self.pipeline, 'the pipeline of ImageLabelDataset')
+
+    def load_data_list(self) -> List[dict]:
+        """Read the labels of all images."""
+        if not self.metainfo.get('classes'):
+            raise ValueError('ImageLabelDataset needs metainfo=dict('
+                             'classes=(...))')
+        self._where = self.ann_file or self.data_prefix['img']
+        # A class is known by its own name, and by those that stand for it.
+        self._numbers = {name: i for i, name
+                         in enumerate(self.metainfo['classes'])}
+        for name, stands_for in self.names.items():
+            if stands_for not in self._numbers:
+                raise ValueError(f'names: {stands_for!r}, for {name!r}, is not '
+                                 f'among the classes {self.metainfo["classes"]}')
+            self._numbers[name] = self._numbers[stands_for]
+        self._unlisted = {}
+        images = READERS[self.format](self)
+        data_list = [self._info(image) for image in images]
+        if not data_list:
+            raise ValueError(f'{self._where}: no image found')
+        self._report(data_list)
+        return data_list
+
+    def _info(self, image: Labelled) -> dict:
+        present = self._classes(image.present)
+        ignored = self._classes(image.ignored) - present
+        bare = not (present or ignored)
+        if (bare and self.unlabelled == 'ignore') or \
+                not (bare or self.complete):
+            ignored = set(range(len(self.metainfo['classes']))) - present
+        return dict(img_path=image.path, img_id=image.id, instances=[],
+                    has_boxes=False, image_labels=sorted(present),
+                    ignored_image_labels=sorted(ignored), bare=bare)
+
+    def _classes(self, names: List[str]) -> set:
+        for name in names:
+            if name not in self._numbers:
+                self._unlisted[name] = self._unlisted.get(name, 0) + 1
+        return {self._numbers[name] for name in names
+                if name in self._numbers}
+
+    def _report(self, data_list: List[dict]) -> None:
+        """Log how many images there are, and what looks wrong."""
+        print_log(f'{self._where}: {len(data_list)} images with image labels '
+                  'only', 'current')
+        if self._unlisted:
+            what = (f'{self._where}: labels that are not among the classes of '
+                    f'the config, {self.metainfo["classes"]}: '
+                    f'{sorted(self._unlisted)[:10]}')
+            if self.unlisted_categories == 'error':
+                raise ValueError(f'{what}; list them in metainfo=dict(classes='
+                                 '...) or names=dict(...), or set '
+                                 "unlisted_categories='ignore'")
+            print_log(what, 'current', logging.WARNING)
+        bare = [info['img_path'] for info in data_list if info.pop('bare')]
+        if bare:
+            what = (f'{self._where}: {len(bare)} images have no labels, such '
+                    f'as {bare[0]}')
+            if self.unlabelled == 'error':
+                raise ValueError(f"{what}; unlabelled='ignore' keeps them out "
+                                 "of the loss, 'negative' takes them for empty")
+            taken = ('give no loss' if self.unlabelled == 'ignore' else
+                     'count as negative for every class')
+            print_log(f'{what}; they {taken}', 'current', logging.WARNING)
+
+    def prepare_data(self, idx: int) -> dict:
+        with naming(self.get_data_info(idx).get('img_path')):
+            return super().prepare_data(idx)
+
+    def get_cat_ids(self, idx: int) -> List[int]:
+        return self.get_data_info(idx)['image_labels']

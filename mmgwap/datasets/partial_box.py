@@ -1,0 +1,244 @@
+"""A data set in which only some images keep their boxes."""
+import logging
+from typing import List, Optional, Tuple, Union
+
+import numpy as np
+from mmcv.transforms import Compose
+from mmdet.registry import DATASETS as MMDET_DATASETS
+from mmengine.dataset import BaseDataset, ConcatDataset
+from mmengine.logging import print_log
+
+from mmgwap.registry import DATASETS
+
+from .flags import read_flags
+from .naming import naming
+from .partial_pipeline import adapt_pipeline, check_label_pipeline
+from .partial_split import mask_of_ids, read_split, stratified_split
+
+UNLABELLED = ('ignore', 'negative', 'error')
+
+
+@DATASETS.register_module()
+class PartialBoxDataset:
+    """Takes the boxes from all but some images of a data set.
+
+    The others keep the labels of the image: the classes of their boxes;
+    classes of ignored boxes alone (crowds, difficult objects) are unknown.
+    None is dropped for being empty.
+
+    Exactly one of ``percent``, ``split_file`` and ``flag`` says which images
+    keep their boxes.  Where a pipeline ends in ``PackDetInputs``, that becomes
+    ``PackPartialInputs``.
+
+    Augmentations that mix images (Mosaic, MixUp, CopyPaste and their cached
+    forms) would give an image boxes for a part of its objects only.  So they
+    need a ``label_pipeline`` without them for the other images; then they mix
+    images with boxes among themselves.
+
+    Args:
+        dataset (dict): mmdet data set, or ``ConcatDataset`` of such, with its
+            pipeline.  ``RepeatDataset`` and ``ClassBalancedDataset`` go around
+            ``PartialBoxDataset``, not into it.
+        percent (float): of the images, chosen so that each class has its part.
+        seed (int): of that choice.
+        split_file (str): ids of images, a line each.
+        flag (str): a key of the annotation file: in each entry of ``images`` of
+            a COCO file, or an element under the root of each VOC XML.
+        boxes_only (bool): whether to leave the other images out, for the
+            detector that labels have to beat.
+        label_pipeline (list): instead of the data set's, for the images
+            without boxes.
+        unlabelled (str): what an image is taken for that had no boxes to take:
+            'ignore' (nothing is known of it, with a warning), 'negative' (it
+            has none of the classes) or 'error'.
+        lazy_init (bool): as in mmengine.
+
+    Attributes:
+        boxed (np.ndarray): (len(self), ) bool, whether an image has boxes.
+
+    Raises:
+        ValueError: if the choice is impossible, see ``partial_split``, or the
+            pipeline would mix images with and without boxes.
+        TypeError: if ``dataset`` is of another kind.
+    """
+
+    def __init__(self,
+                 dataset: Union[dict, BaseDataset, ConcatDataset],
+                 percent: Optional[float] = None,
+                 seed: int = 0,
+                 split_file: Optional[str] = None,
+                 flag: Optional[str] = None,
+                 boxes_only: bool = False,
+                 label_pipeline: Optional[List[dict]] = None,
+                 unlabelled: str = 'ignore',
+                 lazy_init: bool = False) -> None:
+        choices = dict(percent=percent, split_file=split_file, flag=flag)
+        if sum(value is not None for value in choices.values()) != 1:
+            raise ValueError('PartialBoxDataset needs exactly one of percent, '
+                             f'split_file and flag, got {choices}')
+        if unlabelled not in UNLABELLED:
+            raise ValueError(f'unlabelled must be one of {UNLABELLED}, got '
+                             f'{unlabelled!r}')
+        self.percent, self.seed = percent, seed
+        self.split_file, self.flag = split_file, flag
+        self.boxes_only = boxes_only
+        self.unlabelled = unlabelled
+        self.dataset = MMDET_DATASETS.build(dataset) \
+            if isinstance(dataset, dict) else dataset
+        self.label_pipeline = label_pipeline and Compose(label_pipeline)
+        self._fully_initialized = False
+        if not lazy_init:
+            self.full_init()
+
+    @property
+    def metainfo(self) -> dict:
+        return self.dataset.metainfo
+
+    def full_init(self) -> None:
+        if self._fully_initialized:
+            return
+        self.dataset.full_init()
+        leaves = _leaves(self.dataset)
+        infos = [_summary(leaf.get_data_info(i))
+                 for leaf in leaves for i in range(len(leaf))]
+        self.boxed = self._choose(leaves, infos)
+        self._report(infos)
+        self._places = np.arange(len(infos))
+        if self.boxes_only:
+            self._places = self._places[self.boxed]
+            self.boxed = self.boxed[self._places]
+        self._fully_initialized = True
+        for leaf in leaves:
+            leaf.pipeline = self._adapted(leaf.pipeline)
+        if self.label_pipeline is not None:
+            self.label_pipeline = adapt_pipeline(self.label_pipeline)
+            check_label_pipeline(self.label_pipeline, 'label_pipeline')
+
+    def _choose(self, leaves: List[BaseDataset],
+                infos: List[tuple]) -> np.ndarray:
+        if self.percent is not None:
+            return stratified_split([present for _, present, _ in infos],
+                                    self.percent,
+                                    len(self.metainfo['classes']), self.seed)
+        if self.split_file is not None:
+            return mask_of_ids([image_id for image_id, _, _ in infos],
+                               read_split(self.split_file), self.split_file)
+        return np.concatenate([read_flags(leaf, self.flag) for leaf in leaves])
+
+    def _adapted(self, pipeline: Compose) -> Compose:
+        pipeline = adapt_pipeline(pipeline)
+        if self.label_pipeline is None and not self.boxed.all():
+            check_label_pipeline(pipeline, 'the pipeline of its data set')
+        return pipeline
+
+    def _report(self, infos: List[tuple]) -> None:
+        """Log what there is, and what looks wrong."""
+        kept = int(self.boxed.sum())
+        classes = self.metainfo['classes']
+        print_log(f'PartialBoxDataset: {kept} of {len(infos)} images keep '
+                  f'their boxes, {len(infos) - kept} have image labels only',
+                  'current')
+        with_boxes, anywhere = (
+            set().union(*(present for (_, present, _), use in zip(infos, mask)
+                          if use))
+            for mask in (self.boxed, np.ones(len(infos), dtype=bool)))
+        missing = sorted(anywhere - with_boxes)
+        if kept and missing:
+            print_log('PartialBoxDataset: no image keeps boxes of '
+                      f'{", ".join(classes[c] for c in missing)}',
+                      'current', logging.WARNING)
+        bare = [image_id for (image_id, present, ignored), boxed
+                in zip(infos, self.boxed)
+                if not (boxed or present or ignored)]
+        if bare:
+            self._report_bare(bare)
+
+    def _report_bare(self, bare: list) -> None:
+        what = (f'PartialBoxDataset: {len(bare)} images have neither boxes nor '
+                f'labels, such as {bare[0]}')
+        if self.unlabelled == 'error':
+            raise ValueError(f"{what}; unlabelled='ignore' keeps them out of "
+                             "the loss, 'negative' takes them for empty")
+        taken = ('give no loss' if self.unlabelled == 'ignore' else
+                 'count as negative for every class')
+        print_log(f'{what}; they {taken}', 'current', logging.WARNING)
+
+    @property
+    def pipeline(self) -> Compose:
+        """The pipeline of images with boxes; hooks may set another."""
+        return _leaves(self.dataset)[0].pipeline
+
+    @pipeline.setter
+    def pipeline(self, pipeline: Compose) -> None:
+        for leaf in _leaves(self.dataset):
+            leaf.pipeline = self._adapted(pipeline)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def get_cat_ids(self, idx: int) -> List[int]:
+        leaf, inner = self._leaf_of(idx)
+        return leaf.get_cat_ids(inner)
+
+    def get_data_info(self, idx: int) -> dict:
+        """Annotations of an image: boxes, or labels instead of them."""
+        leaf, inner = self._leaf_of(idx)
+        info = leaf.get_data_info(inner)
+        if self.boxed[idx]:
+            return dict(info, has_boxes=True)
+        _, present, ignored = _summary(info)
+        if not (present or ignored) and self.unlabelled == 'ignore':
+            ignored = range(len(self.metainfo['classes']))
+        for key in ('proposals', 'seg_map_path'):
+            info.pop(key, None)
+        return dict(info, has_boxes=False, instances=[],
+                    image_labels=sorted(present),
+                    ignored_image_labels=sorted(ignored))
+
+    def __getitem__(self, idx: int) -> dict:
+        """A sample; another of the same kind if the pipeline gives none."""
+        leaf, _ = self._leaf_of(idx)
+        for _ in range(leaf.max_refetch + 1):
+            info = self.get_data_info(idx)
+            with naming(info.get('img_path')):
+                data = self._pipeline_of(idx)(info)
+            if data is not None:
+                return data
+            kind = np.flatnonzero(self.boxed == self.boxed[idx])
+            idx = int(np.random.choice(kind))
+        raise RuntimeError(
+            f'the pipeline gave no sample {leaf.max_refetch + 1} times, last '
+            f'for {info.get("img_path")}')
+
+    def _pipeline_of(self, idx: int) -> Compose:
+        if self.label_pipeline is not None and not self.boxed[idx]:
+            return self.label_pipeline
+        return self._leaf_of(idx)[0].pipeline
+
+    def _leaf_of(self, idx: int) -> Tuple[BaseDataset, int]:
+        """The data set that holds an image, and the image's place in it."""
+        dataset, idx = self.dataset, int(self._places[idx])
+        while isinstance(dataset, ConcatDataset):
+            part, idx = dataset._get_ori_dataset_idx(idx)
+            dataset = dataset.datasets[part]
+        return dataset, idx
+
+
+def _summary(info: dict) -> Tuple:
+    """Id of an image, and the sets of its classes, certain and ignored."""
+    instances = info.get('instances', [])
+    present = {one['bbox_label'] for one in instances
+               if not one.get('ignore_flag')}
+    ignored = {one['bbox_label'] for one in instances} - present
+    return info.get('img_id'), present, ignored
+
+
+def _leaves(dataset: Union[BaseDataset, ConcatDataset]) -> List[BaseDataset]:
+    """The data sets that hold the images."""
+    if isinstance(dataset, ConcatDataset):
+        return [leaf for part in dataset.datasets for leaf in _leaves(part)]
+    if isinstance(dataset, BaseDataset):
+        return [dataset]
+    raise TypeError(
+        f'PartialBoxDataset cannot wrap a {type(dataset).__name__}: wrap the '
+        'data set inside of it, or a ConcatDataset of such')

@@ -1,0 +1,51 @@
+"""Pipelines that images without boxes may pass."""
+from typing import Iterator
+
+from mmcv.transforms import Compose
+from mmdet.datasets.transforms import PackDetInputs
+
+from .transforms import PackPartialInputs
+
+
+def adapt_pipeline(pipeline: Compose) -> Compose:
+    """The same pipeline, packing image labels as well.
+
+    Raises:
+        ValueError: if it ends in neither ``PackDetInputs`` nor
+            ``PackPartialInputs``, which alone carry on that an image has no
+            boxes.
+    """
+    *before, last = pipeline.transforms or [None]
+    if isinstance(last, PackPartialInputs):
+        return pipeline
+    if type(last) is not PackDetInputs:
+        raise ValueError(
+            'the pipeline of images without boxes must end in '
+            f'mmgwap.PackPartialInputs, got {type(last).__name__}; without it '
+            'they would be trained on as empty')
+    return Compose([*before, PackPartialInputs(meta_keys=last.meta_keys)])
+
+
+def check_label_pipeline(pipeline: Compose, what: str) -> None:
+    """Refuse augmentations that mix images.
+
+    Raises:
+        ValueError: if there is one, at any depth.
+    """
+    for transform in _walk(pipeline):
+        # What mmdet's Mosaic, MixUp, CopyPaste and cached forms have in common.
+        if hasattr(transform, 'get_indexes'):
+            raise ValueError(
+                f'PartialBoxDataset: {type(transform).__name__} in {what} '
+                'mixes images, and boxes of one with missing boxes of another '
+                'would teach the detector that objects are background; give '
+                'label_pipeline=[...] without it for the images without boxes')
+
+
+def _walk(pipeline) -> Iterator:
+    for transform in getattr(pipeline, 'transforms', []):
+        # A choice of pipelines holds lists.
+        if isinstance(transform, (list, tuple)):
+            transform = Compose(transform)
+        yield transform
+        yield from _walk(transform)

@@ -1,0 +1,3 @@
+from .partial_box_batch_sampler import PartialBoxBatchSampler
+
+__all__ = ['PartialBoxBatchSampler']

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+from mmengine.dataset import DefaultSampler, InfiniteSampler
+
+from mmgwap.datasets import PartialBoxBatchSampler
+
+
+class Images:
+    """A data set with boxes on its first images."""
+
+    def __init__(self, boxed, others):
+        self.boxed = np.arange(boxed + others) < boxed
+        np.random.RandomState(0).shuffle(self.boxed)
+
+    def __len__(self):
+        return len(self.boxed)
+
+
+def make(images, batch_size=5, boxed=2, rank=0, world=1, epoch=0, seed=1,
+         shuffle=True, infinite=False):
+    sampler = (InfiniteSampler if infinite else DefaultSampler)(
+        images, seed=seed, shuffle=shuffle)
+    sampler.rank, sampler.world_size = rank, world
+    if not infinite:
+        sampler.set_epoch(epoch)
+    return PartialBoxBatchSampler(sampler, batch_size, boxed)
+
+
+@pytest.mark.parametrize('boxed, others, world', [
+    (20, 100, 1), (20, 101, 2), (21, 60, 3), (100, 13, 2), (4, 6, 2)])
+def test_an_epoch(boxed, others, world):
+    images = Images(boxed, others)
+    for epoch in range(4):
+        ranks = [list(make(images, rank=rank, world=world, epoch=epoch))
+                 for rank in range(world)]
+        lengths = {len(batches) for batches in ranks}
+        assert lengths == {min(boxed // (2 * world), others // (3 * world))}
+        assert lengths == {len(make(images, world=world))}
+        for batch in sum(ranks, []):
+            assert images.boxed[batch].tolist() == [True] * 2 + [False] * 3
+        everything = np.concatenate(sum(ranks, []))
+        assert len(set(everything.tolist())) == len(everything)
+
+
+def test_the_larger_kind_goes_on_where_it_was():
+    images = Images(20, 95)  # 10 batches an epoch: 30 of 95, three times
+    epochs = [np.concatenate(list(make(images, epoch=e))) for e in range(4)]
+    labelled = [set(one[~images.boxed[one]].tolist()) for one in epochs]
+    assert len(set.union(*labelled[:3])) == 90
+    assert labelled[3] & set.union(*labelled[:3])  # and anew
+    for one in epochs:
+        assert len(set(one[images.boxed[one]].tolist())) == 20
+
+
+def test_the_order_depends_on_seed_and_epoch_alone():
+    images = Images(20, 100)
+    first = list(make(images, epoch=5))
+    assert first == list(make(images, epoch=5))
+    assert first != list(make(images, epoch=6))
+    assert first != list(make(images, epoch=5, seed=2))
+    again = make(images)
+    for epoch in (3, 4, 5):
+        again.sampler.set_epoch(epoch)
+        last = list(again)
+    assert last == first
+
+
+def test_without_shuffling():
+    images = Images(20, 100)
+    batches = list(make(images, shuffle=False))
+    boxed = np.flatnonzero(images.boxed)
+    assert [batch[:2] for batch in batches] == boxed.reshape(-1, 2).tolist()
+
+
+def test_infinite_is_epoch_after_epoch():
+    images = Images(4, 100)
+    endless = iter(make(images, infinite=True, batch_size=4))
+    got = [next(endless) for _ in range(5)]
+    wanted = [batch for epoch in range(3)
+              for batch in make(images, batch_size=4, epoch=epoch)]
+    assert got == wanted[:5]
+
+
+@pytest.mark.parametrize('boxed', [0, 5, -1, 6])
+def test_wrong_share(boxed):
+    with pytest.raises(ValueError, match='batch_size=5'):
+        make(Images(20, 20), boxed=boxed)
+
+
+@pytest.mark.parametrize('boxed, others, what', [
+    (0, 20, '0 images with boxes'), (20, 0, '0 images with image labels'),
+    (3, 20, '3 images with boxes'), (20, 5, '5 images with image labels')])
+def test_too_few_images(boxed, others, what):
+    with pytest.raises(ValueError, match=f'{what}.*2 processes'):
+        make(Images(boxed, others), world=2)

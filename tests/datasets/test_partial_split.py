@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+
+from mmgwap.datasets.partial_split import (mask_of_ids, read_split,
+                                           stratified_split, write_split)
+
+
+def make(images=400, classes=12, seed=0):
+    """Labels of images, the higher classes rarer, some images empty."""
+    rng = np.random.RandomState(seed)
+    share = 0.4 / np.arange(1, classes + 1)
+    labels = [np.flatnonzero(rng.rand(classes) < share)
+              for _ in range(images)]
+    labels[7] = np.arange(classes)  # each class occurs
+    return labels, classes
+
+
+@pytest.mark.parametrize('percent', [4, 10, 25.5, 50, 99])
+def test_each_class_has_its_part(percent):
+    labels, classes = make()
+    mask = stratified_split(labels, percent, classes)
+    assert mask.dtype == bool and mask.shape == (400, )
+    assert mask.sum() == round(percent / 100 * 400)
+    for c in range(classes):
+        everywhere = sum(c in one for one in labels)
+        kept = sum(c in one for one, use in zip(labels, mask) if use)
+        # A class gets more where it is on images chosen for others.
+        share = percent / 100 * everywhere
+        assert max(1, int(0.65 * share)) <= kept <= 1.35 * share + 3
+    empty = np.array([len(one) == 0 for one in labels])
+    assert abs(mask[empty].mean() - percent / 100) < 0.1
+
+
+def test_the_seed_decides():
+    labels, classes = make()
+    one, two, other = (stratified_split(labels, 10, classes, seed)
+                       for seed in (3, 3, 4))
+    assert (one == two).all() and (one != other).any()
+
+
+def test_none_and_all():
+    labels, classes = make()
+    assert not stratified_split(labels, 0, classes).any()
+    assert stratified_split(labels, 100, classes).all()
+    assert stratified_split([], 50, classes).shape == (0, )
+
+
+def test_the_rarest_class_keeps_its_only_image():
+    labels = [[0]] * 99 + [[1]]
+    for seed in range(5):
+        assert stratified_split(labels, 2, 2, seed)[99]
+
+
+@pytest.mark.parametrize('percent', [0.1, 1, 2])
+def test_too_few_for_each_class(percent):
+    labels = [[i % 5] for i in range(100)]
+    with pytest.raises(ValueError, match='5 classes.* ask for 5 %'):
+        stratified_split(labels, percent, 5)
+    assert stratified_split(labels, 5, 5).sum() == 5
+
+
+@pytest.mark.parametrize('percent', [-1, 100.1, float('nan')])
+def test_wrong_percent(percent):
+    with pytest.raises(ValueError, match='percent'):
+        stratified_split([[0]], percent, 1)
+
+
+def test_a_split_file_is_read_back(tmp_path):
+    path = tmp_path / 'split.txt'
+    write_split(path, [3, 'b', '2008_000001'], 'made by a test')
+    assert path.read_text().startswith('# made by a test\n')
+    assert read_split(path) == ['3', 'b', '2008_000001']
+
+
+def test_comments_and_blank_lines(tmp_path):
+    path = tmp_path / 'split.txt'
+    path.write_text('# a\n\n 1  \n2 # two\n')
+    assert read_split(path) == ['1', '2']
+
+
+def test_an_id_twice(tmp_path):
+    path = tmp_path / 'split.txt'
+    path.write_text('1\n2\n1\n')
+    with pytest.raises(ValueError, match=f'{path}.*id 1 twice'):
+        read_split(path)
+
+
+def test_ids():
+    assert mask_of_ids([1, 2, 3], ['3', '1'], 'f').tolist() \
+        == [True, False, True]
+    with pytest.raises(ValueError, match='f: 2 of its 3 ids .* such as 4'):
+        mask_of_ids([1, 2, 3], ['3', '4', '5'], 'f')
+    with pytest.raises(ValueError, match='f: .*same id'):
+        mask_of_ids([1, 1, 3], ['1'], 'f')

@@ -1,0 +1,64 @@
+"""What the model tests share."""
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.testing import demo_mm_inputs
+from mmdet.utils import register_all_modules
+
+from mmgwap.structures import PartialDataSample
+from mmgwap.testing import DETECTORS, LAST_CHANNELS, tiny_detector
+
+register_all_modules()
+
+
+@pytest.fixture(params=DETECTORS)
+def name(request):
+    """Of a detector."""
+    return request.param
+
+
+def multi_task(name: str, **kwargs) -> dict:
+    """Config of a small detector with an image-level head."""
+    head = dict(type='mmgwap.ImageClsHead', num_classes=4, source='backbone',
+                in_channels=LAST_CHANNELS[name], **kwargs.pop('head', {}))
+    return dict(type='mmgwap.MultiTaskDetector', cls_head=head,
+                detector=tiny_detector(name), **kwargs)
+
+
+def build(cfg: dict, seed: int = 0) -> torch.nn.Module:
+    """A model with the same weights each time."""
+    torch.manual_seed(seed)
+    model = MODELS.build(cfg)
+    model.init_weights()
+    return model.train()
+
+
+def batch(boxed: str, seed: int = 0) -> dict:
+    """Images of 128 x 128, an 'x' for each that has boxes, else '.'."""
+    data = demo_mm_inputs(len(boxed), [[3, 128, 128]] * len(boxed),
+                          num_items=[2] * len(boxed), num_classes=4)
+    generator = torch.Generator().manual_seed(seed)
+    for i, kind in enumerate(boxed):
+        data['inputs'][i] = torch.randint(
+            0, 256, (3, 128, 128), generator=generator, dtype=torch.uint8)
+        plain = data['data_samples'][i]
+        sample = PartialDataSample(
+            metainfo=dict(plain.metainfo, has_boxes=kind == 'x',
+                          img_path=f'{i}.jpg'))
+        sample.gt_image_labels = torch.tensor([i % 4])
+        sample.ignored_image_labels = torch.tensor([], dtype=torch.int64)
+        if kind == 'x':
+            corner = torch.randint(0, 60, (2, 2), generator=generator).float()
+            plain.gt_instances.bboxes[:] = torch.cat(
+                [corner, corner + 50], dim=1)
+            sample.gt_instances = plain.gt_instances
+            sample.ignored_instances = plain.ignored_instances
+            sample.gt_image_labels = plain.gt_instances.labels.unique()
+        data['data_samples'][i] = sample
+    return data
+
+
+def losses(model: torch.nn.Module, data: dict, seed: int = 1) -> dict:
+    """Losses of a batch; sampling of boxes is random, so it is seeded."""
+    torch.manual_seed(seed)
+    return model(**model.data_preprocessor(data, True), mode='loss')
