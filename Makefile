@@ -1,5 +1,7 @@
-# make demo     train, measure and draw a small detector (minutes, on a CPU)
+# make demo     train a small detector on few boxes, then with image labels
+#               and without; measure and draw both (minutes, on a CPU)
 # make test     run the tests
+# make compare  shares of boxes, seeds and poolings: a table and a plot (an hour)
 # make install  only the environment that both need
 #
 # STACK=openmmlab       mmcv 2.1.0, mmdet 3.3.0, mmengine 0.10.7 instead of
@@ -15,8 +17,11 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c '' 2>/dev/null && echo $$p && break; done)
 RUN := $(VENV)/bin/python
 DEMO := work_dirs/demo
+FEW := configs/gwap/rfcn_r18_digits-p10-boxes-only.py
+LABELS := configs/gwap/rfcn_r18_gwap_digits-p10.py
+COMPARE ?= --jobs 2
 
-.PHONY: install wheels test demo
+.PHONY: install wheels test demo compare
 install:
 	@$(or $(PYTHON),python3) tools/install --stack $(STACK) \
 		--venv $(VENV) --wheels "$(WHEELS)"
@@ -31,8 +36,14 @@ test: install
 
 demo: install
 	$(RUN) tools/dataset_converters/make_digits.py
-	$(RUN) tools/train.py configs/rfcn/rfcn_r18_digits.py \
-		--work-dir $(DEMO)
-	$(RUN) tools/test.py configs/rfcn/rfcn_r18_digits.py \
-		$(DEMO)/iter_2500.pth --work-dir $(DEMO)/test
-	$(RUN) tools/analysis_tools/report.py $(DEMO)
+	$(RUN) tools/train.py $(FEW) --work-dir $(DEMO)/few-boxes
+	$(RUN) tools/train.py $(FEW) --work-dir $(DEMO)/boxes-only \
+		--cfg-options load_from=$(DEMO)/few-boxes/iter_1000.pth
+	$(RUN) tools/train.py $(LABELS) --work-dir $(DEMO)/boxes-and-labels \
+		--cfg-options load_from=$(DEMO)/few-boxes/iter_1000.pth
+	$(RUN) tools/analysis_tools/report.py $(DEMO)/boxes-and-labels \
+		--beside $(DEMO)/boxes-only
+
+compare: install
+	$(RUN) tools/dataset_converters/make_digits.py
+	$(RUN) tools/compare --data digits $(COMPARE)

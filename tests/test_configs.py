@@ -1,4 +1,5 @@
 """Every config parses, builds and takes a training step."""
+import re
 from pathlib import Path
 
 import pytest
@@ -7,17 +8,35 @@ from mmdet.registry import DATASETS, MODELS
 from mmdet.testing import demo_mm_inputs
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import PARAM_SCHEDULERS
 
 register_all_modules()
 FOLDER = Path(__file__).resolve().parents[1] / 'configs'
 CONFIGS = sorted(FOLDER.glob('[!_]*/*.py'))
-PAPER = [path for path in CONFIGS if 'voc' in path.stem or 'coco' in path.stem]
+PAPER = [path for path in CONFIGS if path.parent.name == 'rfcn'
+         and ('voc' in path.stem or 'coco' in path.stem)]
+GWAP = [path for path in CONFIGS if path.parent.name == 'gwap']
+# Other shares of boxes, and fewer images, change nothing of the model.
+MODELS_OF = [path for path in CONFIGS if 'boxes-only' not in path.stem
+             and not re.search(r'coco-p(01|05|30)|voc0712-p(01|05|20|50)',
+                               path.stem)]
 
 
 @pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)
 def cfg(request):
     return Config.fromfile(request.param)
+
+
+def detector_of(cfg):
+    """Config of the detector, whether or not a head is added to it."""
+    return cfg.model.get('detector', cfg.model)
+
+
+def num_classes_of(cfg):
+    detector = detector_of(cfg)
+    head = detector.roi_head if 'roi_head' in detector else detector
+    return head.bbox_head.num_classes
 
 
 def test_there_are_configs():
@@ -26,22 +45,35 @@ def test_there_are_configs():
         for ohem in ('', '_ohem'):
             assert f'rfcn_r{depth}{ohem}_1xb2-110k_voc0712' in names
             assert f'rfcn_r{depth}{ohem}_8xb1-120k_coco' in names
+    for percent in (1, 5, 10, 20, 50):
+        assert f'rfcn_r50_gwap_1xb4-110k_voc0712-p{percent:02}' in names
+        assert f'rfcn_r50_1xb2-110k_voc0712-p{percent:02}-boxes-only' in names
+    for percent in (1, 5, 10, 30):
+        assert f'rfcn_r50_gwap_8xb2-120k_coco-p{percent:02}' in names
+        assert f'rfcn_r50_8xb1-120k_coco-p{percent:02}-boxes-only' in names
+    for other in ('faster-rcnn', 'retinanet', 'rtmdet', 'detr'):
+        assert [name for name in names if name.startswith(other)]
     assert 'rfcn_r18_digits' in names
 
 
-def test_a_training_step(cfg):
-    if cfg.model.backbone.depth > 50:
-        cfg.model.backbone.depth = 50  # the same layers, fewer of them
-    weights = cfg.model.backbone.init_cfg
-    assert weights is None or weights.checkpoint.startswith('torchvision://')
-    cfg.model.backbone.init_cfg = None
+@pytest.mark.parametrize('path', MODELS_OF, ids=lambda path: path.stem)
+def test_a_training_step(path):
+    cfg = Config.fromfile(path)
+    detector = detector_of(cfg)
+    if detector.backbone.get('depth', 0) > 50:
+        detector.backbone.depth = 50  # the same layers, fewer of them
+    weights = detector.backbone.init_cfg
+    assert weights is None or weights.checkpoint.startswith(
+        ('torchvision://', 'https://'))
+    detector.backbone.init_cfg = None
     model = MODELS.build(cfg.model)
+    model = revert_sync_batchnorm(model)
     model.init_weights()
     model.train()
-    classes = cfg.model.roi_head.bbox_head.num_classes
-    data = demo_mm_inputs(1, [[3, 192, 192]], num_items=[2],
-                          num_classes=classes)
+    data = demo_mm_inputs(2, [[3, 192, 192]] * 2, num_items=[2, 1],
+                          num_classes=num_classes_of(cfg))
     losses = model(**model.data_preprocessor(data, True), mode='loss')
+    assert ('loss_image' in losses) == ('cls_head' in cfg.model)
     loss, _ = model.parse_losses(losses)
     loss.backward()
     learning = [p for p in model.parameters() if p.requires_grad]
@@ -49,20 +81,70 @@ def test_a_training_step(cfg):
     assert all(p.grad is not None for p in learning)
 
 
+def leaves_of(dataset):
+    """Configs of the data sets inside of all wrappers."""
+    if 'datasets' in dataset:
+        return sum(map(leaves_of, dataset.datasets), [])
+    return leaves_of(dataset.dataset) if 'dataset' in dataset else [dataset]
+
+
 def test_data_sets_are_lazy_buildable_and_of_the_right_classes(cfg):
-    classes = cfg.model.roi_head.bbox_head.num_classes
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
-        sets = loader.dataset.get('datasets', [loader.dataset])
-        for one in sets:
+        for one in leaves_of(loader.dataset):
             one.lazy_init = True
             dataset = DATASETS.build(one)
-            assert len(dataset.metainfo['classes']) == classes
+            assert len(dataset.metainfo['classes']) == num_classes_of(cfg)
 
 
 def test_the_schedule_ends_where_training_does(cfg):
     for scheduler in cfg.param_scheduler:
         assert PARAM_SCHEDULERS.get(scheduler.type) is not None
-    assert max(s.end for s in cfg.param_scheduler) == cfg.train_cfg.max_iters
+    end = cfg.train_cfg.get('max_iters') or cfg.train_cfg.max_epochs
+    assert cfg.param_scheduler[-1].end == end
+
+
+@pytest.mark.parametrize('path', GWAP, ids=lambda path: path.stem)
+def test_shares_of_boxes(path):
+    """Each config with labels has the choice and batches of its twin."""
+    cfg = Config.fromfile(path)
+    percent = re.search(r'-p(\d+)', path.stem)
+    dataset = cfg.train_dataloader.dataset
+    if percent:
+        assert dataset.type == 'mmgwap.PartialBoxDataset'
+        assert dataset.percent == int(percent[1])
+        assert dataset.get('seed', 0) == 0
+    assert dataset.get('boxes_only', False) == (
+        percent is not None and path.stem.endswith('boxes-only'))
+    if 'gwap' not in path.stem and 'gap' not in path.stem:
+        assert 'cls_head' not in cfg.model
+        return
+    assert cfg.model.cls_head.num_classes == num_classes_of(cfg)
+    sampler = cfg.train_dataloader.batch_sampler
+    assert sampler.type == 'mmgwap.PartialBoxBatchSampler'
+    assert 0 < sampler.boxed < cfg.train_dataloader.batch_size
+    assert {one.type for one in cfg.val_evaluator} >= {
+        'mmgwap.MultiLabelMetric'}
+
+
+@pytest.mark.parametrize('path', [path for path in GWAP
+                                  if path.stem.endswith('boxes-only')],
+                         ids=lambda path: path.stem)
+def test_twins(path):
+    """Boxes only and boxes + labels: the same detector, schedule, boxes."""
+    twin = {'rfcn_r50_1xb2-110k_voc07-boxes-only':
+            'rfcn_r50_gwap_1xb4-110k_voc07-boxes_voc12-labels'}.get(
+                path.stem, path.stem.replace('-boxes-only', '').replace(
+                    'r50_1xb2', 'r50_gwap_1xb4').replace(
+                        'r50_8xb1', 'r50_gwap_8xb2').replace(
+                            'r18_', 'r18_gwap_'))
+    one, two = (Config.fromfile(path.with_name(f'{stem}.py'))
+                for stem in (path.stem, twin))
+    assert one.model == two.model.detector
+    for key in ('optim_wrapper', 'param_scheduler', 'train_cfg',
+                'val_dataloader'):
+        assert one[key] == two[key]
+    assert one.train_dataloader.batch_size \
+        == two.train_dataloader.batch_sampler.boxed
 
 
 @pytest.mark.parametrize('path', PAPER, ids=lambda path: path.stem)

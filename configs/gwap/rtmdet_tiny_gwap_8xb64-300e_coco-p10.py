@@ -1,8 +1,6 @@
 _base_ = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'
 custom_imports = dict(imports=['mmgwap'], allow_failed_imports=False)
 
-# Mosaic and MixUp would mix images with and without boxes: the latter pass a
-# pipeline of their own, and are the smaller scales' share of RTMDet's second stage.
 model = dict(
     _delete_=True,
     type='mmgwap.MultiTaskDetector',
@@ -18,6 +16,8 @@ train_dataloader = dict(
         _delete_=True,
         type='mmgwap.PartialBoxDataset',
         percent=10,
+        # Mosaic and MixUp would give an image boxes for some of its objects.
+        # Images with boxes are mixed among themselves, the others not at all.
         label_pipeline=_base_.train_pipeline_stage2,
         dataset=_base_.train_dataloader.dataset))
 val_evaluator = [
@@ -28,4 +28,22 @@ test_evaluator = val_evaluator
 
 # An epoch passes the boxed tenth once, so ten of them are as many iterations
 # as one over all images.
-train_cfg = dict(max_epochs=3000, val_interval=10)
+max_epochs = 3000
+switch_epoch = 2800
+train_cfg = dict(
+    max_epochs=max_epochs, val_interval=100,
+    dynamic_intervals=[(switch_epoch, 10)])
+param_scheduler = [
+    _base_.param_scheduler[0],
+    dict(
+        type='CosineAnnealingLR', eta_min=2e-4, begin=max_epochs // 2,
+        end=max_epochs, T_max=max_epochs // 2, by_epoch=True,
+        convert_to_iter_based=True)
+]
+custom_hooks = [
+    _base_.custom_hooks[0],
+    dict(
+        type='PipelineSwitchHook', switch_epoch=switch_epoch,
+        switch_pipeline=_base_.train_pipeline_stage2)
+]
+default_hooks = dict(checkpoint=dict(interval=100))

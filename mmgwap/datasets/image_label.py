@@ -11,9 +11,10 @@ from mmgwap.registry import DATASETS
 from .image_label_readers import READERS, Labelled
 from .naming import naming
 from .partial_pipeline import adapt_pipeline, check_label_pipeline
+from .summaries import UNLABELLED, report_unlabelled
 
 CHOICES = dict(format=tuple(READERS), unlisted_categories=('error', 'ignore'),
-               unlabelled=('ignore', 'negative', 'error'))
+               unlabelled=UNLABELLED)
 
 
 @DATASETS.register_module()
@@ -139,16 +140,9 @@ class ImageLabelDataset(BaseDetDataset):
                                  '...) or names=dict(...), or set '
                                  "unlisted_categories='ignore'")
             print_log(what, 'current', logging.WARNING)
-        bare = [info['img_path'] for info in data_list if info.pop('bare')]
-        if bare:
-            what = (f'{self._where}: {len(bare)} images have no labels, such '
-                    f'as {bare[0]}')
-            if self.unlabelled == 'error':
-                raise ValueError(f"{what}; unlabelled='ignore' keeps them out "
-                                 "of the loss, 'negative' takes them for empty")
-            taken = ('give no loss' if self.unlabelled == 'ignore' else
-                     'count as negative for every class')
-            print_log(f'{what}; they {taken}', 'current', logging.WARNING)
+        report_unlabelled(
+            [info['img_path'] for info in data_list if info.pop('bare')],
+            self.unlabelled, self._where)
 
     def prepare_data(self, idx: int) -> dict:
         with naming(self.get_data_info(idx).get('img_path')):

@@ -14,8 +14,8 @@ from .flags import read_flags
 from .naming import naming
 from .partial_pipeline import adapt_pipeline, check_label_pipeline
 from .partial_split import mask_of_ids, read_split, stratified_split
-
-UNLABELLED = ('ignore', 'negative', 'error')
+from .summaries import (UNLABELLED, Summary, leaves, report_unlabelled,
+                        summaries, summarise)
 
 
 @DATASETS.register_module()
@@ -98,32 +98,30 @@ class PartialBoxDataset:
         if self._fully_initialized:
             return
         self.dataset.full_init()
-        leaves = _leaves(self.dataset)
-        infos = [_summary(leaf.get_data_info(i))
-                 for leaf in leaves for i in range(len(leaf))]
-        self.boxed = self._choose(leaves, infos)
-        self._report(infos)
-        self._places = np.arange(len(infos))
+        images = summaries(self.dataset)
+        self.boxed = self._choose(images)
+        self._report(images)
+        self._places = np.arange(len(images))
         if self.boxes_only:
             self._places = self._places[self.boxed]
             self.boxed = self.boxed[self._places]
         self._fully_initialized = True
-        for leaf in leaves:
+        for leaf in leaves(self.dataset):
             leaf.pipeline = self._adapted(leaf.pipeline)
         if self.label_pipeline is not None:
             self.label_pipeline = adapt_pipeline(self.label_pipeline)
             check_label_pipeline(self.label_pipeline, 'label_pipeline')
 
-    def _choose(self, leaves: List[BaseDataset],
-                infos: List[tuple]) -> np.ndarray:
+    def _choose(self, images: List[Summary]) -> np.ndarray:
         if self.percent is not None:
-            return stratified_split([present for _, present, _ in infos],
+            return stratified_split([image.present for image in images],
                                     self.percent,
                                     len(self.metainfo['classes']), self.seed)
         if self.split_file is not None:
-            return mask_of_ids([image_id for image_id, _, _ in infos],
+            return mask_of_ids([image.id for image in images],
                                read_split(self.split_file), self.split_file)
-        return np.concatenate([read_flags(leaf, self.flag) for leaf in leaves])
+        return np.concatenate([read_flags(leaf, self.flag)
+                               for leaf in leaves(self.dataset)])
 
     def _adapted(self, pipeline: Compose) -> Compose:
         pipeline = adapt_pipeline(pipeline)
@@ -131,46 +129,30 @@ class PartialBoxDataset:
             check_label_pipeline(pipeline, 'the pipeline of its data set')
         return pipeline
 
-    def _report(self, infos: List[tuple]) -> None:
+    def _report(self, images: List[Summary]) -> None:
         """Log what there is, and what looks wrong."""
-        kept = int(self.boxed.sum())
-        classes = self.metainfo['classes']
-        print_log(f'PartialBoxDataset: {kept} of {len(infos)} images keep '
-                  f'their boxes, {len(infos) - kept} have image labels only',
-                  'current')
-        with_boxes, anywhere = (
-            set().union(*(present for (_, present, _), use in zip(infos, mask)
-                          if use))
-            for mask in (self.boxed, np.ones(len(infos), dtype=bool)))
-        missing = sorted(anywhere - with_boxes)
+        kept = [image for image, boxed in zip(images, self.boxed) if boxed]
+        print_log(f'PartialBoxDataset: {len(kept)} of {len(images)} images '
+                  f'keep their boxes, {len(images) - len(kept)} have image '
+                  'labels only', 'current')
+        missing = _classes(images) - _classes(kept)
         if kept and missing:
+            names = [self.metainfo['classes'][c] for c in sorted(missing)]
             print_log('PartialBoxDataset: no image keeps boxes of '
-                      f'{", ".join(classes[c] for c in missing)}',
-                      'current', logging.WARNING)
-        bare = [image_id for (image_id, present, ignored), boxed
-                in zip(infos, self.boxed)
-                if not (boxed or present or ignored)]
-        if bare:
-            self._report_bare(bare)
-
-    def _report_bare(self, bare: list) -> None:
-        what = (f'PartialBoxDataset: {len(bare)} images have neither boxes nor '
-                f'labels, such as {bare[0]}')
-        if self.unlabelled == 'error':
-            raise ValueError(f"{what}; unlabelled='ignore' keeps them out of "
-                             "the loss, 'negative' takes them for empty")
-        taken = ('give no loss' if self.unlabelled == 'ignore' else
-                 'count as negative for every class')
-        print_log(f'{what}; they {taken}', 'current', logging.WARNING)
+                      f'{", ".join(names)}', 'current', logging.WARNING)
+        report_unlabelled(
+            [image.id for image, boxed in zip(images, self.boxed)
+             if not (boxed or image.present or image.ignored)],
+            self.unlabelled, 'PartialBoxDataset')
 
     @property
     def pipeline(self) -> Compose:
         """The pipeline of images with boxes; hooks may set another."""
-        return _leaves(self.dataset)[0].pipeline
+        return leaves(self.dataset)[0].pipeline
 
     @pipeline.setter
     def pipeline(self, pipeline: Compose) -> None:
-        for leaf in _leaves(self.dataset):
+        for leaf in leaves(self.dataset):
             leaf.pipeline = self._adapted(pipeline)
 
     def __len__(self) -> int:
@@ -186,7 +168,7 @@ class PartialBoxDataset:
         info = leaf.get_data_info(inner)
         if self.boxed[idx]:
             return dict(info, has_boxes=True)
-        _, present, ignored = _summary(info)
+        _, present, ignored = summarise(info)
         if not (present or ignored) and self.unlabelled == 'ignore':
             ignored = range(len(self.metainfo['classes']))
         for key in ('proposals', 'seg_map_path'):
@@ -224,21 +206,5 @@ class PartialBoxDataset:
         return dataset, idx
 
 
-def _summary(info: dict) -> Tuple:
-    """Id of an image, and the sets of its classes, certain and ignored."""
-    instances = info.get('instances', [])
-    present = {one['bbox_label'] for one in instances
-               if not one.get('ignore_flag')}
-    ignored = {one['bbox_label'] for one in instances} - present
-    return info.get('img_id'), present, ignored
-
-
-def _leaves(dataset: Union[BaseDataset, ConcatDataset]) -> List[BaseDataset]:
-    """The data sets that hold the images."""
-    if isinstance(dataset, ConcatDataset):
-        return [leaf for part in dataset.datasets for leaf in _leaves(part)]
-    if isinstance(dataset, BaseDataset):
-        return [dataset]
-    raise TypeError(
-        f'PartialBoxDataset cannot wrap a {type(dataset).__name__}: wrap the '
-        'data set inside of it, or a ConcatDataset of such')
+def _classes(images: List[Summary]) -> set:
+    return set().union(*(image.present for image in images))

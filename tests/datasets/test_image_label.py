@@ -108,9 +108,9 @@ def test_images_without_labels(format, tmp_path, warnings, unlabelled,
     write(format, tmp_path, [['cat'], []])
     dataset = build(format, tmp_path, unlabelled=unlabelled)
     assert labels_of(dataset) == {0: ([0], []), 1: ([], ignored)}
-    message, = (text for text in warnings if 'no labels' in text)
+    message, = (text for text in warnings if 'neither' in text)
     assert '1 images' in message and '1.jpg' in message
-    with pytest.raises(ValueError, match='1 images have no labels'):
+    with pytest.raises(ValueError, match='1 images have neither'):
         build(format, tmp_path, unlabelled='error')
 
 

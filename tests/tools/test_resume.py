@@ -106,7 +106,8 @@ def test_the_payload_would_work(hostile):
     assert proof.exists() or extra is builtins or extra == set()
 
 
-@pytest.mark.parametrize('command', ['resume', 'load_from', 'test', 'report'])
+@pytest.mark.parametrize('command', ['resume', 'load_from', 'test', 'report',
+                                     'export'])
 def test_a_checkpoint_with_code_is_refused(tool, config, trained, hostile,
                                            command, tmp_path):
     path, proof = hostile
@@ -127,7 +128,9 @@ def test_a_checkpoint_with_code_is_refused(tool, config, trained, hostile,
         load_from=['tools/train.py', config, '--work-dir', work_dir,
                    '--cfg-options', f'load_from={path}'],
         test=['tools/test.py', config, path, '--work-dir', work_dir],
-        report=['tools/analysis_tools/report.py', work_dir])[command],
+        report=['tools/analysis_tools/report.py', work_dir],
+        export=['tools/model_converters/export_detector.py', path,
+                tmp_path / 'plain.pth'])[command],
         check=False)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]

@@ -3,7 +3,10 @@
 Reads a work directory of tools/train.py and writes into it:
 
     curves.png     losses, and the metric of each validation, over iterations
-    val_grid.png   images of the validation set with boxes, true and predicted
+    val_grid.png   images of the validation set with boxes, true and predicted,
+                   and with score maps if the model has an image-level head
+
+With --beside, another run of the same data stands beside it in both.
 """
 import argparse
 import json
@@ -16,17 +19,14 @@ matplotlib.use('Agg')
 
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
-from mmdet.apis import inference_detector, init_detector  # noqa: E402
-from mmdet.registry import DATASETS  # noqa: E402
+from grid import Column, draw_grid, load_model  # noqa: E402
 from mmdet.utils import register_all_modules  # noqa: E402
 from mmengine.config import Config  # noqa: E402
-from mmengine.fileio import get  # noqa: E402
-from mmcv import imfrombytes  # noqa: E402
 
 from mmgwap.checkpoint import safe_checkpoints  # noqa: E402
 
 METRICS = ('coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP_75',
-           'pascal_voc/mAP')
+           'pascal_voc/mAP', 'image/mAP')
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,8 +34,11 @@ def parse_args() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('work_dir', type=Path)
-    parser.add_argument('--images', type=int, default=12,
-                        help='images in the grid (default: %(default)s)')
+    parser.add_argument('--beside', type=Path, metavar='WORK_DIR',
+                        help='another run, to compare with')
+    parser.add_argument('--images', type=int,
+                        help='images in the grid (default: 12, or 6 with '
+                        'several columns)')
     parser.add_argument('--score-thr', type=float, default=0.5,
                         help='boxes below are not drawn (default: %(default)s)')
     parser.add_argument('--device', default='cpu',
@@ -58,79 +61,34 @@ def read_scalars(work_dir: Path) -> list:
     return [rows[key] for key in sorted(rows)]
 
 
-def draw_curves(rows: list, path: Path) -> dict:
-    """Draw losses and metrics; returns the metrics of the last validation."""
-    train = [row for row in rows if 'loss' in row]
-    val = [row for row in rows if any(name in row for name in METRICS)]
+def draw_curves(runs: dict, path: Path) -> None:
+    """Draw the losses of the first run, and the metrics of all."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6))
-    names = [name for name in train[0] if name.startswith('loss')]
-    for name in names:
-        left.plot([row['step'] for row in train],
-                  [row.get(name, np.nan) for row in train], label=name,
-                  linewidth=2 if name == 'loss' else 1)
+    styles = iter(('-', ':'))
+    for number, (name, rows) in enumerate(runs.items()):
+        train = [row for row in rows if 'loss' in row]
+        losses = [key for key in train[0] if key.startswith('loss')]
+        for key in losses if number == 0 else ():
+            left.plot([row['step'] for row in train],
+                      [row.get(key, np.nan) for row in train], label=key,
+                      linewidth=2 if key == 'loss' else 1)
+        style = next(styles)
+        for place, key in enumerate(METRICS):
+            points = [(row['step'], row[key]) for row in rows if key in row]
+            if points:
+                label = key if len(runs) == 1 else f'{name}: {key}'
+                right.plot(*zip(*points), style, marker='o', label=label,
+                           color=f'C{place}')
     left.set(xlabel='iteration', ylabel='training loss', yscale='log')
-    for name in METRICS:
-        points = [(row['step'], row[name]) for row in val if name in row]
-        if points:
-            right.plot(*zip(*points), marker='o', label=name)
     right.set(xlabel='iteration', ylabel='validation', ylim=(0, 1))
-    for axes in (left, right):
+    for axes, columns in ((left, 3), (right, 3 if len(runs) == 1 else 2)):
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc='upper center', bbox_to_anchor=(0.5, -0.14),
-                        ncol=3, frameon=False)
+                        ncol=columns, frameon=False, fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
-    return val[-1] if val else {}
-
-
-def draw_grid(cfg: Config, checkpoint: str, args: argparse.Namespace,
-              path: Path) -> None:
-    """Draw images of the validation set with true and predicted boxes."""
-    dataset = DATASETS.build(cfg.val_dataloader.dataset)
-    model = init_detector(cfg, checkpoint, device=args.device)
-    count = min(args.images, len(dataset))
-    columns = min(4, count)
-    lines = -(-count // columns)
-    figure, axes = plt.subplots(lines, columns, squeeze=False,
-                                figsize=(3 * columns, 3 * lines + 0.4))
-    for axis in axes.flat:
-        axis.axis('off')
-    # Spread over the data set: neighbours may be frames of one scene.
-    chosen = np.linspace(0, len(dataset) - 1, count).astype(int)
-    for axis, index in zip(axes.flat, chosen):
-        info = dataset.get_data_info(int(index))
-        result = inference_detector(model, info['img_path'])
-        axis.imshow(imfrombytes(get(info['img_path']), channel_order='rgb'))
-        _draw_boxes(axis, info, result.pred_instances.cpu(), args.score_thr,
-                    dataset.metainfo['classes'])
-    figure.suptitle('white: true    colour: predicted, with class and score')
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
-def _draw_boxes(axis, info: dict, predicted, threshold: float,
-                classes: tuple) -> None:
-    for instance in info['instances']:
-        _draw_box(axis, instance['bbox'], 'white', 2.5)
-    for box, score, label in zip(predicted.bboxes, predicted.scores,
-                                 predicted.labels):
-        if score < threshold:
-            continue
-        colour = plt.get_cmap('tab10')(int(label) % 10)
-        _draw_box(axis, box.tolist(), colour, 1.5)
-        axis.text(float(box[0]), float(box[1]) - 1,
-                  f'{classes[label]} {score:.2f}', color='white', fontsize=7,
-                  va='bottom', clip_on=True,
-                  bbox=dict(facecolor=colour, pad=1, linewidth=0))
-
-
-def _draw_box(axis, box: list, colour, width: float) -> None:
-    x1, y1, x2, y2 = box
-    axis.add_patch(plt.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False,
-                                 edgecolor=colour, linewidth=width))
 
 
 def find_run(work_dir: Path) -> tuple:
@@ -147,26 +105,56 @@ def find_run(work_dir: Path) -> tuple:
     return Config.fromfile(configs[0]), checkpoint
 
 
+def make_columns(work_dirs: list, device: str) -> list:
+    """Boxes of each run, and the maps of the last."""
+    columns = []
+    for work_dir in work_dirs:
+        cfg, checkpoint = find_run(work_dir)
+        model = load_model(cfg, checkpoint, device)
+        columns.append(Column(work_dir.name, model))
+    if hasattr(model, 'cls_head'):
+        columns.append(Column(f'{work_dir.name}: score maps', model, True))
+    return columns
+
+
+def print_table(runs: dict) -> None:
+    """Print what each run has come to, a column each."""
+    columns = [_summary(rows) for rows in runs.values()]
+    if len(runs) > 1:
+        print(f'{"":<18}', *(f'{name:<28}' for name in runs))
+    for key in dict.fromkeys(key for one in columns for key in one):
+        print(f'{key:<18}', *(f'{one.get(key, ""):<28}' for one in columns))
+
+
+def _summary(rows: list) -> dict:
+    train = [row for row in rows if 'loss' in row]
+    steps = max(row['step'] for row in train)
+    minutes = sum(row['time'] for row in train) / len(train) * steps / 60
+    measured = [row for row in rows if any(key in row for key in METRICS)]
+    last = measured[-1] if measured else {}
+    return {'iterations': str(steps), 'time in training': f'{minutes:.1f} min',
+            **{key: f'{last[key]:.3f}' for key in METRICS if key in last}}
+
+
 def main() -> None:
     args = parse_args()
-    cfg, checkpoint = find_run(args.work_dir)
     curves, grid = (args.work_dir / name
                     for name in ('curves.png', 'val_grid.png'))
-    rows = read_scalars(args.work_dir)
-    last = draw_curves(rows, curves)
+    work_dirs = [args.beside] * bool(args.beside) + [args.work_dir]
+    cfg, checkpoint = find_run(args.work_dir)
+    runs = {work_dir.name: read_scalars(work_dir)
+            for work_dir in reversed(work_dirs)}
+    draw_curves(runs, curves)
     register_all_modules()
     with safe_checkpoints():
-        draw_grid(cfg, str(checkpoint), args, grid)
-    steps = [row['step'] for row in rows if 'loss' in row]
-    seconds = sum(row['time'] for row in rows if 'loss' in row) \
-        * max(steps) / len(steps)
-    table = [('iterations', f'{max(steps)}'),
-             ('time in training', f'{seconds / 60:.1f} min')]
-    table += [(name, f'{last[name]:.3f}') for name in METRICS if name in last]
-    table += [('checkpoint', checkpoint), ('curves', curves), ('grid', grid)]
+        columns = make_columns(work_dirs, args.device)
+    count = args.images or (12 if len(columns) == 1 else 6)
+    draw_grid(cfg, columns, count, args.score_thr, grid)
     print()
-    for name, value in table:
-        print(f'{name:<18} {value}')
+    print_table(dict(reversed(runs.items())))
+    for name, path in (('checkpoint', checkpoint), ('curves', curves),
+                       ('grid', grid)):
+        print(f'{name:<18} {path}')
 
 
 if __name__ == '__main__':

@@ -32,10 +32,10 @@ class ImageClsHead(BaseModule):
         norm_cfg (dict): their normalisation.
         multi_label (bool): whether an image may have any number of classes
             (sigmoid), or has exactly one (softmax).
-        loss (dict): a loss of mmdet, given (N, K) logits and (N, K) targets in
-            {0, 1, -1: left out}, or (N, ) classes if not ``multi_label``.
-            Default: cross entropy, summed over the classes, averaged over the
-            images.
+        loss (dict): a loss of mmdet, given logits (N, K), targets (N, K) of 0
+            and 1 or, if not ``multi_label``, classes (N, ), and weights of the
+            same shape, 0 where the label is not known.  Default: cross
+            entropy, summed over the classes, averaged over the images.
 
     Raises:
         ValueError: if ``source`` is another, or numbers are not positive.
@@ -117,7 +117,9 @@ class ImageClsHead(BaseModule):
         # A step without any label still uses every parameter.
         count = max(int(known.sum()), 1)
         if self.multi_label:
-            loss = self.loss_image(logits, targets, avg_factor=count)
+            loss = self.loss_image(
+                logits, targets.clamp(min=0), weight=(targets >= 0).float(),
+                avg_factor=count)
         else:
             classes = self._single_classes(targets, known, batch_data_samples)
             loss = self.loss_image(logits, classes, weight=known.float(),

@@ -1,0 +1,11 @@
+# The boxes of 10 % of the images, and no other images: the first stage of
+# training with labels, and what labels have to beat in the second.
+_base_ = 'rfcn_r18_digits-all-boxes.py'
+
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type='mmgwap.PartialBoxDataset',
+        percent=10,
+        boxes_only=True,
+        dataset=_base_.train_dataloader.dataset))

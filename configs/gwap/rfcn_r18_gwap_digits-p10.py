@@ -1,0 +1,26 @@
+# Boxes of 10 % of the images, labels of the others.  A second stage: an
+# image-level loss alone hardly moves a network of random weights, but one that
+# has seen a few boxes learns from it at once.
+_base_ = 'rfcn_r18_digits-all-boxes.py'
+
+load_from = 'work_dirs/rfcn_r18_digits-p10-boxes-only/iter_1000.pth'
+model = dict(
+    _delete_=True,
+    type='mmgwap.MultiTaskDetector',
+    detector=_base_.model,
+    cls_head=dict(
+        type='mmgwap.ImageClsHead', source='backbone', num_classes=10,
+        in_channels=256))
+train_dataloader = dict(
+    batch_size=12,
+    batch_sampler=dict(type='mmgwap.PartialBoxBatchSampler', boxed=4),
+    dataset=dict(
+        _delete_=True,
+        type='mmgwap.PartialBoxDataset',
+        percent=10,
+        dataset=_base_.train_dataloader.dataset))
+val_evaluator = [
+    _base_.val_evaluator,
+    dict(type='mmgwap.MultiLabelMetric', classwise=False)
+]
+test_evaluator = val_evaluator

@@ -1,0 +1,74 @@
+"""What a data set says of its images, and where the images are."""
+import logging
+from typing import List, NamedTuple, Set, Union
+
+from mmengine.dataset import BaseDataset, ConcatDataset
+from mmengine.logging import print_log
+
+UNLABELLED = ('ignore', 'negative', 'error')
+
+
+class Summary(NamedTuple):
+    """Labels of an image.
+
+    Attributes:
+        id: as in the annotation file.
+        present: classes of its boxes.
+        ignored: classes of ignored boxes (crowds, difficult objects) alone.
+    """
+    id: Union[int, str]
+    present: Set[int]
+    ignored: Set[int]
+
+
+def summarise(info: dict) -> Summary:
+    """Summary of what a data set's ``get_data_info`` gives."""
+    instances = info.get('instances', [])
+    present = {one['bbox_label'] for one in instances
+               if not one.get('ignore_flag')}
+    ignored = {one['bbox_label'] for one in instances} - present
+    return Summary(info.get('img_id'), present, ignored)
+
+
+def leaves(dataset: Union[BaseDataset, ConcatDataset]) -> List[BaseDataset]:
+    """The data sets that hold the images, in order.
+
+    Raises:
+        TypeError: if there is another wrapper than ``ConcatDataset``.
+    """
+    if isinstance(dataset, ConcatDataset):
+        return [leaf for part in dataset.datasets for leaf in leaves(part)]
+    if isinstance(dataset, BaseDataset):
+        return [dataset]
+    raise TypeError(
+        f'PartialBoxDataset cannot wrap a {type(dataset).__name__}: wrap the '
+        'data set inside of it, or a ConcatDataset of such')
+
+
+def summaries(dataset: Union[BaseDataset, ConcatDataset]) -> List[Summary]:
+    """Summaries of all images."""
+    return [summarise(leaf.get_data_info(i))
+            for leaf in leaves(dataset) for i in range(len(leaf))]
+
+
+def report_unlabelled(images: list, unlabelled: str, where: str) -> None:
+    """Warn of images of which neither boxes nor labels are known.
+
+    Args:
+        images (list): their ids or paths.
+        unlabelled (str): 'ignore', 'negative' or 'error'.
+        where (str): the data set.
+
+    Raises:
+        ValueError: if there are some and ``unlabelled`` is 'error'.
+    """
+    if not images:
+        return
+    what = (f'{where}: {len(images)} images have neither boxes nor labels, '
+            f'such as {images[0]}')
+    if unlabelled == 'error':
+        raise ValueError(f"{what}; unlabelled='ignore' keeps them out of the "
+                         "loss, 'negative' takes them for empty")
+    taken = ('give no loss' if unlabelled == 'ignore' else
+             'count as negative for every class')
+    print_log(f'{what}; they {taken}', 'current', logging.WARNING)

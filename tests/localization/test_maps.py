@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from mmgwap.localization import maps_on_image
+
+
+def test_evidence_stays_where_it_was():
+    # An image of 60 x 90, resized to 40 x 60, padded to 48 x 64, stride 4.
+    maps = torch.zeros(3, 12, 16)
+    places = [(0, 0), (9, 14), (5, 7)]
+    for i, (row, column) in enumerate(places):
+        maps[i, row, column] = 1
+    on_image = maps_on_image(maps, (48, 64), (40, 60), (60, 90))
+    assert on_image.shape == (3, 60, 90)
+    for one, (row, column) in zip(on_image, places):
+        peak = torch.nonzero(one == one.max()).float().mean(dim=0)
+        wanted = torch.tensor([row + .5, column + .5]) * 4 * 1.5 - .5
+        if row and column not in (14, ):
+            assert (peak - wanted).abs().max() < 1.5
+        else:  # at a border the value is kept up to the edge
+            assert (peak - wanted).abs().max() < 4
+        # Bilinear: 4x keeps (7/8)**2 of a lone peak, 1.5x a little less.
+        assert one.max() > 0.7
+
+
+def test_padding_is_cut_off():
+    maps = torch.zeros(1, 12, 16)
+    maps[0, 11, 15] = 1  # in the padding
+    assert maps_on_image(maps, (48, 64), (40, 56), (40, 56)).max() == 0
+
+
+def test_a_constant_map_stays_constant():
+    maps = torch.full((2, 3, 5), 0.7)
+    on_image = maps_on_image(maps, (33, 47), (31, 40), (62, 81))
+    assert (on_image - 0.7).abs().max() < 1e-6
+
+
+def test_the_same_size_is_the_same_map():
+    maps = torch.rand(2, 6, 7)
+    assert torch.equal(maps_on_image(maps, (6, 7), (6, 7), (6, 7)), maps)
+
+
+def test_an_image_larger_than_the_input():
+    with pytest.raises(ValueError, match=r'\(7, 7\).*\(6, 7\)'):
+        maps_on_image(torch.zeros(1, 2, 2), (6, 7), (7, 7), (7, 7))

@@ -1,0 +1,101 @@
+"""A table and a plot of what a comparison has shown."""
+from collections import defaultdict
+from pathlib import Path
+from typing import Dict, List
+
+import matplotlib
+
+matplotlib.use('Agg')
+
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+from runs import Arm, Run  # noqa: E402
+
+NAMES = {'coco/bbox_mAP': 'AP', 'coco/bbox_mAP_50': 'AP50',
+         'pascal_voc/mAP': 'mAP', 'image/mAP': 'image-level mAP'}
+
+
+def collect(runs: List[Run]) -> Dict[Arm, Dict[str, np.ndarray]]:
+    """Values of each metric, one a seed, of each arm."""
+    found = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        for name, value in run.result().items():
+            found[run.arm][name].append(value)
+    return {arm: {name: np.array(values) for name, values in one.items()}
+            for arm, one in found.items()}
+
+
+def recovered(arms: dict, arm: Arm, metric: str) -> float:
+    """Share of the gap between boxes alone and all boxes that an arm closes.
+
+    NaN where there is no gap, or no such arms to compare with.
+    """
+    alone = [a for a in arms if a.percent == arm.percent
+             and a.name == 'boxes only']
+    whole = [a for a in arms if a.percent is None]
+    if arm.percent is None or not alone or not whole or arm in alone:
+        return float('nan')
+    low, high, here = (arms[a][metric].mean()
+                       for a in (alone[0], whole[0], arm))
+    return (here - low) / (high - low) if high > low else float('nan')
+
+
+def write_table(arms: dict, metrics: List[str], path: Path,
+                title: str) -> None:
+    """Write a Markdown table, a line for each arm."""
+    heads = ['boxes', 'training', *(NAMES[name] for name in metrics),
+             'of the gap', 'minutes of the second stage']
+    lines = [title, '', f'| {" | ".join(heads)} |', '|---' * len(heads) + '|']
+    for arm, values in arms.items():
+        share = 'all' if arm.percent is None else f'{arm.percent:g} %'
+        cells = [_cell(values.get(name)) for name in metrics]
+        gap = recovered(arms, arm, metrics[0])
+        cells.append('' if np.isnan(gap) else f'{100 * gap:.0f} %')
+        cells.append(f'{values["seconds"].mean() / 60:.1f}')
+        lines.append(f'| {" | ".join([share, arm.name, *cells])} |')
+    path.write_text('\n'.join(lines) + '\n')
+
+
+def _cell(values: np.ndarray) -> str:
+    """Mean, and the range over the seeds."""
+    if values is None:
+        return ''
+    if len(values) == 1:
+        return f'{values[0]:.3f}'
+    return f'{values.mean():.3f} ({values.min():.3f} to {values.max():.3f})'
+
+
+def draw(arms: dict, metric: str, path: Path) -> None:
+    """Draw the metric over the share of boxes, a point for each seed."""
+    figure, axes = plt.subplots(figsize=(6.4, 4.2))
+    names = list(dict.fromkeys(arm.name for arm in arms))
+    for place, name in enumerate(names):
+        group = [arm for arm in arms if arm.name == name]
+        shares = [100 if arm.percent is None else arm.percent
+                  for arm in group]
+        means = [arms[arm][metric].mean() for arm in group]
+        line, = axes.plot(shares, means, marker='o', label=name)
+        for share, arm in zip(shares, group):
+            values = arms[arm][metric]
+            # Beside each other, where arms have the same share.
+            where = share * 1.03 ** (place - len(names) / 2)
+            axes.vlines(where, values.min(), values.max(),
+                        color=line.get_color(), linewidth=1)
+            axes.plot([where] * len(values), values, '.', markersize=4,
+                      color=line.get_color())
+    whole = [arm for arm in arms if arm.percent is None]
+    if whole:
+        axes.axhline(arms[whole[0]][metric].mean(), color='grey',
+                     linewidth=0.8, linestyle='--')
+    shares = sorted({100 if arm.percent is None else arm.percent
+                     for arm in arms})
+    axes.set(xscale='log', xlabel='images with boxes (%), of which all others '
+             'have labels', ylabel=f'{NAMES[metric]} on the validation set',
+             xticks=shares, xticklabels=[f'{share:g}' for share in shares])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
