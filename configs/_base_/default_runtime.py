@@ -28,5 +28,5 @@ load_from = None
 resume = False
 
 tta_model = dict(
-    type='DetTTAModel',
+    type='mmgwap.MultiTaskTTAModel',
     tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.3), max_per_img=100))

@@ -45,7 +45,9 @@ class ImageLabelDataset(BaseDetDataset):
         complete (bool): whether an image has none of the classes that are not
             among its labels.  Else they are not known.
         unlisted_categories (str): what to do about a label that is not among
-            the classes: 'error', or 'ignore' it, with a warning.
+            the classes: 'error', or 'ignore' it, with a warning.  An image of
+            such labels alone has none of the classes, if labels are
+            ``complete``; else it says nothing, and is left out.
         unlabelled (str): what an image without labels is taken for: 'ignore'
             (nothing is known of it, with a warning), 'negative' (it has none
             of the classes) or 'error'.
@@ -103,16 +105,22 @@ class ImageLabelDataset(BaseDetDataset):
             self._numbers[name] = self._numbers[stands_for]
         self._unlisted = {}
         images = READERS[self.format](self)
-        data_list = [self._info(image) for image in images]
-        if not data_list:
+        data_list = list(filter(None, map(self._info, images)))
+        if not images:
             raise ValueError(f'{self._where}: no image found')
-        self._report(data_list)
+        self._report(data_list, len(images) - len(data_list))
+        if not data_list:
+            raise ValueError(f'{self._where}: no image has a label that is '
+                             f'among the classes {self.metainfo["classes"]}')
         return data_list
 
-    def _info(self, image: Labelled) -> dict:
+    def _info(self, image: Labelled) -> Optional[dict]:
+        """Data info of an image, None if its labels say nothing."""
         present = self._classes(image.present)
         ignored = self._classes(image.ignored) - present
-        bare = not (present or ignored)
+        bare = not (image.present or image.ignored)
+        if not (bare or self.complete or present):
+            return None
         if (bare and self.unlabelled == 'ignore') or \
                 not (bare or self.complete):
             ignored = set(range(len(self.metainfo['classes']))) - present
@@ -127,19 +135,20 @@ class ImageLabelDataset(BaseDetDataset):
         return {self._numbers[name] for name in names
                 if name in self._numbers}
 
-    def _report(self, data_list: List[dict]) -> None:
+    def _report(self, data_list: List[dict], left_out: int) -> None:
         """Log how many images there are, and what looks wrong."""
         print_log(f'{self._where}: {len(data_list)} images with image labels '
                   'only', 'current')
         if self._unlisted:
-            what = (f'{self._where}: labels that are not among the classes of '
-                    f'the config, {self.metainfo["classes"]}: '
-                    f'{sorted(self._unlisted)[:10]}')
+            what = (f'{self._where}: {sum(self._unlisted.values())} labels are '
+                    'not among the classes of the config, '
+                    f'{self.metainfo["classes"]}: {sorted(self._unlisted)[:10]}')
             if self.unlisted_categories == 'error':
                 raise ValueError(f'{what}; list them in metainfo=dict(classes='
                                  '...) or names=dict(...), or set '
                                  "unlisted_categories='ignore'")
-            print_log(what, 'current', logging.WARNING)
+            print_log(f'{what}; they are ignored, and {left_out} images left '
+                      'out', 'current', logging.WARNING)
         report_unlabelled(
             [info['img_path'] for info in data_list if info.pop('bare')],
             self.unlabelled, self._where)

@@ -121,7 +121,12 @@ def test_labels_that_are_no_classes(format, tmp_path, warnings):
         build(format, tmp_path)
     dataset = build(format, tmp_path, unlisted_categories='ignore')
     assert any('not among the classes' in text for text in warnings)
-    assert labels_of(dataset) == {0: ([0], []), 1: ([], [0, 1])}
+    assert labels_of(dataset) == {0: ([0], []), 1: ([], [])}
+    # An incomplete label that is no class says nothing of the others.
+    dataset = build(format, tmp_path, unlisted_categories='ignore',
+                    complete=False)
+    assert labels_of(dataset) == {0: ([0], [1])}
+    assert any('1 images left out' in text for text in warnings)
     if format != 'coco':
         dataset = build(format, tmp_path, names=dict(cow='dog'))
         assert labels_of(dataset)[1] == ([1], [])

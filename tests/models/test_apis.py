@@ -1,4 +1,4 @@
-"""mmdet's own interfaces take an R-FCN like any of its detectors."""
+"""mmdet's own interfaces take our detectors like any of its own."""
 import cv2
 import numpy as np
 import pytest
@@ -10,11 +10,16 @@ from mmengine.config import Config, ConfigDict
 from mmgwap.testing import tiny_rfcn, tiny_rfcn_run
 
 
-@pytest.fixture(scope='module')
-def files(repo, tmp_path_factory):
+@pytest.fixture(scope='module', params=['plain', 'with image-level head'])
+def files(repo, tmp_path_factory, request):
     """Config, checkpoint and image."""
     folder = tmp_path_factory.mktemp('apis')
     cfg = tiny_rfcn_run(repo / 'configs', folder)
+    if request.param != 'plain':
+        cfg.model = dict(
+            type='mmgwap.MultiTaskDetector', detector=cfg.model,
+            cls_head=dict(type='mmgwap.ImageClsHead', num_classes=10,
+                          in_channels=64))
     cfg.dump(folder / 'config.py')
     model = MODELS.build(cfg.model)
     model.init_weights()
@@ -30,7 +35,7 @@ def files(repo, tmp_path_factory):
 
 def test_init_and_inference(files):
     config, checkpoint, image = files
-    model = init_detector(config, checkpoint, device='cpu')
+    model = init_detector(config, checkpoint, device='cpu', cfg_options={})
     assert model.dataset_meta['classes'] == tuple('0123456789')
     boxes = inference_detector(model, image).pred_instances.bboxes
     assert boxes.shape[1] == 4 and len(boxes) > 0
@@ -41,7 +46,7 @@ def test_inferencer_agrees_and_draws(files, tmp_path):
     config, checkpoint, image = files
     inferencer = DetInferencer(config, checkpoint, device='cpu')
     found = inferencer(image, out_dir=str(tmp_path), no_save_vis=False)
-    model = init_detector(config, checkpoint, device='cpu')
+    model = init_detector(config, checkpoint, device='cpu', cfg_options={})
     wanted = inference_detector(model, image).pred_instances
     np.testing.assert_allclose(found['predictions'][0]['scores'],
                                wanted.scores.numpy(), rtol=1e-4)
@@ -57,10 +62,15 @@ def test_test_time_augmentation_merges(files):
              data_samples=[sample()])) for _ in range(2)]
     views = [predict(model.module, one) for one in data]
     count = sum(len(view.pred_instances) for view in views)
+    if 'pred_image_scores' in views[0]:
+        one = views[0].pred_image_scores
+        views[1].pred_image_scores = one / 2
     merged, = model.merge_preds([views])
     # Both views are of the same picture: NMS leaves one box of each two.
     assert 0 < len(merged.pred_instances) <= count // 2
     assert merged.pred_instances.bboxes.shape[1] == 4
+    if 'pred_image_scores' in merged:
+        assert (merged.pred_image_scores - one * 0.75).abs().max() < 1e-6
 
 
 def sample():

@@ -1,8 +1,8 @@
-"""Time R-FCN against mmdet's Faster R-CNN, with C4 and with FPN.
+"""Time R-FCN, with and without an image-level branch, against Faster R-CNN.
 
 The same ResNet, the same image, random weights, 300 proposals; in training
 each head takes 300 RoIs, with OHEM the 128 hardest of them.  One step is
-forward, backward and SGD.
+forward, backward and SGD.  Faster R-CNN is mmdet's, with C4 and with FPN.
 """
 import argparse
 from pathlib import Path
@@ -19,6 +19,8 @@ from timing import measure, report
 REPO = Path(__file__).resolve().parents[2]
 CONFIGS = {
     'R-FCN': REPO / 'configs/rfcn/rfcn_r50_8xb1-120k_coco.py',
+    'R-FCN, GWAP branch':
+        REPO / 'configs/gwap/rfcn_r50_gwap_8xb2-120k_coco-p10.py',
     'R-FCN, OHEM': REPO / 'configs/rfcn/rfcn_r50_ohem_8xb1-120k_coco.py',
     'Faster R-CNN C4': 'faster_rcnn/faster-rcnn_r50-caffe_c4-1x_coco.py',
     'Faster R-CNN FPN': 'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
@@ -36,6 +38,8 @@ def parse_args() -> argparse.Namespace:
                         help='of the image (default: %(default)s)')
     parser.add_argument('--objects', type=int, default=8,
                         help='true boxes (default: %(default)s)')
+    parser.add_argument('--only', nargs='+', choices=CONFIGS, default=CONFIGS,
+                        help='default: all of them')
     parser.add_argument('--runs', type=int, default=5,
                         help='default: %(default)s')
     parser.add_argument('--threads', type=int, default=0,
@@ -58,7 +62,8 @@ def load_config(path) -> Config:
 
 def build(path, depth: int, device: torch.device) -> torch.nn.Module:
     """The detector with random weights and 300 proposals."""
-    model = load_config(path).model
+    whole = load_config(path).model
+    model = whole.get('detector', whole)
     model.backbone.update(depth=depth, init_cfg=None)
     shared_head = model.roi_head.get('shared_head')
     if shared_head:
@@ -72,9 +77,9 @@ def build(path, depth: int, device: torch.device) -> torch.nn.Module:
     # Random weights score every box about 1 / 81: keep none, as a trained
     # detector keeps few, so that the last NMS does not drown the rest.
     model.test_cfg.rcnn.score_thr = 0.5
-    model = MODELS.build(model)
-    model.init_weights()
-    return model.to(device)
+    built = MODELS.build(whole)
+    built.init_weights()
+    return built.to(device)
 
 
 def make_sample(args: argparse.Namespace) -> tuple:
@@ -124,8 +129,8 @@ def main() -> None:
     device = torch.device(args.device)
     image, sample = make_sample(args)
     image, sample = image.to(device), sample.to(device)
-    models = {name: build(path, args.depth, device)
-              for name, path in CONFIGS.items()}
+    models = {name: build(CONFIGS[name], args.depth, device)
+              for name in args.only}
     title = f'ResNet-{args.depth}, one image of {args.size[0]} x ' \
         f'{args.size[1]}, 300 proposals'
     results = {}
