@@ -13,7 +13,8 @@ class PartialDataSample(DetDataSample):
     classes that are on the image, and ``ignored_image_labels`` (Q, ) int64,
     those of which it is not known; the image has none of the others.  An image
     without boxes has no ``gt_instances``, so that a detector that knows
-    nothing of labels fails rather than learns that the image is empty.
+    nothing of labels fails rather than learns that the image is empty; what
+    they would be is in ``empty_instances``.
     """
 
     # A property that raises AttributeError would end in __getattr__, of which
@@ -55,7 +56,8 @@ def image_labels(sample: Union[DetDataSample, dict]) -> Tuple[Tensor, Tensor]:
     if 'gt_image_labels' in sample:
         present = sample.get('gt_image_labels')
         unknown = sample.get('ignored_image_labels', present[:0])
-    elif 'gt_instances' in sample:
+    elif 'gt_instances' in sample and sample.get('has_boxes', True) \
+            and 'labels' in sample.get('gt_instances'):
         present = sample.get('gt_instances').get('labels')
         unknown = sample.get('ignored_instances', {}).get(
             'labels', present[:0])

@@ -31,3 +31,4 @@ param_scheduler = [
         type='MultiStepLR', begin=0, end=1500, by_epoch=True,
         milestones=[1000], gamma=0.1)
 ]
+default_hooks = dict(checkpoint=dict(interval=10, max_keep_ckpts=3))

@@ -32,3 +32,4 @@ param_scheduler = [
         type='MultiStepLR', begin=0, end=120, by_epoch=True,
         milestones=[80, 110], gamma=0.1)
 ]
+default_hooks = dict(checkpoint=dict(interval=10, max_keep_ckpts=3))

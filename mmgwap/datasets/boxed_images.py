@@ -21,4 +21,7 @@ def boxed_images(dataset) -> np.ndarray:
         return np.tile(boxed_images(dataset.dataset), dataset.times)
     if isinstance(dataset, ClassBalancedDataset):
         return boxed_images(dataset.dataset)[dataset.repeat_indices]
+    # num_batch_per_epoch cuts a data set short.
+    if hasattr(dataset, '_dataset'):
+        return boxed_images(dataset._dataset)[:len(dataset)]
     return getattr(dataset, 'boxed', np.ones(len(dataset), dtype=bool))

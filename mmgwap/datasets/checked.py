@@ -113,7 +113,14 @@ class CheckedCocoDataset(AnnotationChecks, CocoDataset):
         if bad.any():
             self._dropped[image['file_name']] = int(bad.sum())
         good = [ann for ann, is_bad in zip(boxes, bad) if not is_bad]
-        return super().parse_data_info(dict(raw_data_info, raw_ann_info=good))
+        info = super().parse_data_info(dict(raw_data_info, raw_ann_info=good))
+        # Their classes may be on the image all the same.
+        kept = {id(ann) for ann in good}
+        info['dropped_labels'] = sorted({
+            self.cat2label[ann['category_id']]
+            for ann in raw_data_info['raw_ann_info']
+            if id(ann) not in kept and ann['category_id'] in self.cat2label})
+        return info
 
 
 def _corners(bbox: list) -> list:
@@ -127,7 +134,10 @@ class CheckedXMLDataset(AnnotationChecks, XMLDataset):
 
     def parse_data_info(self, img_info: dict) -> dict:
         self._xml_path = img_info['xml_path']
-        return super().parse_data_info(img_info)
+        self._dropped_labels = set()
+        info = super().parse_data_info(img_info)
+        info['dropped_labels'] = sorted(self._dropped_labels)
+        return info
 
     def _parse_instance_info(self, raw_ann_info: ElementTree,
                              minus_one: bool = True) -> List[dict]:
@@ -145,6 +155,10 @@ class CheckedXMLDataset(AnnotationChecks, XMLDataset):
         for obj, is_bad in zip(objects, bad):
             if is_bad:
                 root.remove(obj)
+                # Its class may be on the image all the same.
+                if obj.findtext('name') in self.cat2label:
+                    self._dropped_labels.add(
+                        self.cat2label[obj.findtext('name')])
         return super()._parse_instance_info(raw_ann_info, minus_one)
 
 

@@ -24,15 +24,18 @@ def read_flags(dataset: BaseDataset, flag: str) -> np.ndarray:
         ValueError: if an image has not got the flag, or another value than
             1, true, yes, 0, false or no.
     """
+    backend = dataset.backend_args
     infos = [dataset.get_data_info(i) for i in range(len(dataset))]
     if isinstance(dataset, CocoDataset):
         entries = {entry['id']: entry.get(flag)
-                   for entry in load(dataset.ann_file)['images']}
+                   for entry in load(dataset.ann_file, backend_args=backend)[
+                       'images']}
         values = [(dataset.ann_file + f', image {info["img_id"]}',
                    entries[info['img_id']]) for info in infos]
     elif isinstance(dataset, XMLDataset):
         values = [(info['xml_path'], ElementTree.fromstring(
-            get_text(info['xml_path'])).findtext(flag)) for info in infos]
+            get_text(info['xml_path'], backend_args=backend)).findtext(flag))
+                  for info in infos]
     else:
         raise TypeError(f'flag={flag!r}: {type(dataset).__name__} is neither '
                         "mmdet's CocoDataset nor its XMLDataset; use "
@@ -41,7 +44,7 @@ def read_flags(dataset: BaseDataset, flag: str) -> np.ndarray:
 
 
 def _read(value, flag: str, where: str) -> bool:
-    text = str(value).lower()
+    text = str(value).strip().lower()
     if text not in YES + NO:
         raise ValueError(f'{where}: {flag} must be true or false, got '
                          f'{value!r}')

@@ -10,7 +10,7 @@ from mmgwap.registry import DATASETS
 
 from .image_label_readers import READERS, Labelled
 from .naming import naming
-from .partial_pipeline import adapt_pipeline, check_label_pipeline
+from .partial_pipeline import adapt_pipeline, for_labels
 from .summaries import UNLABELLED, report_unlabelled
 
 CHOICES = dict(format=tuple(READERS), unlisted_categories=('error', 'ignore'),
@@ -46,8 +46,8 @@ class ImageLabelDataset(BaseDetDataset):
             among its labels.  Else they are not known.
         unlisted_categories (str): what to do about a label that is not among
             the classes: 'error', or 'ignore' it, with a warning.  An image of
-            such labels alone has none of the classes, if labels are
-            ``complete``; else it says nothing, and is left out.
+            such labels alone is taken for ``unlabelled`` or, if labels are not
+            ``complete``, left out.
         unlabelled (str): what an image without labels is taken for: 'ignore'
             (nothing is known of it, with a warning), 'negative' (it has none
             of the classes) or 'error'.
@@ -86,14 +86,17 @@ class ImageLabelDataset(BaseDetDataset):
             return
         super().full_init()
         self.boxed = np.zeros(len(self), dtype=bool)
-        self.pipeline = adapt_pipeline(self.pipeline)
-        check_label_pipeline(self.pipeline, 'the pipeline of ImageLabelDataset')
+        self.pipeline = for_labels(adapt_pipeline(self.pipeline),
+                                   'the pipeline of ImageLabelDataset')
 
     def load_data_list(self) -> List[dict]:
         """Read the labels of all images."""
         if not self.metainfo.get('classes'):
             raise ValueError('ImageLabelDataset needs metainfo=dict('
                              'classes=(...))')
+        if 'img' not in self.data_prefix:
+            raise ValueError("ImageLabelDataset needs data_prefix=dict(img="
+                             "'...'), the folder of the images")
         self._where = self.ann_file or self.data_prefix['img']
         # A class is known by its own name, and by those that stand for it.
         self._numbers = {name: i for i, name
@@ -118,12 +121,13 @@ class ImageLabelDataset(BaseDetDataset):
         """Data info of an image, None if its labels say nothing."""
         present = self._classes(image.present)
         ignored = self._classes(image.ignored) - present
-        bare = not (image.present or image.ignored)
-        if not (bare or self.complete or present):
+        absent = self._classes(image.absent) - present
+        bare = not (present or ignored or absent)
+        if bare and image.present and not self.complete:
             return None
-        if (bare and self.unlabelled == 'ignore') or \
-                not (bare or self.complete):
-            ignored = set(range(len(self.metainfo['classes']))) - present
+        if self.unlabelled == 'ignore' if bare else not self.complete:
+            ignored = set(range(len(self.metainfo['classes'])))
+            ignored -= present | absent
         return dict(img_path=image.path, img_id=image.id, instances=[],
                     has_boxes=False, image_labels=sorted(present),
                     ignored_image_labels=sorted(ignored), bare=bare)

@@ -11,11 +11,12 @@ IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
 
 class Labelled(NamedTuple):
-    """An image, and the names of the classes that it has, or may have."""
+    """An image, and names of the classes that it has, may have, has not."""
     id: str
     path: str
     present: List[str]
-    ignored: List[str]
+    ignored: List[str] = []
+    absent: List[str] = []
 
 
 def read_folders(dataset: BaseDetDataset) -> List[Labelled]:
@@ -31,7 +32,7 @@ def read_folders(dataset: BaseDetDataset) -> List[Labelled]:
         files = sorted(list_dir_or_file(folder, list_dir=False, recursive=True,
                                         backend_args=dataset.backend_args))
         images += [
-            Labelled(f'{name}/{file}', join_path(folder, file), [name], [])
+            Labelled(f'{name}/{file}', join_path(folder, file), [name])
             for file in files if file.lower().endswith(IMAGES)]
     return images
 
@@ -39,7 +40,8 @@ def read_folders(dataset: BaseDetDataset) -> List[Labelled]:
 def read_csv(dataset: BaseDetDataset) -> List[Labelled]:
     """Rows of ``image,label``."""
     text = get_text(dataset.ann_file, backend_args=dataset.backend_args)
-    rows = csv.DictReader(io.StringIO(text, newline=''))
+    # Spreadsheets put a mark of the byte order before the first name.
+    rows = csv.DictReader(io.StringIO(text.lstrip('\ufeff'), newline=''))
     if not {'image', 'label'} <= set(rows.fieldnames or ()):
         raise ValueError(f'{dataset.ann_file}: the first line must name the '
                          f"columns image and label, got {rows.fieldnames}")
@@ -51,7 +53,7 @@ def read_csv(dataset: BaseDetDataset) -> List[Labelled]:
         names = labels.setdefault(row['image'], [])
         if row['label']:
             names.append(row['label'])
-    return [Labelled(image, _path(dataset, image), names, [])
+    return [Labelled(image, _path(dataset, image), names)
             for image, names in labels.items()]
 
 
@@ -68,7 +70,7 @@ def read_coco(dataset: BaseDetDataset) -> List[Labelled]:
         labels[one['image_id']].append(one['category_id'])
     return [
         Labelled(one['id'], _path(dataset, one['file_name']),
-                 [names.get(i, f'id {i}') for i in labels[one['id']]], [])
+                 [names.get(i, f'id {i}') for i in labels[one['id']]])
         for one in content['images']]
 
 
@@ -91,8 +93,9 @@ def read_voc(dataset: BaseDetDataset) -> List[Labelled]:
                                  f'0 or -1, got {line!r}')
             sets[int(parts[1])].setdefault(parts[0], []).append(name)
     ids = sorted(set().union(*sets.values()))
-    return [Labelled(i, _path(dataset, f'{i}.jpg'), sets[1].get(i, []),
-                     sets[0].get(i, [])) for i in ids]
+    return [Labelled(i, _path(dataset, f'{i}.jpg'),
+                     *(sets[flag].get(i, []) for flag in (1, 0, -1)))
+            for i in ids]
 
 
 def _path(dataset: BaseDetDataset, file: str) -> str:

@@ -12,7 +12,7 @@ from mmgwap.registry import DATASETS
 
 from .flags import read_flags
 from .naming import naming
-from .partial_pipeline import adapt_pipeline, check_label_pipeline
+from .partial_pipeline import adapt_pipeline, for_labels
 from .partial_split import mask_of_ids, read_split, stratified_split
 from .summaries import (UNLABELLED, Summary, leaves, report_unlabelled,
                         summaries, summarise)
@@ -98,6 +98,11 @@ class PartialBoxDataset:
         if self._fully_initialized:
             return
         self.dataset.full_init()
+        if isinstance(self.metainfo, list):
+            raise ValueError(
+                'PartialBoxDataset: the parts of its ConcatDataset differ in '
+                f'metainfo, {self.metainfo}; name what may differ in '
+                'ignore_keys=[...]')
         images = summaries(self.dataset)
         self.boxed = self._choose(images)
         self._report(images)
@@ -106,11 +111,11 @@ class PartialBoxDataset:
             self._places = self._places[self.boxed]
             self.boxed = self.boxed[self._places]
         self._fully_initialized = True
-        for leaf in leaves(self.dataset):
-            leaf.pipeline = self._adapted(leaf.pipeline)
         if self.label_pipeline is not None:
-            self.label_pipeline = adapt_pipeline(self.label_pipeline)
-            check_label_pipeline(self.label_pipeline, 'label_pipeline')
+            self.label_pipeline = for_labels(
+                adapt_pipeline(self.label_pipeline), 'label_pipeline')
+        for leaf in leaves(self.dataset):
+            self._use(leaf, leaf.pipeline)
 
     def _choose(self, images: List[Summary]) -> np.ndarray:
         if self.percent is not None:
@@ -123,27 +128,38 @@ class PartialBoxDataset:
         return np.concatenate([read_flags(leaf, self.flag)
                                for leaf in leaves(self.dataset)])
 
-    def _adapted(self, pipeline: Compose) -> Compose:
-        pipeline = adapt_pipeline(pipeline)
-        if self.label_pipeline is None and not self.boxed.all():
-            check_label_pipeline(pipeline, 'the pipeline of its data set')
-        return pipeline
+    def _use(self, leaf: BaseDataset, pipeline: Compose) -> None:
+        """Give a data set its pipeline, and one for images without boxes."""
+        leaf.pipeline = adapt_pipeline(pipeline)
+        if self.label_pipeline is not None:
+            leaf.label_pipeline = self.label_pipeline
+        elif not self.boxed.all():
+            leaf.label_pipeline = for_labels(
+                leaf.pipeline, 'the pipeline of its data set')
 
     def _report(self, images: List[Summary]) -> None:
         """Log what there is, and what looks wrong."""
         kept = [image for image, boxed in zip(images, self.boxed) if boxed]
+        if self.boxes_only and not kept:
+            raise ValueError('PartialBoxDataset: boxes_only=True, and no image '
+                             'keeps its boxes')
         print_log(f'PartialBoxDataset: {len(kept)} of {len(images)} images '
-                  f'keep their boxes, {len(images) - len(kept)} have image '
-                  'labels only', 'current')
+                  f'keep their boxes, {len(images) - len(kept)} '
+                  f'{"are left out" if self.boxes_only else "have image labels only"}',
+                  'current')
+        if not kept:
+            print_log('PartialBoxDataset: no image keeps its boxes, so others '
+                      'must train the detector', 'current', logging.WARNING)
         missing = _classes(images) - _classes(kept)
         if kept and missing:
             names = [self.metainfo['classes'][c] for c in sorted(missing)]
             print_log('PartialBoxDataset: no image keeps boxes of '
                       f'{", ".join(names)}', 'current', logging.WARNING)
-        report_unlabelled(
-            [image.id for image, boxed in zip(images, self.boxed)
-             if not (boxed or image.present or image.ignored)],
-            self.unlabelled, 'PartialBoxDataset')
+        if not self.boxes_only:
+            report_unlabelled(
+                [image.id for image, boxed in zip(images, self.boxed)
+                 if not (boxed or image.present or image.ignored)],
+                self.unlabelled, 'PartialBoxDataset')
 
     @property
     def pipeline(self) -> Compose:
@@ -153,7 +169,7 @@ class PartialBoxDataset:
     @pipeline.setter
     def pipeline(self, pipeline: Compose) -> None:
         for leaf in leaves(self.dataset):
-            leaf.pipeline = self._adapted(pipeline)
+            self._use(leaf, pipeline)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -193,9 +209,8 @@ class PartialBoxDataset:
             f'for {info.get("img_path")}')
 
     def _pipeline_of(self, idx: int) -> Compose:
-        if self.label_pipeline is not None and not self.boxed[idx]:
-            return self.label_pipeline
-        return self._leaf_of(idx)[0].pipeline
+        leaf, _ = self._leaf_of(idx)
+        return leaf.pipeline if self.boxed[idx] else leaf.label_pipeline
 
     def _leaf_of(self, idx: int) -> Tuple[BaseDataset, int]:
         """The data set that holds an image, and the image's place in it."""

@@ -1,4 +1,5 @@
 """Pipelines that images without boxes may pass."""
+import copy
 from typing import Iterator
 
 from mmcv.transforms import Compose
@@ -26,13 +27,25 @@ def adapt_pipeline(pipeline: Compose) -> Compose:
     return Compose([*before, PackPartialInputs(meta_keys=last.meta_keys)])
 
 
-def check_label_pipeline(pipeline: Compose, what: str) -> None:
-    """Refuse augmentations that mix images.
+def for_labels(pipeline: Compose, what: str) -> Compose:
+    """A copy of a pipeline, for images without boxes.
+
+    In it a crop may hold no box, which mmdet else takes for a failure.
+
+    Args:
+        pipeline (Compose): of other images.
+        what (str): its name, for errors.
 
     Raises:
-        ValueError: if there is one, at any depth.
+        ValueError: if it mixes images, at any depth.
     """
+    pipeline = copy.deepcopy(pipeline)
     for transform in _walk(pipeline):
+        # RandomCrop and Albu give up where no box is left.
+        for option, value in (('allow_negative_crop', True),
+                              ('skip_img_without_anno', False)):
+            if hasattr(transform, option):
+                setattr(transform, option, value)
         # What mmdet's Mosaic, MixUp, CopyPaste and cached forms have in common.
         if hasattr(transform, 'get_indexes'):
             raise ValueError(
@@ -40,6 +53,7 @@ def check_label_pipeline(pipeline: Compose, what: str) -> None:
                 'mixes images, and boxes of one with missing boxes of another '
                 'would teach the detector that objects are background; give '
                 'label_pipeline=[...] without it for the images without boxes')
+    return pipeline
 
 
 def _walk(pipeline) -> Iterator:

@@ -72,14 +72,13 @@ def write_split(path: Path, ids: Iterable, origin: str) -> None:
 
 
 def read_split(path: Path) -> List[str]:
-    """Ids of images in a file, a line each; ``#`` begins a comment.
+    """Ids of images in a file, a line each; ``#`` begins a line of comment.
 
     Raises:
         ValueError: if the file holds an id twice.
     """
-    lines = [line.split('#')[0].strip()
-             for line in Path(path).read_text().splitlines()]
-    ids = [line for line in lines if line]
+    lines = map(str.strip, Path(path).read_text().splitlines())
+    ids = [line for line in lines if line and not line.startswith('#')]
     seen = set()
     for image_id in ids:
         if image_id in seen:

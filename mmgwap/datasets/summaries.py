@@ -14,7 +14,8 @@ class Summary(NamedTuple):
     Attributes:
         id: as in the annotation file.
         present: classes of its boxes.
-        ignored: classes of ignored boxes (crowds, difficult objects) alone.
+        ignored: classes of ignored boxes (crowds, difficult objects) or of
+            boxes dropped as degenerate alone.
     """
     id: Union[int, str]
     present: Set[int]
@@ -26,23 +27,27 @@ def summarise(info: dict) -> Summary:
     instances = info.get('instances', [])
     present = {one['bbox_label'] for one in instances
                if not one.get('ignore_flag')}
-    ignored = {one['bbox_label'] for one in instances} - present
-    return Summary(info.get('img_id'), present, ignored)
+    ignored = {one['bbox_label'] for one in instances}
+    ignored.update(info.get('dropped_labels', ()))
+    return Summary(info.get('img_id'), present, ignored - present)
 
 
 def leaves(dataset: Union[BaseDataset, ConcatDataset]) -> List[BaseDataset]:
     """The data sets that hold the images, in order.
 
     Raises:
-        TypeError: if there is another wrapper than ``ConcatDataset``.
+        TypeError: if there is another wrapper than ``ConcatDataset``, or a data
+            set that never had boxes.
     """
     if isinstance(dataset, ConcatDataset):
         return [leaf for part in dataset.datasets for leaf in leaves(part)]
-    if isinstance(dataset, BaseDataset):
+    # One that says which images have boxes is of this package.
+    if isinstance(dataset, BaseDataset) and not hasattr(dataset, 'boxed'):
         return [dataset]
     raise TypeError(
-        f'PartialBoxDataset cannot wrap a {type(dataset).__name__}: wrap the '
-        'data set inside of it, or a ConcatDataset of such')
+        f'PartialBoxDataset cannot wrap a {type(dataset).__name__}: it wraps '
+        'data sets with boxes, or a ConcatDataset of such; others go around '
+        'it, or beside it')
 
 
 def summaries(dataset: Union[BaseDataset, ConcatDataset]) -> List[Summary]:

@@ -94,6 +94,7 @@ def test_labels(format, tmp_path):
             map(dataset.get_data_info, range(4))]
 
 
+@pytest.mark.parametrize('format', ['folders', 'csv', 'coco'])
 def test_incomplete_labels(format, tmp_path):
     write(format, tmp_path, [['cat'], ['dog']])
     dataset = build(format, tmp_path, complete=False)
@@ -102,7 +103,7 @@ def test_incomplete_labels(format, tmp_path):
 
 @pytest.mark.parametrize('unlabelled, ignored', [
     ('ignore', [0, 1]), ('negative', [])])
-@pytest.mark.parametrize('format', ['csv', 'coco', 'voc'])
+@pytest.mark.parametrize('format', ['csv', 'coco'])
 def test_images_without_labels(format, tmp_path, warnings, unlabelled,
                                ignored):
     write(format, tmp_path, [['cat'], []])
@@ -121,6 +122,9 @@ def test_labels_that_are_no_classes(format, tmp_path, warnings):
         build(format, tmp_path)
     dataset = build(format, tmp_path, unlisted_categories='ignore')
     assert any('not among the classes' in text for text in warnings)
+    assert labels_of(dataset) == {0: ([0], []), 1: ([], [0, 1])}
+    dataset = build(format, tmp_path, unlisted_categories='ignore',
+                    unlabelled='negative')
     assert labels_of(dataset) == {0: ([0], []), 1: ([], [])}
     # An incomplete label that is no class says nothing of the others.
     dataset = build(format, tmp_path, unlisted_categories='ignore',
@@ -167,6 +171,44 @@ def test_malformed_files(tmp_path, format, path, content, message):
     (tmp_path / path).write_text(content)
     with pytest.raises(ValueError, match=message):
         build(format, tmp_path)
+
+
+def test_what_vocs_image_sets_rule_out(tmp_path, warnings):
+    write('voc', tmp_path, [['cat'], []])
+    for complete in (True, False):
+        dataset = build('voc', tmp_path, complete=complete)
+        assert labels_of(dataset) == {0: ([0], []), 1: ([], [])}
+    assert not [text for text in warnings if 'neither' in text]
+    (tmp_path / 'Main' / 'dog_train.txt').write_text('0 -1\n')
+    dataset = build('voc', tmp_path, complete=False)
+    assert labels_of(dataset) == {0: ([0], []), 1: ([], [1])}
+
+
+def test_a_crop_need_not_hold_a_box(tmp_path):
+    write('csv', tmp_path, [['cat'], ['dog']])
+    pipeline = [*PIPELINE[:2], dict(type='RandomCrop', crop_size=(16, 16)),
+                PIPELINE[-1]]
+    dataset = build('csv', tmp_path, pipeline=pipeline)
+    assert labels_of(dataset) == {0: ([0], []), 1: ([1], [])}
+
+
+def test_the_mark_of_a_spreadsheet(tmp_path):
+    write('csv', tmp_path, [['cat']])
+    text = (tmp_path / 'labels.csv').read_text()
+    (tmp_path / 'labels.csv').write_text('\ufeff' + text)
+    assert labels_of(build('csv', tmp_path)) == {0: ([0], [])}
+
+
+def test_the_folder_of_the_images_must_be_given(tmp_path):
+    write('csv', tmp_path, [['cat']])
+    with pytest.raises(ValueError, match='data_prefix'):
+        build('csv', tmp_path, data_prefix=dict())
+
+
+def test_no_image_of_any_class(tmp_path):
+    write('csv', tmp_path, [['cow']])
+    with pytest.raises(ValueError, match='no image has a label'):
+        build('csv', tmp_path, unlisted_categories='ignore', complete=False)
 
 
 def test_a_missing_image_set(tmp_path):

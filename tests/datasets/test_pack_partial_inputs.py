@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
 
 from mmgwap.datasets import PackPartialInputs
 from mmgwap.structures import PartialDataSample, image_labels, multi_hot
@@ -45,6 +47,7 @@ def test_an_image_without_boxes():
     assert sample.gt_image_labels.dtype is torch.int64
     assert sample.ignored_image_labels.tolist() == [0]
     assert 'gt_instances' not in sample and 'ignored_instances' not in sample
+    assert 'empty_instances' in sample
     with pytest.raises(AttributeError, match='a.jpg.*MultiTaskDetector'):
         sample.gt_instances
 
@@ -85,3 +88,13 @@ def test_labels_outside_of_the_classes(labels, ignored):
 def test_nothing_to_tell_labels_by():
     with pytest.raises(ValueError, match='a.jpg.*PackPartialInputs'):
         image_labels(PartialDataSample(metainfo=dict(img_path='a.jpg')))
+    # Empty boxes of an image without boxes are no labels, nor is None.
+    bare = pack(has_boxes=False, image_labels=[], ignored_image_labels=[])
+    del bare.gt_image_labels
+    bare.gt_instances = bare.empty_instances
+    with pytest.raises(ValueError, match='a.jpg'):
+        image_labels(bare)
+    unloaded = DetDataSample(metainfo=dict(img_path='a.jpg'))
+    unloaded.gt_instances = InstanceData()
+    with pytest.raises(ValueError, match='a.jpg'):
+        image_labels(unloaded)

@@ -114,6 +114,38 @@ def test_classes_of_ignored_boxes_alone_are_unknown(tmp_path):
         assert sample.ignored_image_labels.tolist() == [0]
 
 
+@pytest.mark.parametrize('kind, write', [('Coco', coco), ('XML', voc)])
+def test_classes_of_dropped_boxes_alone_are_unknown(tmp_path, kind, write):
+    flat = [10, 10, 10, 30]
+    boxes = [[(GOOD, 'cat')], [(flat, 'dog'), (GOOD, 'cat')],
+             [(flat, 'dog'), (GOOD, 'dog')]]
+    dataset = partial(dict(write(tmp_path, boxes),
+                           type=f'mmgwap.Checked{kind}Dataset'), percent=0)
+    found = [(sample.gt_image_labels.tolist(),
+              sample.ignored_image_labels.tolist())
+             for sample in (dataset[i]['data_samples'] for i in range(3))]
+    assert found == [([0], []), ([0], [1]), ([1], [])]
+
+
+@pytest.mark.parametrize('nested', [False, True])
+def test_a_crop_may_hold_no_box(tmp_path, nested):
+    """mmdet's RandomCrop gives up on an image without boxes."""
+    crop = dict(type='RandomCrop', crop_size=(16, 16))
+    if nested:
+        crop = dict(type='RandomApply', transforms=[crop], prob=1.)
+    pipeline = [*PIPELINE[:2], crop, PIPELINE[-1]]
+    boxes = [[([0, 0, 64, 48], 'cat')]] * 4
+    dataset = partial(coco(tmp_path, boxes, pipeline=pipeline), percent=50)
+    for i in range(4):
+        sample = dataset[i]['data_samples']
+        assert sample.img_id == i and sample.img_shape == (16, 16)
+        assert sample.gt_image_labels.tolist() == [0]
+    # Images with boxes still need one.
+    choices = dataset.dataset.pipeline.transforms[2]
+    choice = choices.transforms.transforms[0] if nested else choices
+    assert choice.allow_negative_crop is False
+
+
 def test_percent(tmp_path):
     boxes = [[(GOOD, 'cat' if i % 3 else 'dog')] for i in range(60)]
     cfg = coco(tmp_path, boxes)
@@ -126,6 +158,22 @@ def test_percent(tmp_path):
     assert sorted(kept) == [0] * 8 + [1] * 4
     with pytest.raises(ValueError, match='2 classes'):
         partial(cfg, percent=1)
+
+
+def test_no_boxes_at_all(tmp_path, warnings):
+    cfg = coco(tmp_path)
+    with pytest.raises(ValueError, match='no image keeps its boxes'):
+        partial(cfg, boxes_only=True, percent=0)
+    assert not [text for text in warnings if 'no image' in text]
+    partial(cfg, percent=0)
+    assert [text for text in warnings if 'no image keeps its boxes' in text]
+
+
+def test_boxes_only_leaves_out_what_has_no_labels(tmp_path, warnings):
+    dataset = partial(coco(tmp_path), boxes_only=True, unlabelled='error',
+                      split_file=split_file(tmp_path, 0, 1))
+    assert len(dataset) == 2
+    assert not [text for text in warnings if 'neither' in text]
 
 
 def test_boxes_only(tmp_path):
@@ -192,6 +240,23 @@ def test_concatenated(tmp_path):
 
 def dataset_path(dataset, i):
     return dataset[i]['data_samples'].img_path
+
+
+def test_images_that_never_had_boxes_go_beside_it(tmp_path):
+    parts = [coco(tmp_path), dict(
+        type='mmgwap.ImageLabelDataset', format='coco', metainfo=CLASSES,
+        data_root=str(tmp_path), data_prefix=dict(img='img/'),
+        ann_file='coco.json', pipeline=PIPELINE)]
+    with pytest.raises(TypeError, match='cannot wrap a ImageLabelDataset'):
+        partial(dict(type='ConcatDataset', datasets=parts,
+                     ignore_keys=['palette', 'dataset_type']), percent=50)
+
+
+def test_parts_that_differ(tmp_path):
+    parts = [coco(tmp_path), dict(coco(tmp_path), metainfo=dict(
+        CLASSES, palette=[(1, 2, 3), (4, 5, 6)]))]
+    with pytest.raises(ValueError, match='ignore_keys'):
+        partial(dict(type='ConcatDataset', datasets=parts), percent=50)
 
 
 def test_the_same_id_in_two_parts(tmp_path):
@@ -275,11 +340,12 @@ def test_another_image_of_the_same_kind_when_the_pipeline_gives_none(tmp_path):
 
     dataset = partial(coco(tmp_path),
                       split_file=split_file(tmp_path, 0, 3, 5))
-    dataset.dataset.pipeline = Refuse()
+    leaf = dataset.dataset
+    leaf.pipeline = leaf.label_pipeline = Refuse()
     for _ in range(20):
         assert dataset[0]['img_id'] in (3, 5)
         assert dataset[1]['img_id'] in (2, 4)
-    dataset.dataset.pipeline = Compose([lambda info: None])
+    leaf.pipeline = Compose([lambda info: None])
     with pytest.raises(RuntimeError, match='no sample .* times.*img'):
         dataset[0]
 

@@ -74,8 +74,8 @@ def test_a_split_file_is_read_back(tmp_path):
 
 def test_comments_and_blank_lines(tmp_path):
     path = tmp_path / 'split.txt'
-    path.write_text('# a\n\n 1  \n2 # two\n')
-    assert read_split(path) == ['1', '2']
+    path.write_text('# a\n\n 1  \nb#2\n # c\n')
+    assert read_split(path) == ['1', 'b#2']
 
 
 def test_an_id_twice(tmp_path):

@@ -34,7 +34,10 @@ def build(cfg: dict, seed: int = 0) -> torch.nn.Module:
 
 
 def batch(boxed: str, seed: int = 0) -> dict:
-    """Images of 128 x 128, an 'x' for each that has boxes, else '.'."""
+    """Images of 128 x 128, an 'x' for each that has boxes.
+
+    Others have labels, '.', or nothing is known of them, '?'.
+    """
     data = demo_mm_inputs(len(boxed), [[3, 128, 128]] * len(boxed),
                           num_items=[2] * len(boxed), num_classes=4)
     generator = torch.Generator().manual_seed(seed)
@@ -54,6 +57,9 @@ def batch(boxed: str, seed: int = 0) -> dict:
             sample.gt_instances = plain.gt_instances
             sample.ignored_instances = plain.ignored_instances
             sample.gt_image_labels = plain.gt_instances.labels.unique()
+        elif kind == '?':
+            sample.gt_image_labels = torch.tensor([], dtype=torch.int64)
+            sample.ignored_image_labels = torch.arange(4)
         data['data_samples'][i] = sample
     return data
 

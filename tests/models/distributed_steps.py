@@ -16,7 +16,7 @@ from tests.models.conftest import batch, build, multi_task
 
 # Each process may get boxed, label-only or mixed batches while the other gets
 # any of these; and one without any known label.
-KINDS = ('xx', '..', 'x.', '.x')
+KINDS = ('xx', '..', 'x.', '.x', '??')
 
 
 def main(name: str, steps: int) -> None:

@@ -16,7 +16,7 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize('name, steps', [
-    (name, 200 if name == 'rfcn' else 16) for name in DETECTORS])
+    (name, 200 if name == 'rfcn' else 25) for name in DETECTORS])
 def test_every_combination_of_batches(repo, name, steps):
     variables = dict(os.environ, WORLD_SIZE='2', MASTER_ADDR='127.0.0.1',
                      MASTER_PORT=str(free_port()), OMP_NUM_THREADS='1')

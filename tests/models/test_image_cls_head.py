@@ -144,6 +144,9 @@ def test_labels_outside_of_the_classes(feats):
 
 
 @pytest.mark.parametrize('kwargs, message', [
+    (dict(loss=dict(type='mmdet.CrossEntropyLoss')), 'use_sigmoid=True'),
+    (dict(multi_label=False, loss=dict(type='mmdet.FocalLoss')),
+     'use_sigmoid=False'),
     (dict(source='head'), "'head'"), (dict(num_classes=0), '0, 6'),
     (dict(in_channels=0), '5, 0')])
 def test_wrong_arguments(kwargs, message):

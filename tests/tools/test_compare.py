@@ -69,7 +69,7 @@ import json, pathlib, sys
 folder = pathlib.Path(sys.argv[1])
 assert sys.argv[2] != 'fail', 'this one fails'
 log = folder / '2026' / 'vis_data'
-log.mkdir(parents=True)
+log.mkdir(parents=True, exist_ok=True)
 rows = [dict(step=2, loss=1., time=.5), dict(step=4, loss=1., time=.25)]
 rows.append({'step': 4, 'coco/bbox_mAP': float(sys.argv[2])})
 (log / 'scalars.json').write_text('\\n'.join(map(json.dumps, rows)))
@@ -94,8 +94,22 @@ def test_runs_are_trained_once(compare, tmp_path, monkeypatch, jobs):
         == pytest.approx([0, .1, .2, .3])
     assert firsts[0].result()['iterations'] == 4
     assert firsts[0].result()['seconds'] == 1.5
-    fake(runs, monkeypatch, {run.folder.name: 'fail' for run in firsts})
-    runs.train(firsts, 4, jobs)  # nothing is left to do
+    (firsts[0].folder / 'result.json').rename(tmp_path / 'kept.json')
+    fake(runs, monkeypatch, {run.folder.name: .1 * i if i else .7
+                             for i, run in enumerate(firsts)})
+    runs.train(firsts, 4, jobs)  # nothing else is left to do
+    assert firsts[0].result()['coco/bbox_mAP'] == .7
+
+
+def test_results_of_other_options_are_not_used(compare, tmp_path,
+                                               monkeypatch):
+    runs, _ = compare
+    firsts, _ = runs.make_runs(arms_of(runs), [0], tmp_path)
+    fake(runs, monkeypatch, {run.folder.name: .1 for run in firsts})
+    runs.train(firsts, 4, 1)
+    fake(runs, monkeypatch, {run.folder.name: .2 for run in firsts})
+    with pytest.raises(SystemExit, match='first-10-seed0: was trained with'):
+        runs.train(firsts, 4, 1)
 
 
 def test_a_run_that_fails_ends_all(compare, tmp_path, monkeypatch):
@@ -114,7 +128,8 @@ def test_table_and_plot(compare, tmp_path):
     for run, value in zip(seconds, values):
         run.folder.mkdir(parents=True)
         (run.folder / 'result.json').write_text(json.dumps(
-            {'coco/bbox_mAP': value, 'seconds': 90., 'iterations': 4}))
+            {'coco/bbox_mAP': value, 'seconds': 90., 'iterations': 4,
+             'command': ['tools/train.py']}))
     found = report.collect(seconds)
     alone, labels, whole = found
     assert found[labels]['coco/bbox_mAP'].tolist() == [.3, .4]

@@ -142,6 +142,9 @@ def main() -> None:
                     for name in ('curves.png', 'val_grid.png'))
     work_dirs = [args.beside] * bool(args.beside) + [args.work_dir]
     cfg, checkpoint = find_run(args.work_dir)
+    if len({work_dir.name for work_dir in work_dirs}) < len(work_dirs):
+        sys.exit(f'{args.work_dir} and {args.beside} have the same name; '
+                 'rename one, so that the pictures can tell them apart')
     runs = {work_dir.name: read_scalars(work_dir)
             for work_dir in reversed(work_dirs)}
     draw_curves(runs, curves)

@@ -64,6 +64,8 @@ def make_arms(stem: str, share: int, percents: list) -> list:
 
 def main() -> None:
     args = parse_args()
+    # Training runs in the repository's folder, wherever this was called.
+    args.work_dir = args.work_dir.resolve()
     data = DATA[args.data]
     arms = make_arms(args.data, data['share'],
                      args.percents or data['percents'])

@@ -20,7 +20,8 @@ def collect(runs: List[Run]) -> Dict[Arm, Dict[str, np.ndarray]]:
     found = defaultdict(lambda: defaultdict(list))
     for run in runs:
         for name, value in run.result().items():
-            found[run.arm][name].append(value)
+            if name != 'command':
+                found[run.arm][name].append(value)
     return {arm: {name: np.array(values) for name, values in one.items()}
             for arm, one in found.items()}
 

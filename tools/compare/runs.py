@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Tuple
 
@@ -51,7 +52,7 @@ class Run(NamedTuple):
                 '--cfg-options', *options]
 
     def result(self) -> Optional[dict]:
-        """Metrics of the last validation and seconds of training.
+        """Metrics of the last validation, seconds of training, options.
 
         None if it has not come to its end.
         """
@@ -79,21 +80,31 @@ def make_runs(arms: List[Arm], seeds: List[int],
 def train(runs: List[Run], iterations: int, jobs: int) -> None:
     """Train what has no result yet, so many runs at a time.
 
-    A run that fails ends all, with the last line of its log.
+    A run that fails ends all, with the last line of its log; so does a result
+    of other options.
     """
-    waiting = [run for run in runs if run.result() is None]
+    waiting = []
+    for run in runs:
+        result = run.result()
+        if result is None:
+            waiting.append(run)
+        elif result['command'] != run.command(iterations)[3:]:
+            sys.exit(f'{run.folder}: was trained with other options, '
+                     f'{" ".join(result["command"])}; remove it, or choose '
+                     'another --work-dir')
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     running = []
     while waiting or running:
         while waiting and len(running) < jobs:
             running.append(_start(waiting.pop(0), iterations, threads))
-        run, process = running.pop(0)
-        if process.wait():
+        run, process = _wait_for_any(running)
+        running.remove((run, process))
+        if process.returncode:
             for _, other in running:
                 other.terminate()
             log = (run.folder / 'log.txt').read_text().strip().splitlines()
             sys.exit(f'{run.folder}: training failed: {log[-1] if log else ""}')
-        _save_result(run)
+        _save_result(run, run.command(iterations)[3:])
         print(f'{run.folder}: {json.dumps(run.result())}', flush=True)
 
 
@@ -106,7 +117,15 @@ def _start(run: Run, iterations: int, threads: int) -> tuple:
     return run, process
 
 
-def _save_result(run: Run) -> None:
+def _wait_for_any(running: List[tuple]) -> tuple:
+    while True:
+        for run, process in running:
+            if process.poll() is not None:
+                return run, process
+        time.sleep(0.1)
+
+
+def _save_result(run: Run, command: List[str]) -> None:
     """Read the log of the newest training in a run's folder."""
     path = max(run.folder.glob('*/vis_data/scalars.json'))
     rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -115,5 +134,6 @@ def _save_result(run: Run) -> None:
     seconds = sum(row['time'] for row in train) / len(train) * steps
     last = [row for row in rows if 'loss' not in row][-1]
     result = {name: last[name] for name in METRICS if name in last}
-    result.update(iterations=steps, seconds=round(seconds, 1))
+    result.update(iterations=steps, seconds=round(seconds, 1),
+                  command=command)
     (run.folder / 'result.json').write_text(json.dumps(result))

@@ -20,7 +20,7 @@ class PackPartialInputs(PackDetInputs):
 
     Added to the data sample, a ``PartialDataSample``: metainfo ``has_boxes``,
     fields ``gt_image_labels`` and ``ignored_image_labels``; ``gt_instances``
-    and ``ignored_instances`` only where there are boxes.
+    and ``ignored_instances`` where there are boxes, else ``empty_instances``.
 
     Raises:
         ValueError: if an image with boxes comes without ``gt_bboxes_labels``.
@@ -35,6 +35,8 @@ class PackPartialInputs(PackDetInputs):
         for key, value in plain.items():
             if has_boxes or key not in ('gt_instances', 'ignored_instances'):
                 setattr(sample, key, value)
+            elif key == 'gt_instances':
+                sample.empty_instances = value
         if has_boxes:
             present, unknown = self._labels_of_boxes(results, sample)
         else:

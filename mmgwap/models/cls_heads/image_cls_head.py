@@ -1,5 +1,5 @@
 """Image-level classification that also shows where."""
-from typing import List, Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 import torch
 from mmcv.cnn import ConvModule
@@ -38,7 +38,8 @@ class ImageClsHead(BaseModule):
             entropy, summed over the classes, averaged over the images.
 
     Raises:
-        ValueError: if ``source`` is another, or numbers are not positive.
+        ValueError: if ``source`` is another, numbers are not positive, or the
+            loss is a softmax for many labels, or sigmoids for a single one.
     """
 
     def __init__(self,
@@ -75,6 +76,10 @@ class ImageClsHead(BaseModule):
             pool, default_args=dict(in_channels=in_channels))
         self.loss_image = MODELS.build(loss or dict(
             type='mmdet.CrossEntropyLoss', use_sigmoid=multi_label))
+        if getattr(self.loss_image, 'use_sigmoid', multi_label) != multi_label:
+            raise ValueError(
+                f'ImageClsHead: multi_label={multi_label} needs a loss with '
+                f'use_sigmoid={multi_label}, got {loss}')
 
     def forward(self, feats: Sequence[Tensor]) -> Tensor:
         """Logits (B, K) of feature maps, each (B, C, H, W)."""
@@ -139,7 +144,8 @@ class ImageClsHead(BaseModule):
         return targets.argmax(dim=1)
 
     def predict(self, feats: Sequence[Tensor],
-                with_maps: bool = False) -> Tuple[Tensor, List[Tensor]]:
+                with_maps: bool = False
+                ) -> Tuple[Tensor, Optional[Tensor]]:
         """Scores and localization maps.
 
         Args:

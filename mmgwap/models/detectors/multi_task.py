@@ -56,7 +56,8 @@ class MultiTaskDetector(BaseDetector):
         self.cls_head = MODELS.build(cls_head)
         self.rescore, self.with_maps = _read(**(test_cfg or {}))
         self._register_load_state_dict_pre_hook(_take_plain_checkpoint)
-        self.data_preprocessor.register_forward_pre_hook(_fill_instances)
+        self.data_preprocessor.register_forward_pre_hook(
+            _fill_instances, with_kwargs=True)
 
     def __getattr__(self, name: str):
         try:
@@ -153,7 +154,8 @@ class MultiTaskDetector(BaseDetector):
             if self.with_maps:
                 sample.pred_image_maps = maps[i]
             if self.rescore:
-                _rescore(sample.pred_instances, scores[i], self.rescore)
+                sample.pred_instances = _rescored(
+                    sample.pred_instances, scores[i], self.rescore)
         return samples
 
     def _forward(self, batch_inputs: Tensor,
@@ -172,11 +174,12 @@ def _read(rescore: float = 0., with_maps: bool = False) -> tuple:
     return rescore, with_maps
 
 
-def _rescore(instances: InstanceData, image_scores: Tensor,
-             share: float) -> None:
-    """Blend the image-level score of each box's class into its score."""
+def _rescored(instances: InstanceData, image_scores: Tensor,
+              share: float) -> InstanceData:
+    """Boxes with the image-level score of their class blended into theirs."""
     instances.scores = instances.scores ** (1 - share) \
         * image_scores[instances.labels] ** share
+    return instances[instances.scores.argsort(descending=True)]
 
 
 def _take_plain_checkpoint(state_dict: dict, prefix: str, *_) -> None:
@@ -188,14 +191,16 @@ def _take_plain_checkpoint(state_dict: dict, prefix: str, *_) -> None:
         state_dict[own[0] + key[len(prefix):]] = state_dict.pop(key)
 
 
-def _fill_instances(_: nn.Module, args: tuple) -> None:
+def _fill_instances(_: nn.Module, args: tuple, kwargs: dict) -> None:
     """Give images without boxes no instances, before batch augmentations.
 
     Those move the boxes of each image; that an image has none for the detector
     to learn from stays with its ``has_boxes``.
     """
-    for sample in args[0].get('data_samples') or ():
+    data = args[0] if args else kwargs['data']
+    for sample in data.get('data_samples') or ():
         if not sample.get('has_boxes', True):
-            sample.gt_instances = InstanceData(
+            nothing = InstanceData(
                 bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long())
-            sample.ignored_instances = sample.gt_instances.clone()
+            sample.gt_instances = sample.get('empty_instances', nothing)
+            sample.ignored_instances = nothing
