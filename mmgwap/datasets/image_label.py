@@ -11,7 +11,7 @@ from mmgwap.registry import DATASETS
 from .image_label_readers import READERS, Labelled
 from .naming import naming
 from .partial_pipeline import adapt_pipeline, for_labels
-from .summaries import UNLABELLED, report_unlabelled
+from .reports import UNLABELLED, report_unlabelled
 
 CHOICES = dict(format=tuple(READERS), unlisted_categories=('error', 'ignore'),
                unlabelled=UNLABELLED)

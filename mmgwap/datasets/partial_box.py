@@ -1,12 +1,10 @@
 """A data set in which only some images keep their boxes."""
-import logging
 from typing import List, Optional, Tuple, Union
 
 import numpy as np
 from mmcv.transforms import Compose
 from mmdet.registry import DATASETS as MMDET_DATASETS
 from mmengine.dataset import BaseDataset, ConcatDataset
-from mmengine.logging import print_log
 
 from mmgwap.registry import DATASETS
 
@@ -14,8 +12,8 @@ from .flags import read_flags
 from .naming import naming
 from .partial_pipeline import adapt_pipeline, for_labels
 from .partial_split import mask_of_ids, read_split, stratified_split
-from .summaries import (UNLABELLED, Summary, leaves, report_unlabelled,
-                        summaries, summarise)
+from .reports import UNLABELLED, report_split
+from .summaries import Summary, leaves, summaries, summarise
 
 
 @DATASETS.register_module()
@@ -105,7 +103,8 @@ class PartialBoxDataset:
                 'ignore_keys=[...]')
         images = summaries(self.dataset)
         self.boxed = self._choose(images)
-        self._report(images)
+        report_split(images, self.boxed, self.metainfo['classes'],
+                     self.boxes_only, self.unlabelled)
         self._places = np.arange(len(images))
         if self.boxes_only:
             self._places = self._places[self.boxed]
@@ -136,30 +135,6 @@ class PartialBoxDataset:
         elif not self.boxed.all():
             leaf.label_pipeline = for_labels(
                 leaf.pipeline, 'the pipeline of its data set')
-
-    def _report(self, images: List[Summary]) -> None:
-        """Log what there is, and what looks wrong."""
-        kept = [image for image, boxed in zip(images, self.boxed) if boxed]
-        if self.boxes_only and not kept:
-            raise ValueError('PartialBoxDataset: boxes_only=True, and no image '
-                             'keeps its boxes')
-        print_log(f'PartialBoxDataset: {len(kept)} of {len(images)} images '
-                  f'keep their boxes, {len(images) - len(kept)} '
-                  f'{"are left out" if self.boxes_only else "have image labels only"}',
-                  'current')
-        if not kept:
-            print_log('PartialBoxDataset: no image keeps its boxes, so others '
-                      'must train the detector', 'current', logging.WARNING)
-        missing = _classes(images) - _classes(kept)
-        if kept and missing:
-            names = [self.metainfo['classes'][c] for c in sorted(missing)]
-            print_log('PartialBoxDataset: no image keeps boxes of '
-                      f'{", ".join(names)}', 'current', logging.WARNING)
-        if not self.boxes_only:
-            report_unlabelled(
-                [image.id for image, boxed in zip(images, self.boxed)
-                 if not (boxed or image.present or image.ignored)],
-                self.unlabelled, 'PartialBoxDataset')
 
     @property
     def pipeline(self) -> Compose:
@@ -219,7 +194,3 @@ class PartialBoxDataset:
             part, idx = dataset._get_ori_dataset_idx(idx)
             dataset = dataset.datasets[part]
         return dataset, idx
-
-
-def _classes(images: List[Summary]) -> set:
-    return set().union(*(image.present for image in images))

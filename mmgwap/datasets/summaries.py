@@ -1,11 +1,7 @@
 """What a data set says of its images, and where the images are."""
-import logging
 from typing import List, NamedTuple, Set, Union
 
 from mmengine.dataset import BaseDataset, ConcatDataset
-from mmengine.logging import print_log
-
-UNLABELLED = ('ignore', 'negative', 'error')
 
 
 class Summary(NamedTuple):
@@ -54,26 +50,3 @@ def summaries(dataset: Union[BaseDataset, ConcatDataset]) -> List[Summary]:
     """Summaries of all images."""
     return [summarise(leaf.get_data_info(i))
             for leaf in leaves(dataset) for i in range(len(leaf))]
-
-
-def report_unlabelled(images: list, unlabelled: str, where: str) -> None:
-    """Warn of images of which neither boxes nor labels are known.
-
-    Args:
-        images (list): their ids or paths.
-        unlabelled (str): 'ignore', 'negative' or 'error'.
-        where (str): the data set.
-
-    Raises:
-        ValueError: if there are some and ``unlabelled`` is 'error'.
-    """
-    if not images:
-        return
-    what = (f'{where}: {len(images)} images have neither boxes nor labels, '
-            f'such as {images[0]}')
-    if unlabelled == 'error':
-        raise ValueError(f"{what}; unlabelled='ignore' keeps them out of the "
-                         "loss, 'negative' takes them for empty")
-    taken = ('give no loss' if unlabelled == 'ignore' else
-             'count as negative for every class')
-    print_log(f'{what}; they {taken}', 'current', logging.WARNING)

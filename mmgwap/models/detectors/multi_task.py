@@ -1,16 +1,16 @@
 """Any detector of mmdet, with an image-level head on its features."""
 from typing import Tuple
 
-import torch
 from mmdet.models.detectors import BaseDetector
 from mmdet.structures import OptSampleList, SampleList
 from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
 from mmengine.dist import get_world_size
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmgwap.registry import MODELS
 
+from .multi_task_inputs import fill_instances, take_plain_checkpoint
 from .shared_features import given_features, select_images, tapped
 
 
@@ -55,9 +55,9 @@ class MultiTaskDetector(BaseDetector):
         self.detector = MODELS.build(detector)
         self.cls_head = MODELS.build(cls_head)
         self.rescore, self.with_maps = _read(**(test_cfg or {}))
-        self._register_load_state_dict_pre_hook(_take_plain_checkpoint)
+        self._register_load_state_dict_pre_hook(take_plain_checkpoint)
         self.data_preprocessor.register_forward_pre_hook(
-            _fill_instances, with_kwargs=True)
+            fill_instances, with_kwargs=True)
 
     def __getattr__(self, name: str):
         try:
@@ -180,27 +180,3 @@ def _rescored(instances: InstanceData, image_scores: Tensor,
     instances.scores = instances.scores ** (1 - share) \
         * image_scores[instances.labels] ** share
     return instances[instances.scores.argsort(descending=True)]
-
-
-def _take_plain_checkpoint(state_dict: dict, prefix: str, *_) -> None:
-    """Move the weights of a plain detector to where they belong here."""
-    own = (f'{prefix}detector.', f'{prefix}cls_head.')
-    if any(key.startswith(own) for key in state_dict):
-        return
-    for key in [key for key in state_dict if key.startswith(prefix)]:
-        state_dict[own[0] + key[len(prefix):]] = state_dict.pop(key)
-
-
-def _fill_instances(_: nn.Module, args: tuple, kwargs: dict) -> None:
-    """Give images without boxes no instances, before batch augmentations.
-
-    Those move the boxes of each image; that an image has none for the detector
-    to learn from stays with its ``has_boxes``.
-    """
-    data = args[0] if args else kwargs['data']
-    for sample in data.get('data_samples') or ():
-        if not sample.get('has_boxes', True):
-            nothing = InstanceData(
-                bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long())
-            sample.gt_instances = sample.get('empty_instances', nothing)
-            sample.ignored_instances = nothing
