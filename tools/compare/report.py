@@ -67,22 +67,20 @@ def _cell(values: np.ndarray) -> str:
 
 
 def draw(arms: dict, metric: str, path: Path) -> None:
-    """Draw the metric over the share of boxes, a point for each seed."""
+    """Draw the metric over the share of boxes: seeds, and their means."""
     figure, axes = plt.subplots(figsize=(6.4, 4.2))
     names = list(dict.fromkeys(arm.name for arm in arms))
     for place, name in enumerate(names):
         group = [arm for arm in arms if arm.name == name]
-        shares = [100 if arm.percent is None else arm.percent
+        # Beside each other, where arms have the same share.
+        aside = 1.04 ** (place - (len(names) - 1) / 2)
+        shares = [(100 if arm.percent is None else arm.percent) * aside
                   for arm in group]
         means = [arms[arm][metric].mean() for arm in group]
-        line, = axes.plot(shares, means, marker='o', label=name)
+        line, = axes.plot(shares, means, label=name)
         for share, arm in zip(shares, group):
             values = arms[arm][metric]
-            # Beside each other, where arms have the same share.
-            where = share * 1.03 ** (place - len(names) / 2)
-            axes.vlines(where, values.min(), values.max(),
-                        color=line.get_color(), linewidth=1)
-            axes.plot([where] * len(values), values, '.', markersize=4,
+            axes.plot([share] * len(values), values, 'o', markersize=4,
                       color=line.get_color())
     whole = [arm for arm in arms if arm.percent is None]
     if whole:
@@ -90,8 +88,8 @@ def draw(arms: dict, metric: str, path: Path) -> None:
                      linewidth=0.8, linestyle='--')
     shares = sorted({100 if arm.percent is None else arm.percent
                      for arm in arms})
-    axes.set(xscale='log', xlabel='images with boxes (%), of which all others '
-             'have labels', ylabel=f'{NAMES[metric]} on the validation set',
+    axes.set(xscale='log', xlabel='images with boxes (%); the others have '
+             'labels', ylabel=f'{NAMES[metric]} on the validation set',
              xticks=shares, xticklabels=[f'{share:g}' for share in shares])
     axes.minorticks_off()
     axes.set_ylim(bottom=0)
