@@ -1,5 +1,6 @@
 """The tools around partial boxes."""
 import json
+import re
 
 import pytest
 import torch
@@ -95,6 +96,20 @@ def test_the_detector_is_exported(tool, config, partial_config, partial_run,
     assert 'coco/bbox_mAP' in done.stdout + done.stderr
     assert 'size mismatch' not in done.stderr
     assert 'missing keys' not in done.stdout + done.stderr
+
+
+def test_two_runs_are_reported_beside_each_other(tool, partial_run, trained):
+    text = tool('tools/analysis_tools/report.py', partial_run, '--beside',
+                trained).stdout
+    assert re.search(rf'\n +{trained.name} +{partial_run.name}\n', text)
+    assert re.search(r'iterations +8 +8\n', text)
+    assert re.search(r'image/mAP +\d\.\d{3}\n', text)
+    for name in ('curves.png', 'val_grid.png'):
+        assert (partial_run / name).read_bytes().startswith(b'\x89PNG')
+    # The same name twice could not be told apart.
+    done = tool('tools/analysis_tools/report.py', partial_run, '--beside',
+                partial_run, check=False)
+    assert 'have the same name' in done.stderr
 
 
 def test_what_is_no_multi_task_checkpoint_is_refused(tool, trained, tmp_path):

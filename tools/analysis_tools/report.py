@@ -120,10 +120,12 @@ def make_columns(work_dirs: list, device: str) -> list:
 def print_table(runs: dict) -> None:
     """Print what each run has come to, a column each."""
     columns = [_summary(rows) for rows in runs.values()]
-    if len(runs) > 1:
-        print(f'{"":<18}', *(f'{name:<28}' for name in runs))
+    lines = [['', *runs]] if len(runs) > 1 else []
     for key in dict.fromkeys(key for one in columns for key in one):
-        print(f'{key:<18}', *(f'{one.get(key, ""):<28}' for one in columns))
+        lines.append([key, *(one.get(key, '') for one in columns)])
+    for head, *cells in lines:
+        cells = ''.join(f'{cell:<28}' for cell in cells)
+        print(f'{head:<18} {cells}'.rstrip())
 
 
 def _summary(rows: list) -> dict:
