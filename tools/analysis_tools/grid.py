@@ -100,21 +100,18 @@ def _draw_maps(axis, image: np.ndarray, result, threshold: float,
                classes: tuple) -> None:
     """Overlay the map of each class that is on the image, and its peak.
 
-    Each map is stretched to its own range.
+    At least that of the likeliest class.  Each is stretched to its own range.
     """
     scores = result.pred_image_scores
-    found = (scores >= threshold).nonzero().flatten()
-    heat = np.zeros(image.shape[:2])
-    if len(found):
-        maps = maps_on_image(
-            result.pred_image_maps[found].float(), result.batch_input_shape,
-            result.img_shape[:2], image.shape[:2]).numpy()
-        low, high = (f(maps, axis=(1, 2), keepdims=True)
-                     for f in (np.min, np.max))
-        maps = (maps - low) / np.maximum(high - low, 1e-12)
-        heat = maps.max(axis=0)
-    axis.imshow(heat, cmap='inferno', vmin=0, vmax=1, alpha=0.7)
-    for label, one in zip(found, maps if len(found) else ()):
+    found = (scores >= min(threshold, scores.max())).nonzero().flatten()
+    maps = maps_on_image(
+        result.pred_image_maps[found].float(), result.batch_input_shape,
+        result.img_shape[:2], image.shape[:2]).numpy()
+    low, high = (f(maps, axis=(1, 2), keepdims=True)
+                 for f in (np.min, np.max))
+    maps = (maps - low) / np.maximum(high - low, 1e-12)
+    axis.imshow(maps.max(axis=0), cmap='inferno', vmin=0, vmax=1, alpha=0.7)
+    for label, one in zip(found, maps):
         row, column = np.unravel_index(one.argmax(), one.shape)
         _write(axis, column, row, f'{classes[label]} {scores[label]:.2f}',
                _colour(label))
