@@ -19,6 +19,9 @@ train_dataloader = dict(
         type='mmgwap.PartialBoxDataset',
         percent=10,
         dataset=_base_.train_dataloader.dataset))
+# The head starts from random weights, the detector does not.
+optim_wrapper = dict(
+    paramwise_cfg=dict(custom_keys={'cls_head': dict(lr_mult=10)}))
 val_evaluator = [
     _base_.val_evaluator,
     dict(type='mmgwap.MultiLabelMetric', classwise=False)

@@ -38,8 +38,9 @@ def parse_args() -> argparse.Namespace:
                         '2 10 for digits, 20 for cards)')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2],
                         help='default: 0 1 2')
-    parser.add_argument('--iterations', type=int, default=0,
-                        help='of each run (default: as in the configs)')
+    parser.add_argument('--iterations', type=int, nargs=2,
+                        default=[1000, 2000], metavar=('FIRST', 'SECOND'),
+                        help='of the two stages (default: 1000 2000)')
     parser.add_argument('--jobs', type=int, default=1,
                         help='runs at a time, which share the cores '
                         '(default: %(default)s)')
@@ -70,8 +71,8 @@ def main() -> None:
     arms = make_arms(args.data, data['share'],
                      args.percents or data['percents'])
     firsts, seconds = make_runs(arms, args.seeds, args.work_dir / args.data)
-    train(firsts, args.iterations, args.jobs)
-    train(seconds, args.iterations, args.jobs)
+    for runs, iterations in zip((firsts, seconds), args.iterations):
+        train(runs, iterations, args.jobs)
     args.out.mkdir(parents=True, exist_ok=True)
     table, plot = (args.out / f'{args.data}.{kind}' for kind in ('md', 'png'))
     found = collect(seconds)
@@ -81,9 +82,9 @@ def main() -> None:
 
 
 def _title(args: argparse.Namespace, runs: list) -> str:
-    results = [run.result() for run in runs]
-    hours = sum(result['seconds'] for result in results) / 3600
-    return (f'Two stages of {results[0]["iterations"]:,} iterations each, '
+    hours = sum(run.result()['seconds'] for run in runs) / 3600
+    first, second = args.iterations
+    return (f'Two stages, of {first:,} and {second:,} iterations; '
             f'{len(runs)} runs, seeds {", ".join(map(str, args.seeds))}; '
             f'{hours:.1f} hours of training, {args.jobs} at a time, on '
             f'{_device()}; {date.today()}, torch {torch.__version__}.')

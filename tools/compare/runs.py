@@ -36,14 +36,13 @@ class Run(NamedTuple):
     after: Optional['Run'] = None
 
     def command(self, iterations: int) -> List[str]:
-        options = [f'randomness.seed={self.seed}']
+        options = [f'randomness.seed={self.seed}',
+                   f'train_cfg.max_iters={iterations}',
+                   f'train_cfg.val_interval={iterations}',
+                   f'param_scheduler.1.end={iterations}']
         if self.arm.percent is not None:
             options += [f'train_dataloader.dataset.percent={self.arm.percent}',
                         f'train_dataloader.dataset.seed={self.seed}']
-        if iterations:
-            options += [f'train_cfg.max_iters={iterations}',
-                        f'train_cfg.val_interval={iterations}',
-                        f'param_scheduler.1.end={iterations}']
         if self.after:
             last = (self.after.folder / 'last_checkpoint').read_text()
             options.append(f'load_from={last.strip()}')
