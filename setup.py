@@ -8,7 +8,7 @@ exec(Path('mmgwap/version.py').read_text(), version)
 setup(
     name='mmgwap',
     version=version['__version__'],
-    description='R-FCN, GWAP and partial-box supervision for MMDetection',
+    description='R-FCN, GWAP, LIP and partial-box supervision for MMDetection',
     long_description=Path('README.md').read_text(),
     long_description_content_type='text/markdown',
     license='Apache-2.0',

@@ -17,6 +17,7 @@ CONFIGS = sorted(FOLDER.glob('[!_]*/*.py'))
 PAPER = [path for path in CONFIGS if path.parent.name == 'rfcn'
          and ('voc' in path.stem or 'coco' in path.stem)]
 GWAP = [path for path in CONFIGS if path.parent.name == 'gwap']
+LIP = [path for path in CONFIGS if path.parent.name == 'lip']
 # Other shares of boxes, and fewer images, change nothing of the model.
 MODELS_OF = [path for path in CONFIGS if 'boxes-only' not in path.stem
              and not re.search(r'coco-p(01|05|30)|voc0712-p(01|05|20|50)',
@@ -53,18 +54,21 @@ def test_there_are_configs():
         assert f'rfcn_r50_8xb1-120k_coco-p{percent:02}-boxes-only' in names
     for other in ('faster-rcnn', 'retinanet', 'rtmdet', 'detr'):
         assert [name for name in names if name.startswith(other)]
-    assert 'rfcn_r18_digits' in names
+    for lip in ('r50_fpn_1x', 'r50_fpn_2x', 'r101_fpn_1x', 'r101_fpn_2x',
+                'r101-md_fpn_1x', 'r101-md_fpn_2x', 'd121_fpn_1x'):
+        assert f'faster-rcnn_lip-{lip}_coco' in names
+    assert 'rfcn_r18_digits' in names and 'rfcn_lip-r18_digits' in names
 
 
 @pytest.mark.parametrize('path', MODELS_OF, ids=lambda path: path.stem)
 def test_a_training_step(path):
     cfg = Config.fromfile(path)
     detector = detector_of(cfg)
-    if detector.backbone.get('depth', 0) > 50:
+    if detector.backbone.get('depth') == 101:
         detector.backbone.depth = 50  # the same layers, fewer of them
     weights = detector.backbone.init_cfg
     assert weights is None or weights.checkpoint.startswith(
-        ('torchvision://', 'https://'))
+        ('torchvision://', 'https://', 'checkpoints/lip_'))
     detector.backbone.init_cfg = None
     model = MODELS.build(cfg.model)
     model = revert_sync_batchnorm(model)
@@ -140,6 +144,12 @@ def test_twins(path):
     one, two = (Config.fromfile(path.with_name(f'{stem}.py'))
                 for stem in (path.stem, twin))
     assert one.model == two.model.detector
+    # The branch may learn at a rate of its own.
+    two.optim_wrapper.get('paramwise_cfg', dict(custom_keys={}))[
+        'custom_keys'].pop('cls_head', None)
+    two.optim_wrapper = {key: value for key, value
+                         in two.optim_wrapper.items()
+                         if value != dict(custom_keys={})}
     for key in ('optim_wrapper', 'param_scheduler', 'train_cfg',
                 'val_dataloader'):
         assert one[key] == two[key]
@@ -171,3 +181,34 @@ def test_the_papers_choices(path):
     else:
         assert scales == [4, 8, 16, 32] and head.num_classes == 80
         assert (rate.milestones, cfg.train_cfg.max_iters) == ([90000], 120000)
+
+
+@pytest.mark.parametrize('path', LIP, ids=lambda path: path.stem)
+def test_lip_changes_the_backbone_alone(path):
+    """Each config of LIP is its twin of a plain ResNet, but for the backbone
+    and what a neck has to know of it."""
+    depth = re.search(r'lip-[rd](\d+)', path.stem)[1]
+    backbone = detector_of(Config.fromfile(path)).backbone
+    assert backbone.type == ('mmgwap.LIPDenseNet' if '-d1' in path.stem
+                             else 'mmgwap.LIPResNet')
+    assert backbone.depth == int(depth)
+    if 'digits' not in path.stem:
+        net = 'densenet' if '-d1' in path.stem else 'resnet'
+        assert backbone.init_cfg == dict(
+            type='Pretrained', checkpoint=f'checkpoints/lip_{net}-{depth}.pth')
+    assert ('dcn' in backbone) == ('-md' in path.stem)
+
+
+def test_lip_twins():
+    for name, twin in (
+            ('rfcn_lip-r18_digits', 'rfcn/rfcn_r18_digits'),
+            ('rfcn_lip-r101_8xb1-120k_coco', 'rfcn/rfcn_r101_8xb1-120k_coco'),
+            ('rfcn_lip-r50_gwap_8xb2-120k_coco-p10',
+             'gwap/rfcn_r50_gwap_8xb2-120k_coco-p10')):
+        one = Config.fromfile(FOLDER / f'lip/{name}.py').to_dict()
+        two = Config.fromfile(FOLDER / f'{twin}.py').to_dict()
+        for cfg in (one, two):
+            model = cfg['model'].get('detector', cfg['model'])
+            model['backbone'].pop('init_cfg')
+            model['backbone'].pop('type')
+        assert one == two

@@ -92,7 +92,10 @@ class _LIP(torch.autograd.Function):
                 axes: Tuple[Axis, Axis]) -> Tensor:
         weight = _wide(logit).exp()
         total = window_sum(weight, axes)
-        out = window_sum(_wide(x) * weight, axes).div_(total)
+        wide = _wide(x)
+        in_place = (weight.shape, weight.dtype) == (wide.shape, wide.dtype)
+        weighted = weight.mul_(wide) if in_place else weight * wide
+        out = window_sum(weighted, axes).div_(total)
         ctx.save_for_backward(x, logit, total, out)
         ctx.axes = axes
         return out.to(x.dtype)

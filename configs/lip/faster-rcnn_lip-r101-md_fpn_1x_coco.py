@@ -1,0 +1,8 @@
+# MD: modulated deformable convolution (DCNv2) in res3 to res5, in the blocks
+# that do not downsample.
+_base_ = 'faster-rcnn_lip-r101_fpn_1x_coco.py'
+
+model = dict(
+    backbone=dict(
+        dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False),
+        stage_with_dcn=(False, True, True, True)))
