@@ -1,7 +1,7 @@
 # make demo     train a small detector on few boxes, then with image labels
 #               and without; measure and draw both (minutes, on a CPU)
 # make test     run the tests
-# make compare  shares of boxes, seeds and poolings: a table and a plot (an hour)
+# make compare  shares of boxes, seeds and poolings: a table and a plot (two hours)
 # make install  only the environment that both need
 #
 # STACK=openmmlab       mmcv 2.1.0, mmdet 3.3.0, mmengine 0.10.7 instead of
