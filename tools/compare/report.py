@@ -1,7 +1,7 @@
 """A table and a plot of what a comparison has shown."""
 from collections import defaultdict
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, Iterable, List
 
 import matplotlib
 
@@ -69,18 +69,16 @@ def _cell(values: np.ndarray) -> str:
 def draw(arms: dict, metric: str, path: Path) -> None:
     """Draw the metric over the share of boxes: seeds, and their means."""
     figure, axes = plt.subplots(figsize=(6.4, 4.2))
-    names = list(dict.fromkeys(arm.name for arm in arms))
-    for place, name in enumerate(names):
+    places = _places(arms)
+    for name in dict.fromkeys(arm.name for arm in arms):
         group = [arm for arm in arms if arm.name == name]
-        # Beside each other, where arms have the same share.
-        aside = 1.04 ** (place - (len(names) - 1) / 2)
-        shares = [(100 if arm.percent is None else arm.percent) * aside
-                  for arm in group]
-        means = [arms[arm][metric].mean() for arm in group]
-        line, = axes.plot(shares, means, label=name)
-        for share, arm in zip(shares, group):
+        line, = axes.plot(
+            [places[arm] for arm in group],
+            [arms[arm][metric].mean() for arm in group], marker='_',
+            markersize=14, label=name)
+        for arm in group:
             values = arms[arm][metric]
-            axes.plot([share] * len(values), values, 'o', markersize=4,
+            axes.plot([places[arm]] * len(values), values, 'o', markersize=4,
                       color=line.get_color())
     whole = [arm for arm in arms if arm.percent is None]
     if whole:
@@ -92,9 +90,21 @@ def draw(arms: dict, metric: str, path: Path) -> None:
              'labels', ylabel=f'{NAMES[metric]} on the validation set',
              xticks=shares, xticklabels=[f'{share:g}' for share in shares])
     axes.minorticks_off()
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.15 * max(values[metric].max()
+                                for values in arms.values()))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def _places(arms: Iterable[Arm]) -> Dict[Arm, float]:
+    """Where to draw each arm: its share of boxes in percent, and beside it
+    where several have the same."""
+    by_share = defaultdict(list)
+    for arm in arms:
+        by_share[100 if arm.percent is None else arm.percent].append(arm)
+    return {arm: share * 1.04 ** (place - (len(group) - 1) / 2)
+            for share, group in by_share.items()
+            for place, arm in enumerate(group)}
