@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .windows import Axis, Pair, pair, window_axes, window_spread, window_sum
+from .windows import (Axis, Pair, is_channels_last, pair, window_axes,
+                      window_spread, window_sum)
 
 # exp(60) and exp(-60) leave float32 room for large inputs and windows.
 LARGEST_LOGIT = 60.
@@ -44,17 +45,19 @@ def lip2d(x: Tensor, logit: Tensor, kernel_size: Pair = 3, stride: Pair = 2,
         bounded (bool): whether no logit exceeds 60 in magnitude; those of
             :class:`~mmgwap.models.layers.SoftGate` lie in (0, 12).  It saves a
             look at the values, for which a GPU would have to be waited for.
-            In compiled and exported graphs it is taken for granted.
+            Compiled and exported graphs do not look: there the logits of a
+            window have to come within 80 of the largest of their map.
 
     Returns:
         Tensor: (B, C, H', W'), in the dtype of ``x``; each value lies between
-        the smallest and the largest of its window.
+        the smallest and the largest of its window.  It can be differentiated
+        once.
 
     Raises:
         ValueError: if ``logit`` does not fit ``x``, or the windows not the map.
     """
     if x.dim() != 4 or logit.dim() != 4 or any(
-            here not in (1, there)
+            here != 1 and here != there
             for here, there in zip(logit.shape, x.shape)):
         raise ValueError('lip2d needs x (B, C, H, W) and a logit that '
                          f'broadcasts to it, got {tuple(x.shape)} and '
@@ -62,6 +65,8 @@ def lip2d(x: Tensor, logit: Tensor, kernel_size: Pair = 3, stride: Pair = 2,
     if logit.shape[2:] != x.shape[2:]:
         logit = logit.expand(-1, -1, *x.shape[2:])
     if torch.jit.is_tracing() or torch.compiler.is_compiling():
+        if not bounded:
+            logit = logit - logit.amax(dim=(2, 3), keepdim=True).detach()
         return _by_average_pools(x, logit, kernel_size, stride, padding,
                                  ceil_mode)
     axes = window_axes(x.shape[2:], kernel_size, stride, padding, ceil_mode)
@@ -73,7 +78,10 @@ def lip2d(x: Tensor, logit: Tensor, kernel_size: Pair = 3, stride: Pair = 2,
 def _is_bounded(logit: Tensor) -> bool:
     if not logit.numel():
         return True
-    low, high = torch.aminmax(logit.detach())
+    values = logit.detach()
+    if is_channels_last(values):
+        values = values.permute(0, 2, 3, 1)  # as it lies in memory: faster
+    low, high = torch.aminmax(values)
     return bool((low >= -LARGEST_LOGIT) & (high <= LARGEST_LOGIT))
 
 
@@ -90,33 +98,39 @@ class _LIP(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, logit: Tensor,
                 axes: Tuple[Axis, Axis]) -> Tensor:
-        weight = _wide(logit).exp()
+        wide, weight = _wide(x, logit)
+        weight = weight.exp()
         total = window_sum(weight, axes)
-        wide = _wide(x)
-        in_place = (weight.shape, weight.dtype) == (wide.shape, wide.dtype)
-        weighted = weight.mul_(wide) if in_place else weight * wide
+        weighted = weight.mul_(wide) if weight.shape == wide.shape \
+            else weight * wide
         out = window_sum(weighted, axes).div_(total)
         ctx.save_for_backward(x, logit, total, out)
         ctx.axes = axes
-        return out.to(x.dtype)
+        # A copy, since what is returned may be changed in place.
+        return out.to(x.dtype, copy=True)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple:
         x, logit, total, out = ctx.saved_tensors
-        weight = _wide(logit).exp()
-        grad = _wide(grad) / total
+        wide, weight = _wide(x, logit)
+        weight = weight.exp()
+        grad = grad.to(wide.dtype) / total
         grad_x = window_spread(grad, ctx.axes)
         grad_logit = None
         if ctx.needs_input_grad[1]:
             grad_logit = window_spread(grad.mul_(out), ctx.axes).neg_()
-            grad_logit.addcmul_(grad_x, _wide(x)).mul_(weight)
+            grad_logit.addcmul_(grad_x, wide).mul_(weight)
             grad_logit = grad_logit.sum_to_size(logit.shape).to(logit.dtype)
         return grad_x.mul_(weight).to(x.dtype), grad_logit, None
 
 
-def _wide(x: Tensor) -> Tensor:
-    return x.float() if x.dtype.itemsize < 4 else x
+def _wide(x: Tensor, logit: Tensor) -> Tuple[Tensor, Tensor]:
+    """Both in the wider of their types, and in float32 at least."""
+    dtype = torch.promote_types(x.dtype, logit.dtype)
+    if dtype.itemsize < 4:
+        dtype = torch.float32
+    return x.to(dtype), logit.to(dtype)
 
 
 def _by_windows(x: Tensor, logit: Tensor, axes: Tuple[Axis, Axis]) -> Tensor:
@@ -132,8 +146,9 @@ def _by_windows(x: Tensor, logit: Tensor, axes: Tuple[Axis, Axis]) -> Tensor:
             maps = maps.unfold(dim, axis.kernel, axis.stride)
         return maps.flatten(4)
 
-    weight = windows(_wide(logit), float('-inf')).softmax(dim=-1)
-    return (windows(_wide(x), 0) * weight).sum(dim=-1).to(x.dtype)
+    wide, logit = _wide(x, logit)
+    weight = windows(logit, float('-inf')).softmax(dim=-1)
+    return (windows(wide, 0) * weight).sum(dim=-1).to(x.dtype)
 
 
 def _by_average_pools(x: Tensor, logit: Tensor, kernel_size: Pair,
@@ -143,8 +158,9 @@ def _by_average_pools(x: Tensor, logit: Tensor, kernel_size: Pair,
         return F.avg_pool2d(maps, pair(kernel_size), pair(stride),
                             pair(padding), ceil_mode)
 
-    weight = _wide(logit).exp()
-    return (pool(_wide(x) * weight) / pool(weight)).to(x.dtype)
+    wide, logit = _wide(x, logit)
+    weight = logit.exp()
+    return (pool(wide * weight) / pool(weight)).to(x.dtype)
 
 
 class LIP2d(nn.Module):
@@ -166,4 +182,5 @@ class LIP2d(nn.Module):
 
     def extra_repr(self) -> str:
         return (f'kernel_size={self.kernel_size}, stride={self.stride}, '
-                f'padding={self.padding}')
+                f'padding={self.padding}, ceil_mode={self.ceil_mode}, '
+                f'bounded={self.bounded}')

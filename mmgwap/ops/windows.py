@@ -1,12 +1,13 @@
 """Sums over sliding windows, which leave padding out, and their adjoint.
 
 A window sum is separable: first down the rows, then along the columns.  Each
-pass adds strided slices, which torch vectorises on a CPU; its average pooling
-there goes through the cells one by one, unless they are channels-last.
+pass adds strided slices, which torch vectorises on a CPU.  Its average pooling
+there goes through the cells one by one, but is the faster for channels-last.
 """
 from typing import Iterator, NamedTuple, Tuple, Union
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Pair = Union[int, Tuple[int, int]]
@@ -66,6 +67,8 @@ def pair(value: Pair) -> Tuple[int, int]:
 
 def window_sum(maps: Tensor, axes: Tuple[Axis, Axis]) -> Tensor:
     """Sum of each window: (B, C, H, W) to one value a window."""
+    if maps.is_cuda or is_channels_last(maps):
+        return _sum_by_pooling(maps, axes)
     for dim, axis in zip((2, 3), axes):
         total = _empty(maps, dim, axis.windows)
         taps = sorted(axis.taps(), key=lambda tap: tap[0].start - tap[0].stop)
@@ -91,15 +94,27 @@ def window_spread(values: Tensor, axes: Tuple[Axis, Axis]) -> Tensor:
     return values
 
 
+def _sum_by_pooling(maps: Tensor, axes: Tuple[Axis, Axis]) -> Tensor:
+    room = [axis.size + 2 * axis.padding - axis.kernel for axis in axes]
+    ceil_mode = any(axis.windows > rest // axis.stride + 1
+                    for axis, rest in zip(axes, room))
+    return F.avg_pool2d(
+        maps, [axis.kernel for axis in axes], [axis.stride for axis in axes],
+        [axis.padding for axis in axes], ceil_mode, divisor_override=1)
+
+
+def is_channels_last(maps: Tensor) -> bool:
+    return maps.is_contiguous(memory_format=torch.channels_last) \
+        and not maps.is_contiguous()
+
+
 def _empty(like: Tensor, dim: int, length: int) -> Tensor:
     """Of that length along ``dim``, in the same memory format."""
     shape = list(like.shape)
     shape[dim] = length
-    dense = like.is_contiguous()
-    last = like.is_contiguous(memory_format=torch.channels_last)
     return torch.empty(
         shape, dtype=like.dtype, device=like.device,
-        memory_format=torch.channels_last if last and not dense
+        memory_format=torch.channels_last if is_channels_last(like)
         else torch.contiguous_format)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from mmgwap.models.layers import (BottleneckLIP, SimplifiedLIP,
                                   convert_to_lip)
 from mmgwap.models.layers.convert_lip import LIPConv2d
+from mmgwap.models.layers.lip import LIPLayer
 from mmgwap.ops import lip2d
 
 
@@ -52,13 +53,15 @@ def test_vgg(ceil_mode, inputs):
 
 @pytest.mark.parametrize('depth', [18, 50])
 @pytest.mark.parametrize('size', [(64, 64), (75, 53)], ids=str)
-def test_mmdets_resnet(depth, size):
+@pytest.mark.parametrize('inputs', [None, image(1, 3, 32, 32)],
+                         ids=['by order', 'by call'])
+def test_mmdets_resnet(depth, size, inputs):
     model = ResNet(depth)
     model.eval()
     x = image(1, 3, *size)
     shapes = [out.shape for out in model(x)]
     state = {key: value.clone() for key, value in model.state_dict().items()}
-    convert_to_lip(model)
+    convert_to_lip(model, inputs)
     assert [out.shape for out in model(x)] == shapes
     strided = 'conv1' if depth == 18 else 'conv2'
     found = kinds(model)
@@ -70,6 +73,65 @@ def test_mmdets_resnet(depth, size):
     for key, value in state.items():
         name = key if key in now else key.replace('.weight', '.conv.weight')
         assert torch.equal(now[name], value), key
+
+
+@pytest.mark.parametrize('make,given', [
+    (lambda: ResNet(18), (3, )),
+    (lambda: FPN([32, 64], 32, num_outs=4, add_extra_convs='on_output'),
+     (32, 64))], ids=['ResNet', 'FPN'])
+def test_a_models_init_leaves_it_at_average_pooling(make, given):
+    """As a Runner calls it, after the conversion."""
+    model = convert_to_lip(make())
+    model.init_weights()
+    poolings = [m for m in model.modules() if isinstance(m, LIPLayer)]
+    assert poolings
+    for module in poolings:
+        channels = next(module.parameters()).shape[1]
+        x = image(1, channels, 8, 8)
+        wanted = lip2d(x, torch.zeros(1, 1, 1, 1), module.pool.kernel_size,
+                       module.pool.stride, module.pool.padding)
+        assert (module(x) - wanted).abs().max() < 1e-5
+
+
+def test_weights_load_after_the_conversion(tmp_path):
+    source, path = ResNet(18), tmp_path / 'resnet.pth'
+    source.conv1.weight.data.fill_(3.)
+    source.layer3[0].conv1.weight.data.fill_(7.)
+    torch.save(source.state_dict(), path)
+    model = convert_to_lip(ResNet(18, init_cfg=dict(
+        type='Pretrained', checkpoint=str(path))))
+    model.init_weights()
+    assert (model.conv1.weight == 3).all()
+    assert (model.layer3[0].conv1.conv.weight == 7).all()
+    left = model.load_state_dict(source.state_dict(), strict=False)
+    assert not left.unexpected_keys
+    assert all('.lip.' in key or key.startswith('maxpool.')
+               for key in left.missing_keys)
+    model.load_state_dict(model.state_dict(), strict=True)
+    conv = convert_to_lip(nn.Conv2d(16, 4, 1, 2))
+    conv.load_state_dict(dict(conv.state_dict(), weight=torch.ones(
+        4, 16, 1, 1), bias=torch.full((4, ), 5.)))
+    assert (conv.conv.weight == 1).all() and (conv.conv.bias == 5).all()
+
+
+def test_what_does_not_learn_goes_on_so():
+    frozen = nn.Sequential(nn.Conv2d(16, 16, 3, 2, 1), nn.MaxPool2d(2))
+    frozen.requires_grad_(False)
+    convert_to_lip(frozen)
+    assert not any(p.requires_grad for p in frozen.parameters())
+    frozen = nn.Sequential(nn.Conv2d(16, 16, 3, 2, 1),
+                           nn.Conv2d(16, 16, 3, 2, 1))
+    frozen[0].requires_grad_(False)
+    convert_to_lip(frozen)
+    assert not any(p.requires_grad for p in frozen[0].parameters())
+    assert all(p.requires_grad for p in frozen[1].parameters())
+
+
+def test_the_narrowest():
+    assert isinstance(convert_to_lip(nn.Conv2d(15, 4, 3, 2, 1)), nn.Conv2d)
+    assert isinstance(convert_to_lip(nn.Conv2d(16, 4, 3, 2, 1)), LIPConv2d)
+    assert isinstance(convert_to_lip(nn.Conv2d(16, 4, 1, 2, 'valid')),
+                      LIPConv2d)
 
 
 def test_a_convolution_keeps_its_weights_and_its_grid():
@@ -181,8 +243,8 @@ def test_type_mode_and_own_layer():
     convert_to_lip(model, build=lambda channels, **windows: BottleneckLIP(
         channels, width=4, **windows))
     assert isinstance(model[2], BottleneckLIP)
-    assert model[2].last_conv.weight.dtype == torch.float64
-    assert model[2].last_conv.weight.shape[1] == 4
+    assert model[2].logit.conv3.weight.dtype == torch.float64
+    assert model[2].logit.conv3.weight.shape[1] == 4
     assert not model[2].training
     assert model(image(1, 3, 16, 16).double()).dtype == torch.float64
 

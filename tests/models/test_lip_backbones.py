@@ -13,6 +13,7 @@ from torch import nn
 from mmgwap.models.backbones import LIPDenseNet, LIPResNet
 from mmgwap.models.backbones.lip_blocks import LIPBasicBlock, LIPBottleneck
 from mmgwap.models.layers import SimplifiedLIP
+from mmgwap.models.layers.lip import InstanceNorm, LIPLayer
 from tests.references import lip as reference
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -179,16 +180,21 @@ def test_odd_sizes_train(build, size):
 
 
 def test_densenet_says_that_an_image_is_too_small(densenet):
+    assert densenet(image(1, 3, 29, 29))[-1].shape[2:] == (1, 1)
     with pytest.raises(ValueError, match='1 x 1 is too small for windows'):
-        densenet(image(1, 3, 8, 8))
+        densenet(image(1, 3, 28, 28))
 
 
 @pytest.mark.parametrize('build', [lambda: LIPResNet(50),
                                    lambda: LIPDenseNet(121)])
 def test_empty_batch_and_layout(build):
     model = randomize(build())
+    outs = model(torch.zeros(0, 3, 64, 64))
+    assert [len(out) for out in outs] == 4 * [0]
+    sum(out.sum() for out in outs).backward()
+    assert all(p.grad is not None and not p.grad.any()
+               for p in model.parameters())
     with torch.no_grad():
-        assert [len(out) for out in model(torch.zeros(0, 3, 64, 64))] == 4 * [0]
         x = image(2, 3, 64, 64)
         for out, last in zip(model(x), model(
                 x.contiguous(memory_format=torch.channels_last))):
@@ -196,11 +202,13 @@ def test_empty_batch_and_layout(build):
 
 
 def test_compiles(resnet50):
-    compiled = torch.compile(resnet50, backend='aot_eager', fullgraph=True)
-    x = image(1, 3, 64, 64)
-    with torch.no_grad():
-        for out, eager in zip(compiled(x), resnet50(x)):
-            assert relative(out, eager) < 1e-5
+    compiled = torch.compile(resnet50, backend='aot_eager', fullgraph=True,
+                             dynamic=True)
+    for size in ((2, 3, 64, 64), (3, 3, 70, 96)):
+        x = image(*size)
+        with torch.no_grad():
+            for out, eager in zip(compiled(x), resnet50(x)):
+                assert relative(out, eager) < 1e-5
 
 
 @pytest.mark.filterwarnings('ignore')
@@ -211,10 +219,12 @@ def test_exports_to_onnx(build, tmp_path):
     model, path = randomize(build()), tmp_path / 'model.onnx'
     x = image(2, 3, 64, 96)
     torch.onnx.export(model, (x, ), path, opset_version=16, dynamo=False,
-                      input_names=['x'])
-    found = onnxruntime.InferenceSession(path).run(None, dict(x=x.numpy()))
-    for one, out in zip(found, model(x)):
-        assert relative(one, out) < 1e-3
+                      input_names=['x'],
+                      dynamic_axes=dict(x={0: 'batch', 2: 'h', 3: 'w'}))
+    session = onnxruntime.InferenceSession(path)
+    for x in (x, image(1, 3, 75, 98)):
+        for one, out in zip(session.run(None, dict(x=x.numpy())), model(x)):
+            assert relative(one, out) < 1e-3
 
 
 def test_freezing():
@@ -226,6 +236,9 @@ def test_freezing():
     assert not model.maxpool.training and model.layer2.training
     assert not any(m.training for m in model.modules()
                    if isinstance(m, nn.BatchNorm2d))
+    stem = LIPResNet(50, frozen_stages=0)
+    assert {name.split('.')[0] for name, p in stem.named_parameters()
+            if not p.requires_grad} == {'conv1', 'bn1', 'maxpool'}
     unfrozen = LIPResNet(50, frozen_stages=-1, norm_eval=False)
     unfrozen.train()
     assert all(p.requires_grad for p in unfrozen.parameters())
@@ -249,18 +262,27 @@ def test_densenet_freezing():
     assert model.features['pool0'].training
 
 
-@pytest.mark.parametrize('build', [
-    lambda cp: LIPResNet(50, with_cp=cp, norm_eval=True),
-    lambda cp: LIPResNet(18, with_cp=cp, norm_eval=True),
-    lambda cp: LIPDenseNet(121, with_cp=cp, norm_eval=True)])
+@pytest.mark.parametrize('build,blocks', [
+    (lambda cp: LIPResNet(50, with_cp=cp, norm_eval=True), 16),
+    (lambda cp: LIPResNet(18, with_cp=cp, norm_eval=True), 8),
+    (lambda cp: LIPDenseNet(121, with_cp=cp, norm_eval=True), 58)])
 @pytest.mark.filterwarnings('ignore')
-def test_checkpointing_changes_nothing(build):
+def test_checkpointing_changes_nothing(build, blocks, monkeypatch):
+    from torch.utils import checkpoint
+    plain, calls = checkpoint.checkpoint, []
+
+    def count(*args, **kwargs):
+        calls.append(args[0])
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(checkpoint, 'checkpoint', count)
     found = []
     for with_cp in (False, True):
         model = randomize(build(with_cp))
         model.train()
         x = image(1, 3, 64, 64)
         model(x)[-1].square().mean().backward()
+        assert len(calls) == blocks * with_cp
         found.append({name: p.grad for name, p in model.named_parameters()
                       if p.grad is not None})
     assert found[0].keys() == found[1].keys()
@@ -272,16 +294,22 @@ def test_checkpointing_changes_nothing(build):
 def test_init_starts_from_average_pooling_and_identity():
     model = LIPResNet(50)
     model.init_weights()
-    for name, module in model.named_modules():
-        if hasattr(module, 'last_conv'):
-            assert not module.last_conv.weight.any(), name
+    poolings = {name: module for name, module in model.named_modules()
+                if isinstance(module, LIPLayer)}
+    assert len(poolings) == 7
+    for name, module in poolings.items():
+        *_, last = [m for m in module.modules() if isinstance(m, InstanceNorm)]
+        assert not last.weight.any() and not last.bias.any(), name
     assert not model.layer2[0].norm3.weight.any()  # zero_init_residual
     assert not model.layer2[1].norm3.weight.any()
     assert model.layer2[0].bottleneck_shared.logit.conv1.weight.std() > .01
     small = LIPDenseNet(121)
     small.init_weights()
-    assert not small.features['pool0'].last_conv.weight.any()
-    assert not small.features['transition2'].pool.last_conv.weight.any()
+    assert not small.features['pool0'].logit.bn.weight.any()
+    assert not small.features['transition2'].pool.logit.bn3.weight.any()
+    # He's deviation for the outputs of the stem, 7 x 7 x 64
+    wanted = (2 / (49 * 64))**.5
+    assert abs(small.features['conv0'].weight.std() / wanted - 1) < .05
 
 
 def test_options_of_the_host():
@@ -316,6 +344,28 @@ def test_options_of_the_host():
 def test_refuses(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize('place', [1, 2, 3])
+def test_plugins_stand_where_they_should(place):
+    """In a block that downsamples as in all others."""
+    plugins = [dict(cfg=dict(type='ContextBlock', ratio=1 / 4),
+                    position=f'after_conv{place}')]
+    block = LIPBottleneck(16, 4, plugins=plugins)
+    seen = {}
+    for name in ('norm1', 'norm2', 'norm3', 'context_block'):
+        getattr(block, name).register_forward_hook(
+            lambda module, given, out, name=name: seen.setdefault(name, out))
+    block(image(1, 16, 8, 8))
+    assert list(seen).index('context_block') == place
+    channels = 16 if place == 3 else 4
+    assert seen['context_block'].shape[1] == channels
+
+
+def test_dilation_reaches_basic_blocks():
+    model = LIPResNet(18, strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2))
+    assert [block.conv1.dilation for block in model.layer4] == [(2, 2)] * 2
+    assert model.layer3[0].conv1.dilation == (1, 1)
 
 
 def test_strides_in_all_stages():

@@ -44,11 +44,14 @@ def gap(a, b):
 @pytest.mark.parametrize('windows', WINDOWS, ids=str)
 @pytest.mark.parametrize('size', SIZES, ids=str)
 @pytest.mark.parametrize('spread', [1., 500.])
-def test_is_the_loop(windows, size, spread):
+@pytest.mark.parametrize('layout', [torch.contiguous_format,
+                                    torch.channels_last])
+def test_is_the_loop(windows, size, spread, layout):
     x = maps(2, 3, *size)
     for shape in ((2, 3, *size), (2, 1, *size), (1, 3, *size), (1, 1, 1, 1)):
         logit = maps(*shape, scale=spread, seed=1)
-        out = lip2d(x, logit, *windows)
+        out = lip2d(x.contiguous(memory_format=layout),
+                    logit.contiguous(memory_format=layout), *windows)
         wanted = loop(x, logit, *windows)
         assert out.shape == wanted.shape
         assert gap(out, wanted) < 1e-12
@@ -235,25 +238,58 @@ def test_twice_differentiating_is_refused():
         grad.sum().backward()
 
 
-def test_compiled_is_eager():
-    module = LIP2d(3, 2, 1)
+@pytest.mark.parametrize('windows', WINDOWS, ids=str)
+def test_compiled_is_eager(windows):
+    module = LIP2d(*windows)
+    torch._dynamo.reset()
     compiled = torch.compile(module, backend='aot_eager', fullgraph=True)
     found = []
     for function in (module, compiled):
         x, logit = (maps(2, 3, 9, 8, seed=i).requires_grad_()
                     for i in range(2))
-        out = function(x, logit)
+        out = function(x, 30 * logit)
         out.sin().sum().backward()
         found.append((out, x.grad, logit.grad))
     for one, other in zip(*found):
         assert gap(one, other.detach()) < 1e-12
 
 
-def test_bounded_is_the_same(monkeypatch):
+def test_compiled_graphs_take_half_and_large_logits():
+    compiled = torch.compile(LIP2d(), backend='aot_eager', fullgraph=True)
+    x = maps(1, 2, 8, 8)
+    for dtype, logit in ((torch.float16, 11.9), (torch.float32, 500.),
+                         (torch.float32, -500.)):
+        small = x.to(dtype)
+        out = compiled(small, torch.full_like(small, logit))
+        wanted = F.avg_pool2d(small.double(), 3, 2, 1,
+                              count_include_pad=False)
+        assert gap(out.double(), wanted) < 2e-3
+
+
+@pytest.mark.parametrize('scale', [50., 100., 1000.])
+def test_float32_takes_any_logits(scale):
+    x = maps(2, 3, 9, 8, dtype=torch.float32)
+    logit = maps(2, 3, 9, 8, scale=scale, seed=1, dtype=torch.float32)
+    wanted = loop(x.double(), logit.double(), 3, 2, 1, False)
+    assert gap(lip2d(x, logit), wanted) < 1e-5
+    same = torch.full_like(x, -scale)
+    assert gap(lip2d(x, same), loop(x, same, 3, 2, 1, False)) < 1e-6
+
+
+def test_the_wider_type_counts():
+    x, logit = maps(2, 3, 9, 8), maps(2, 3, 9, 8, seed=1).float()
+    found = lip2d(x, logit)
+    assert found.dtype == torch.float64
+    assert gap(found, lip2d(x, logit.double())) < 1e-15
+    assert gap(lip2d(x.float(), logit.double()).double(),
+               lip2d(x.float().double(), logit.double())) < 1e-6
+
+
+def test_bounded_is_the_same():
     x, logit = maps(1, 2, 7, 7), maps(1, 2, 7, 7, scale=20., seed=1)
     logit.clamp_(-60, 60)
     assert torch.equal(lip2d(x, logit, bounded=True), lip2d(x, logit))
-    assert 'kernel_size=3, stride=2, padding=1' in repr(LIP2d())
+    assert 'stride=2, padding=1, ceil_mode=False' in repr(LIP2d())
     for windows, size in itertools.product(WINDOWS[:3], SIZES[:2]):
         x, logit = maps(1, 2, *size), maps(1, 2, *size, seed=1)
         assert torch.equal(LIP2d(*windows)(x, logit),

@@ -30,6 +30,32 @@ def test_converts(tool, tmp_path, build, classifier, names):
         assert torch.equal(found['state_dict'][key], value), key
 
 
+def test_all_depths(repo, monkeypatch):
+    monkeypatch.syspath_prepend(str(repo / 'tools' / 'model_converters'))
+    from lip_to_mmgwap import make_backbone
+    for build, depth in [(LIPResNet, 152), (LIPDenseNet, 169),
+                         (LIPDenseNet, 201)]:
+        weights = build(depth).state_dict()
+        found = make_backbone(weights)
+        assert type(found) is build
+        found.load_state_dict(weights, strict=True)
+    with pytest.raises(ValueError, match='no LIP-ResNet-50'):
+        make_backbone(LIPResNet(18).state_dict())
+
+
+@pytest.mark.parametrize('content', [None, b'junk', [1, 2], {0: 1}])
+def test_refuses_what_is_no_checkpoint(tool, tmp_path, content):
+    src = tmp_path / 'src.pth'
+    if isinstance(content, bytes):
+        src.write_bytes(content)
+    elif content is not None:
+        torch.save(content, src)
+    done = tool(TOOL, src, tmp_path / 'dst.pth', check=False)
+    assert done.returncode
+    assert done.stderr.strip().splitlines()[-1].startswith(f'{src}: ')
+    assert 'Traceback' not in done.stderr
+
+
 def test_refuses(tool, tmp_path):
     src, dst = tmp_path / 'src.pth', tmp_path / 'dst.pth'
     state = LIPResNet(50).state_dict()

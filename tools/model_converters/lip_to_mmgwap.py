@@ -31,9 +31,22 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def backbone_weights(checkpoint: dict) -> dict:
-    """All tensors but the classifier's, without a wrapper's prefix."""
-    state = checkpoint.get('state_dict', checkpoint)
+def backbone_weights(path: str) -> dict:
+    """All tensors but the classifier's, without a wrapper's prefix.
+
+    Raises:
+        ValueError: if it can't be read, or holds no tensors by name.
+    """
+    try:
+        with safe_checkpoints():
+            state = _load_checkpoint(path, map_location='cpu')
+    except Exception as error:  # whatever unpickling makes of other files
+        raise ValueError(f'can not be read: {error}') from error
+    if isinstance(state, dict):
+        state = state.get('state_dict', state)
+    if not isinstance(state, dict) or not all(
+            isinstance(key, str) for key in state):
+        raise ValueError('is no checkpoint: it holds no tensors by name')
     state = {re.sub(r'^module\.', '', key): value
              for key, value in state.items()}
     return {key: value for key, value in state.items()
@@ -68,10 +81,8 @@ def _count(weights: dict, pattern: str) -> int:
 
 def main() -> None:
     args = parse_args()
-    with safe_checkpoints():
-        checkpoint = _load_checkpoint(args.src, map_location='cpu')
-    weights = backbone_weights(checkpoint)
     try:
+        weights = backbone_weights(args.src)
         backbone = make_backbone(weights)
         backbone.load_state_dict(weights, strict=True)
     except (ValueError, RuntimeError) as error:

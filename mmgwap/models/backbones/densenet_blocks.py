@@ -1,7 +1,5 @@
 """Dense block and transition of DenseNet: Huang et al., CVPR 2017, arXiv
 1608.06993, with parameters named as torchvision's."""
-from typing import List
-
 import torch
 import torch.utils.checkpoint as cp
 from mmcv.cnn import build_norm_layer
@@ -47,7 +45,7 @@ class DenseLayer(nn.Module):
         self.conv2 = nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
         self.relu = nn.ReLU(inplace=True)
 
-    def forward(self, *maps: List[Tensor]) -> Tensor:
+    def forward(self, *maps: Tensor) -> Tensor:
         out = self.conv1(self.relu(self.norm1(torch.cat(maps, dim=1))))
         return self.conv2(self.relu(self.norm2(out)))
 

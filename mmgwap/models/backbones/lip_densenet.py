@@ -33,6 +33,8 @@ class LIPDenseNet(BaseModule):
         depth (int): 121, 169 or 201.
         in_channels (int): of the image.
         out_indices (Sequence[int]): which dense blocks to return, of 0 to 3.
+            All are built; distributed training without the last needs
+            ``find_unused_parameters=True``.
         frozen_stages (int): -1 freezes nothing, 0 the stem, and n > 0 the
             first n dense blocks and the transitions behind them too.
         norm_cfg (dict): of the batch norms.
@@ -145,14 +147,16 @@ def _check(depth: int, out_indices: Sequence[int], frozen_stages: int) -> None:
 
 # The stem's LIP is a module of its own among the authors', and torchvision's
 # older files have a point in the names of the dense layers.
-_NAMES = ((r'(pool0\.logit\.(?:conv|bn))1\.', r'\1.'),
-          (r'(denselayer\d+\.(?:norm|conv))\.([12])\.', r'\1\2.'))
+_NAMES = (
+    (r'^(features\.pool0\.logit\.(?:conv|bn))1\.', r'\1.'),
+    (r'^(features\.denseblock\d\.denselayer\d+\.(?:norm|conv))\.([12])\.',
+     r'\1\2.'))
 
 
 def _rename(state_dict: dict, prefix: str, *args) -> None:
     for key in list(state_dict):
-        name = key
-        for old, new in _NAMES:
-            name = re.sub(old, new, name)
-        if name != key and key.startswith(prefix):
-            state_dict[name] = state_dict.pop(key)
+        if key.startswith(prefix):
+            name = key[len(prefix):]
+            for old, new in _NAMES:
+                name = re.sub(old, new, name)
+            state_dict[prefix + name] = state_dict.pop(key)

@@ -21,12 +21,13 @@ class LIPResNet(ResNet):
     Depths 50, 101 and 152 are the paper's network; for 18 and 34 see
     :class:`~mmgwap.models.backbones.lip_blocks.LIPBasicBlock`.
 
-    A stage of stride 1, as R-FCN's dilated res5, keeps its LIPs, with stride 1:
-    at every second cell it then computes what the strided stage computes.
+    A last stage of stride 1, as R-FCN's dilated res5, keeps its LIPs, with
+    stride 1: at every second cell it then computes what the strided stage does.
 
     The authors' checkpoints fit as they are, and torchvision's plain ResNets in
     what the two share: all but the logits and, from depth 50 on, the 3x3
-    convolutions that are no more.
+    convolutions that are no more.  With the latter leave ``frozen_stages`` at -1,
+    or the stem's LIP stays the average pooling that it starts as.
 
     Args:
         depth (int): 18, 34, 50, 101 or 152.

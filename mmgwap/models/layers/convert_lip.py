@@ -22,12 +22,23 @@ def default_lip(channels: int, **windows) -> LIPLayer:
 
 
 class LIPConv2d(nn.Sequential):
-    """LIP, then a convolution whose stride it has taken over."""
+    """LIP, then a convolution whose stride it has taken over.
+
+    Weights of the convolution alone load too.
+    """
 
     def __init__(self, lip: LIPLayer, conv: nn.Conv2d) -> None:
         super().__init__()
         self.lip = lip
         self.conv = conv
+        self._register_load_state_dict_pre_hook(_name_conv)
+
+
+def _name_conv(state_dict: dict, prefix: str, *args) -> None:
+    for name in ('weight', 'bias'):
+        if f'{prefix}{name}' in state_dict:
+            state_dict[f'{prefix}conv.{name}'] = state_dict.pop(
+                f'{prefix}{name}')
 
 
 def convert_to_lip(model: nn.Module, inputs: Optional[Tensor] = None,
@@ -36,16 +47,18 @@ def convert_to_lip(model: nn.Module, inputs: Optional[Tensor] = None,
 
     A max pooling becomes LIP with the same windows.  A convolution of stride s
     keeps its weights, gets stride 1, and LIP with windows of 2s - 1 before it.
-    Maps keep their sizes.  Poolings of stride 1, and what can't be replaced
-    (dilated poolings, convolutions that are not padded to keep the size, or
-    read fewer than 16 channels, as the first one does), stay; the log tells
-    which.
+    Maps keep their sizes, and checkpoints of the model still load, before and
+    after.  Poolings of stride 1, and what can't be replaced (dilated poolings,
+    convolutions that are not padded to keep the size, or read fewer than 16
+    channels, as the first one does), stay; the log tells which.  What a model
+    calls as a function, without a module, is not seen.
 
     Args:
         model (nn.Module): changed in place.
         inputs (Tensor, optional): with what to call the model once, to learn
             how many channels each pooling gets.  Without it, as many as the
-            layer before gives, in the order of definition.
+            layer before gives, in the order of definition, which is wrong
+            behind a concatenation.
         build (callable): ``build(channels, kernel_size=..., stride=...,
             padding=..., ceil_mode=...)`` makes a layer.
 
@@ -70,7 +83,7 @@ def convert_to_lip(model: nn.Module, inputs: Optional[Tensor] = None,
                 continue
             made[module] = _replace(module, name, channels, build)
             made[module].train(module.training)
-            _to_device(made[module], model)
+            _adapt(made[module], module, model)
             replaced.append(name)
         model = _put(model, name, made[module])
     print_log(f'LIP takes the place of {len(replaced)} layers: '
@@ -91,8 +104,9 @@ def _why_not(module: nn.Module) -> Optional[str]:
     if isinstance(module, nn.Conv2d) and max(module.stride) > 1:
         if module.in_channels < LEAST_CHANNELS:
             return f'{module.in_channels} channels'
+        padding = (0, 0) if module.padding == 'valid' else module.padding
         same = all(2 * pad == rate * (size - 1) for pad, rate, size in zip(
-            module.padding, module.dilation, module.kernel_size))
+            padding, module.dilation, module.kernel_size))
         return '' if same else 'padding does not keep the size'
     return None
 
@@ -124,8 +138,9 @@ def _channels_by_order(model: nn.Module) -> Dict[nn.Module, set]:
     for module in model.modules():
         if isinstance(module, nn.MaxPool2d) and last is not None:
             channels[module] = {last}
-        last = getattr(module, 'out_channels',
-                       getattr(module, 'num_features', last))
+        if not list(module.children()):
+            last = getattr(module, 'out_channels',
+                           getattr(module, 'num_features', last))
     return channels
 
 
@@ -141,7 +156,8 @@ def _channels_by_call(model: nn.Module,
              if isinstance(module, nn.MaxPool2d)]
     modes = {module: module.training for module in model.modules()}
     try:
-        model.eval()(inputs)  # in training, batch norms would note it too
+        model.eval()  # in training, batch norms would note it too
+        model(inputs)
     finally:
         for hook in hooks:
             hook.remove()
@@ -158,10 +174,14 @@ def _put(model: nn.Module, name: str, module: nn.Module) -> nn.Module:
     return model
 
 
-def _to_device(module: nn.Module, model: nn.Module) -> None:
-    parameter = next(model.parameters(), None)
-    if parameter is not None:
-        module.to(parameter.device, parameter.dtype)
+def _adapt(made: nn.Module, module: nn.Module, model: nn.Module) -> None:
+    """Device, type and whether to learn: as the layer that was replaced, or,
+    of a pooling, as the model."""
+    like = list(module.parameters()) or list(model.parameters())
+    if like:
+        made.to(like[0].device, like[0].dtype)
+        lip = made.lip if isinstance(made, LIPConv2d) else made
+        lip.requires_grad_(any(one.requires_grad for one in like))
 
 
 def _pair(value: Any) -> List[int]:

@@ -3,7 +3,16 @@
 
 A small net of convolutions looks at a feature map and says how important each
 cell is; ``lip2d`` then averages each window by these importances.  Submodules
-are named as in the authors' checkpoints.
+are named as in the authors' checkpoints.  Of their classes, ``BottleneckShared``
+is ``BottleneckLogit`` here, and LIP-ResNet's ``BottleneckLIP``, which needs it, is
+``SharedBottleneckLIP``; ``BottleneckLIP`` is whole, as LIP-DenseNet's.
+
+All logits are equal at first: training begins as average pooling.  The authors
+start the last convolution at zero.  Here the weight of the norm behind it starts
+at zero instead: that norm would divide a map of zeros by the root of its epsilon,
+and enlarge gradients 316 times, to a norm that clipping takes for all of the
+network's; and an initialization of a model's convolutions, as by ``init_cfg``,
+doesn't undo it.
 
 Shapes: maps are (B, C, H, W), pooled maps (B, C, H', W'), as ``lip2d`` has it.
 """
@@ -34,13 +43,18 @@ class InstanceNorm(nn.InstanceNorm2d):
     """Affine instance normalization, of maps of a single cell too.
 
     Such a map becomes its bias; torch's module refuses it in training.
+
+    Args:
+        channels (int): C.
+        start (float): of the weights.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, start: float = 1.) -> None:
         super().__init__(channels, affine=True)
+        nn.init.constant_(self.weight, start)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not len(x):  # which torch can't normalize
+        if x.shape[0] == 0:  # which torch can't normalize
             return x * self.weight[:, None, None] + self.bias[:, None, None]
         return torch.instance_norm(
             x, self.weight, self.bias, None, None, True, self.momentum,
@@ -49,9 +63,6 @@ class InstanceNorm(nn.InstanceNorm2d):
 
 class LIPLayer(BaseModule):
     """Base of the layers.
-
-    The last convolution starts at zero, which makes all logits equal: training
-    begins as average pooling.
 
     Args:
         kernel_size (int | tuple[int, int]): of the windows, in cells.
@@ -67,16 +78,6 @@ class LIPLayer(BaseModule):
         self.pool = LIP2d(kernel_size, stride, padding, ceil_mode,
                           bounded=True)
 
-    @property
-    def last_conv(self) -> nn.Conv2d:
-        raise NotImplementedError
-
-    def init_weights(self) -> None:
-        """Start as average pooling, whatever a model does to its other
-        convolutions."""
-        super().init_weights()
-        nn.init.zeros_(self.last_conv.weight)
-
 
 class SimplifiedLIP(LIPLayer):
     """LIP whose logits come from one 3x3 convolution of the map itself.
@@ -89,13 +90,8 @@ class SimplifiedLIP(LIPLayer):
     def __init__(self, channels: int, **windows) -> None:
         super().__init__(**windows)
         self.logit = Sequential(OrderedDict(
-            conv=conv(channels, channels, 3), bn=InstanceNorm(channels),
-            gate=SoftGate()))
-        nn.init.zeros_(self.last_conv.weight)
-
-    @property
-    def last_conv(self) -> nn.Conv2d:
-        return self.logit.conv
+            conv=conv(channels, channels, 3),
+            bn=InstanceNorm(channels, start=0.), gate=SoftGate()))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pool(x, self.logit(x))
@@ -114,12 +110,7 @@ class BottleneckLIP(LIPLayer):
         super().__init__(**windows)
         self.logit = Sequential(OrderedDict(
             bottleneck(channels, width), conv3=conv(width, channels, 1),
-            bn3=InstanceNorm(channels), gate=SoftGate()))
-        nn.init.zeros_(self.last_conv.weight)
-
-    @property
-    def last_conv(self) -> nn.Conv2d:
-        return self.logit.conv3
+            bn3=InstanceNorm(channels, start=0.), gate=SoftGate()))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pool(x, self.logit(x))
@@ -154,13 +145,8 @@ class SharedBottleneckLIP(LIPLayer):
     def __init__(self, channels: int, width: int = 128, **windows) -> None:
         super().__init__(**windows)
         self.postprocessing = Sequential(OrderedDict(
-            conv=conv(width, channels, 1), bn=InstanceNorm(channels),
-            gate=SoftGate()))
-        nn.init.zeros_(self.last_conv.weight)
-
-    @property
-    def last_conv(self) -> nn.Conv2d:
-        return self.postprocessing.conv
+            conv=conv(width, channels, 1),
+            bn=InstanceNorm(channels, start=0.), gate=SoftGate()))
 
     def forward(self, x: Tensor, shared: Tensor) -> Tensor:
         """``shared`` is (B, width, H, W)."""
