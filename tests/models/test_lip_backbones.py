@@ -369,14 +369,14 @@ def test_dilation_reaches_basic_blocks():
 
 
 def test_strides_in_all_stages():
-    """A stage that downsamples has LIP, res2 too."""
+    """A stage of basic blocks has LIP if it downsamples, res2 too."""
     model = LIPResNet(18, strides=(2, 2, 1, 1))
     model.eval()
     assert [out.shape[2:] for out in model(image(1, 3, 64, 64))] == [
         (8, 8), (4, 4), (4, 4), (4, 4)]
     lips = {name for name, module in model.named_modules()
             if isinstance(module, LIPBasicBlock)}
-    assert lips == {f'layer{i}.0' for i in (1, 2, 3, 4)}
+    assert lips == {'layer1.0', 'layer2.0'}
     assert isinstance(model.maxpool, SimplifiedLIP)
 
 

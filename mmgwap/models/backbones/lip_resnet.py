@@ -21,8 +21,9 @@ class LIPResNet(ResNet):
     Depths 50, 101 and 152 are the paper's network; for 18 and 34 see
     :class:`~mmgwap.models.backbones.lip_blocks.LIPBasicBlock`.
 
-    A last stage of stride 1, as R-FCN's dilated res5, keeps its LIPs, with
-    stride 1: at every second cell it then computes what the strided stage does.
+    A last stage of stride 1, as R-FCN's dilated res5, keeps its LIPs from depth
+    50 on, with stride 1, and so its pretrained weights: at every second cell it
+    then computes what the strided stage does.
 
     The authors' checkpoints fit as they are, and torchvision's plain ResNets in
     what the two share: all but the logits and, from depth 50 on, the 3x3
@@ -67,8 +68,11 @@ class LIPResNet(ResNet):
                        **kwargs) -> Sequential:
         """A stage: its first block downsamples, or would in a plain ResNet."""
         out_channels = planes * block.expansion
-        # res2 follows the stem's pooling and has the stride 1.
-        if self.res_layers or stride > 1:
+        # res2 follows the stem's pooling and has the stride 1.  Where another
+        # stage has, the paper's block keeps its LIPs and pretrained weights;
+        # without such, a LIP of stride 1 would only blur.
+        dilated = self.res_layers and block is Bottleneck
+        if stride > 1 or dilated:
             first = LIP_BLOCKS[block](inplanes, planes, stride=stride,
                                       **kwargs)
         else:
