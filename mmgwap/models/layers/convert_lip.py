@@ -1,9 +1,11 @@
 """LIP in place of the downsampling of any network."""
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
+
+from mmgwap.ops.windows import pair
 
 from .lip import BottleneckLIP, LIPLayer, SimplifiedLIP
 
@@ -96,9 +98,9 @@ def _why_not(module: nn.Module) -> Optional[str]:
     """'' if the module can be replaced, None if it doesn't downsample, else
     the reason why it can't."""
     if isinstance(module, nn.MaxPool2d):
-        if max(_pair(module.stride)) == 1:
+        if max(pair(module.stride)) == 1:
             return None
-        if max(_pair(module.dilation)) > 1:
+        if max(pair(module.dilation)) > 1:
             return 'dilated'
         return 'returns indices' if module.return_indices else ''
     if isinstance(module, nn.Conv2d) and max(module.stride) > 1:
@@ -182,7 +184,3 @@ def _adapt(made: nn.Module, module: nn.Module, model: nn.Module) -> None:
         made.to(like[0].device, like[0].dtype)
         lip = made.lip if isinstance(made, LIPConv2d) else made
         lip.requires_grad_(any(one.requires_grad for one in like))
-
-
-def _pair(value: Any) -> List[int]:
-    return [value, value] if isinstance(value, int) else list(value)
