@@ -32,7 +32,7 @@ def test_padding_is_cut_off():
 def test_a_constant_map_stays_constant():
     maps = torch.full((2, 3, 5), 0.7)
     on_image = maps_on_image(maps, (33, 47), (31, 40), (62, 81))
-    assert (on_image - 0.7).abs().max() < 1e-6
+    assert torch.equal(on_image, torch.full((2, 62, 81), 0.7))
 
 
 def test_the_same_size_is_the_same_map():
@@ -43,3 +43,23 @@ def test_the_same_size_is_the_same_map():
 def test_an_image_larger_than_the_input():
     with pytest.raises(ValueError, match=r'\(7, 7\).*\(6, 7\)'):
         maps_on_image(torch.zeros(1, 2, 2), (6, 7), (7, 7), (7, 7))
+
+
+@pytest.mark.parametrize('direction', ['horizontal', 'vertical', 'diagonal'])
+def test_a_flip_is_undone(direction):
+    image = torch.rand(1, 8, 12)
+    axes = dict(horizontal=[2], vertical=[1], diagonal=[1, 2])[direction]
+    padded = torch.zeros(1, 16, 16)
+    padded[:, :8, :12] = image.flip(axes)
+    back = maps_on_image(padded, (16, 16), (8, 12), (8, 12), direction)
+    assert torch.equal(back, image)
+
+
+def test_an_unknown_flip():
+    with pytest.raises(ValueError, match="'left'"):
+        maps_on_image(torch.zeros(1, 2, 2), (2, 2), (2, 2), (2, 2), 'left')
+
+
+def test_no_maps():
+    assert maps_on_image(torch.zeros(0, 2, 2), (8, 8), (8, 8),
+                         (4, 6)).shape == (0, 4, 6)
