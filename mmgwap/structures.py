@@ -5,6 +5,8 @@ import torch
 from mmdet.structures import DetDataSample
 from torch import Tensor
 
+from mmgwap.localization import maps_on_image
+
 
 class PartialDataSample(DetDataSample):
     """Data sample of an image that may have no boxes, only labels.
@@ -93,3 +95,25 @@ def multi_hot(sample: Union[DetDataSample, dict], num_classes: int) -> Tensor:
     target[unknown] = -1
     target[present] = 1
     return target
+
+
+def maps_of_image(sample: DetDataSample, maps: Tensor, rescale: bool = True,
+                  unflip: bool = True) -> Tensor:
+    """Bring maps of a padded batch to the image of a data sample.
+
+    Args:
+        sample (DetDataSample): its metainfo says where the image lies.
+        maps (Tensor): (K, h, w), such as its ``pred_image_maps``.
+        rescale (bool): to the original image, and not as it was resized.
+        unflip (bool): whether a flip is undone.
+
+    Returns:
+        Tensor: (K, H, W), float32 or wider.
+    """
+    flipped = unflip and sample.get('flip', False)
+    valid = tuple(sample.img_shape[:2])
+    return maps_on_image(
+        maps.float() if maps.dtype.itemsize < 4 else maps,
+        tuple(sample.batch_input_shape), valid,
+        tuple(sample.ori_shape[:2]) if rescale else valid,
+        sample.get('flip_direction') if flipped else None)

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.fileio import get
 from torch import nn
 
-from mmgwap.localization import maps_on_image
+from mmgwap.structures import maps_of_image
 
 HEADER = 0.6  # inches above the pictures
 
@@ -80,7 +80,7 @@ def _draw_image(axis, column: Column, info: dict, threshold: float,
         _draw_box(axis, instance['bbox'], 'white',
                   1 if column.maps else 2.5)
     if column.maps:
-        _draw_maps(axis, image, result, threshold, classes)
+        _draw_maps(axis, result, threshold, classes)
     else:
         _draw_boxes(axis, result.pred_instances, threshold, classes)
 
@@ -96,17 +96,14 @@ def _draw_boxes(axis, predicted, threshold: float, classes: tuple) -> None:
                f'{classes[label]} {score:.2f}', colour)
 
 
-def _draw_maps(axis, image: np.ndarray, result, threshold: float,
-               classes: tuple) -> None:
+def _draw_maps(axis, result, threshold: float, classes: tuple) -> None:
     """Overlay the map of each class that is on the image, and its peak.
 
     At least that of the likeliest class.  Each is stretched to its own range.
     """
     scores = result.pred_image_scores
     found = (scores >= min(threshold, scores.max())).nonzero().flatten()
-    maps = maps_on_image(
-        result.pred_image_maps[found].float(), result.batch_input_shape,
-        result.img_shape[:2], image.shape[:2]).numpy()
+    maps = maps_of_image(result, result.pred_image_maps[found]).numpy()
     low, high = (f(maps, axis=(1, 2), keepdims=True)
                  for f in (np.min, np.max))
     maps = (maps - low) / np.maximum(high - low, 1e-12)

@@ -8,6 +8,7 @@ from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmgwap.localization import class_activation_maps
 from mmgwap.registry import MODELS
 from mmgwap.structures import multi_hot
 
@@ -166,5 +167,5 @@ class ImageClsHead(BaseModule):
         if self.pool.on_scores:
             maps = self.classifier(features)
             return self.pool.localize(maps, maps)
-        score_map = nn.functional.conv2d(features, self.classifier.weight)
+        score_map = class_activation_maps(features, self.classifier.weight)
         return self.pool.localize(features, score_map)

@@ -1,5 +1,10 @@
+from .gradient_maps import gradient_maps
+from .image_classifier import ImageClassifier
 from .multi_task import MultiTaskDetector
 from .multi_task_tta import MultiTaskTTAModel
 from .rfcn import RFCN
 
-__all__ = ['MultiTaskDetector', 'MultiTaskTTAModel', 'RFCN']
+__all__ = [
+    'ImageClassifier', 'MultiTaskDetector', 'MultiTaskTTAModel', 'RFCN',
+    'gradient_maps'
+]

@@ -1,0 +1,142 @@
+"""Image classification that localizes: boxes from image labels alone."""
+from typing import Tuple
+
+import torch
+from mmdet.models.detectors import BaseDetector
+from mmdet.structures import OptSampleList, SampleList
+from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from mmgwap.localization import boxes_from_map
+from mmgwap.localization.boxes import WHICH
+from mmgwap.registry import MODELS
+from mmgwap.structures import maps_of_image
+
+
+@MODELS.register_module()
+class ImageClassifier(BaseDetector):
+    """Weakly supervised localization: Zhou et al., CVPR 2016; arXiv 1809.08264.
+
+    A backbone, perhaps a neck, and an image-level head whose pooling gives a
+    map of each class.  It learns from image labels, and predicts classes and,
+    read off their maps, boxes.  To mmdet it is a detector.
+
+    Args:
+        backbone (dict): any of mmdet or mmgwap.
+        cls_head (dict): ``ImageClsHead``.  ``multi_label=False`` trains with a
+            softmax, on images of one class each.
+        neck (dict): any of mmdet, if the head's ``source`` is 'neck'.
+        train_cfg (dict): has no use; mmdet's tools may pass it.
+        test_cfg (dict): ``topk`` (int, 5), the likeliest classes to localize;
+            ``score_thr`` (float, 0), not those below; ``box_threshold``
+            (float, 0.2) and ``boxes`` ('largest' or 'all'), see
+            :func:`mmgwap.localization.boxes_from_map`; ``with_maps`` (bool,
+            false), whether predictions carry the maps of all classes.
+        data_preprocessor (dict): ``DetDataPreprocessor``; with a
+            ``pad_size_divisor`` of the backbone's stride maps cover the image
+            exactly.
+        init_cfg (dict): as in mmdet.
+
+    Raises:
+        ValueError: if an option is outside of its range, or the neck is not
+            used.
+    """
+
+    def __init__(self,
+                 backbone: ConfigType,
+                 cls_head: ConfigType,
+                 neck: OptConfigType = None,
+                 train_cfg: OptConfigType = None,
+                 test_cfg: OptConfigType = None,
+                 data_preprocessor: OptConfigType = None,
+                 init_cfg: OptMultiConfig = None) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self.backbone = MODELS.build(backbone)
+        if neck is not None:
+            self.neck = MODELS.build(neck)
+        self.cls_head = MODELS.build(cls_head)
+        if self.with_neck and self.cls_head.source == 'backbone':
+            raise ValueError("ImageClassifier: cls_head.source='backbone' "
+                             'leaves the neck without use; leave one of both '
+                             'out')
+        self.test_cfg = _read(**(test_cfg or {}))
+
+    def extract_feat(self, batch_inputs: Tensor) -> Tuple[Tensor]:
+        """Feature maps, of the neck if there is one."""
+        feats = self.backbone(batch_inputs)
+        return self.neck(feats) if self.with_neck else feats
+
+    def loss(self, batch_inputs: Tensor,
+             batch_data_samples: SampleList) -> dict:
+        """``loss_image``, of the labels of each image.
+
+        Args:
+            batch_inputs (Tensor): (B, 3, H, W), preprocessed.
+            batch_data_samples (list): with image labels, or boxes to take them
+                from.
+        """
+        return self.cls_head.loss(self.extract_feat(batch_inputs),
+                                  batch_data_samples)
+
+    def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList,
+                rescale: bool = True) -> SampleList:
+        """What is on each image, and where.
+
+        Args:
+            batch_inputs (Tensor): (B, 3, H, W), preprocessed.
+            batch_data_samples (list): metainfo of each image.
+            rescale (bool): whether boxes are wanted in the original image.
+                Flips stay, as mmdet's test-time augmentation wants them.
+
+        Returns:
+            list: the data samples, with ``pred_image_scores`` (K, ) in [0, 1],
+            ``pred_instances`` of the likeliest classes, the score of a box
+            being its class's, and, ``with_maps``, ``pred_image_maps``
+            (K, h, w) at the resolution of the feature map, over the padded
+            batch.  A class whose map is constant has no box.
+        """
+        feats = self.extract_feat(batch_inputs)
+        scores, maps = self.cls_head.predict(feats, with_maps=True)
+        for sample, image_scores, image_maps in zip(
+                batch_data_samples, scores, maps):
+            sample.pred_image_scores = image_scores
+            if self.test_cfg['with_maps']:
+                sample.pred_image_maps = image_maps
+            sample.pred_instances = self._instances(
+                sample, image_scores, image_maps, rescale)
+        return batch_data_samples
+
+    def _instances(self, sample, scores: Tensor, maps: Tensor,
+                   rescale: bool) -> InstanceData:
+        cfg = self.test_cfg
+        labels = scores.argsort(descending=True, stable=True)[:cfg['topk']]
+        labels = labels[scores[labels] >= cfg['score_thr']]
+        on_image = maps_of_image(sample, maps[labels], rescale, unflip=False)
+        boxes = [scores.new_tensor(boxes_from_map(
+            one, cfg['box_threshold'], cfg['boxes']))
+            for one in on_image.float().cpu().numpy()]
+        labels = labels.repeat_interleave(
+            labels.new_tensor([len(each) for each in boxes]))
+        return InstanceData(
+            bboxes=torch.cat([scores.new_zeros(0, 4), *boxes]), labels=labels,
+            scores=scores[labels])
+
+    def _forward(self, batch_inputs: Tensor,
+                 batch_data_samples: OptSampleList = None) -> Tensor:
+        """Logits (B, K)."""
+        return self.cls_head(self.extract_feat(batch_inputs))
+
+
+def _read(topk: int = 5, score_thr: float = 0., box_threshold: float = 0.2,
+          boxes: str = 'largest', with_maps: bool = False) -> dict:
+    for name, value, good in (
+            ('topk', topk, topk > 0), ('score_thr', score_thr,
+                                       0 <= score_thr <= 1),
+            ('box_threshold', box_threshold, 0 <= box_threshold < 1),
+            ('boxes', boxes, boxes in WHICH)):
+        if not good:
+            raise ValueError(f'ImageClassifier: test_cfg.{name}={value!r} is '
+                             'outside of its range')
+    return dict(topk=topk, score_thr=score_thr, box_threshold=box_threshold,
+                boxes=boxes, with_maps=with_maps)

@@ -1,0 +1,95 @@
+"""The nets of configs/wsol: maps and scores agree, and maps lie on the image."""
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from torch import nn
+
+from mmgwap.structures import maps_of_image
+
+register_all_modules()
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'wsol'
+# Stride of the maps.
+NETS = {'alexnet': 16, 'vgg16': 16, 'googlenet': 16, 'r50': 32, 'r50-s16': 16,
+        'r50-s8': 8, 'lip-r50': 32}
+
+
+def build(net, num_classes=5):
+    cfg = Config.fromfile(CONFIGS / f'{net}_gap_ilsvrc.py').model
+    cfg.backbone.init_cfg = None
+    cfg.cls_head.num_classes = num_classes
+    torch.manual_seed(0)
+    return MODELS.build(cfg).eval()
+
+
+def sample_of(shape, ori_shape, **meta):
+    return DetDataSample(metainfo=dict(
+        img_path='one.png', img_shape=shape, ori_shape=ori_shape,
+        scale_factor=(shape[1] / ori_shape[1], shape[0] / ori_shape[0]),
+        **meta))
+
+
+@pytest.mark.parametrize('net', NETS)
+def test_the_score_less_its_bias_is_the_mean_of_the_map(net):
+    model = build(net).double()
+    nn.init.normal_(model.cls_head.classifier.weight)
+    nn.init.normal_(model.cls_head.classifier.bias)
+    inputs = torch.randn(2, 3, 96, 128, dtype=torch.float64)
+    with torch.no_grad():
+        feats = model.extract_feat(inputs)
+        logits = model._forward(inputs)
+        _, maps = model.cls_head.predict(feats, with_maps=True)
+    scores = logits - model.cls_head.classifier.bias
+    assert scores.abs().max() > 0
+    error = (maps.mean(dim=(2, 3)) - scores).abs().max() / scores.abs().max()
+    assert error < 1e-9
+
+
+def only_brightness(model):
+    """Weights with which a net does nothing but carry brightness along."""
+    for name, p in model.named_parameters():
+        if p.dim() == 4:
+            nn.init.constant_(p, 1 / p[0].numel())
+        elif name.endswith('weight'):
+            nn.init.ones_(p)
+        else:
+            nn.init.zeros_(p)
+    mean, std = torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
+    model.data_preprocessor.mean.copy_(mean)
+    model.data_preprocessor.std.copy_(std)
+
+
+@pytest.mark.parametrize('direction', [None, 'horizontal', 'vertical',
+                                       'diagonal'])
+@pytest.mark.parametrize('net', NETS)
+def test_maps_line_up_with_the_image(net, direction):
+    """An odd-sized image, resized with its ratio kept, flipped, padded."""
+    model = build(net)
+    only_brightness(model)
+    height, width = 203, 331  # half of the original
+    bright = (slice(110, 150), slice(70, 110))
+    image = np.zeros((height, width, 3), np.uint8)
+    image[bright] = 255
+    pixels = torch.from_numpy(image).permute(2, 0, 1).contiguous()
+    meta = {}
+    if direction:
+        axes = dict(horizontal=[2], vertical=[1], diagonal=[1, 2])[direction]
+        pixels = pixels.flip(axes)
+        meta = dict(flip=True, flip_direction=direction)
+    one = sample_of((height, width), (2 * height, 2 * width), **meta)
+    other = sample_of((256, 256), (256, 256))
+    with torch.no_grad():
+        one, _ = model.test_step(dict(
+            inputs=[pixels, torch.zeros(3, 256, 256, dtype=torch.uint8)],
+            data_samples=[one, other]))
+    score_map = maps_of_image(one, one.pred_image_maps[:1])[0]
+    assert score_map.shape == (2 * height, 2 * width)
+    # The middle of what is above half of the maximum, in the resized image.
+    rows, columns = (score_map > score_map.max() / 2).nonzero().float().t() / 2
+    assert abs((rows.min() + rows.max()) / 2 - 130) <= NETS[net] / 2 + 1
+    assert abs((columns.min() + columns.max()) / 2 - 90) <= NETS[net] / 2 + 1
