@@ -3,9 +3,10 @@ from .image_label import ImageLabelDataset
 from .partial_box import PartialBoxDataset
 from .samplers import PartialBoxBatchSampler
 from .transforms import DropDegenerateBoxes, PackPartialInputs
+from .wsol import WSOLDataset
 
 __all__ = [
     'CheckedCocoDataset', 'CheckedVOCDataset', 'CheckedXMLDataset',
     'DropDegenerateBoxes', 'ImageLabelDataset', 'PackPartialInputs',
-    'PartialBoxBatchSampler', 'PartialBoxDataset'
+    'PartialBoxBatchSampler', 'PartialBoxDataset', 'WSOLDataset'
 ]

@@ -1,7 +1,8 @@
 """Digits in clutter: a small detection data set that needs no download.
 
 One to four handwritten digits on a textured canvas, among fragments of other
-digits, with boxes, masks and image-level labels.  The glyphs are scikit-learn's
+digits, with boxes, masks and image-level labels; or exactly one, for
+localization learnt from labels alone.  The glyphs are scikit-learn's
 bundled copy of the UCI "Optical Recognition of Handwritten Digits" test set
 (1,797 images of 8x8).
 
@@ -17,6 +18,8 @@ from numpy.random import RandomState
 
 CANVAS = 128
 SIZES = (22, 53)  # longer side of a digit, to within 2 px of its mask's
+# Of a lone one: large ones among them, or no net learns from labels alone.
+SINGLE_SIZES = (32, 96)
 MAX_OVERLAP = 0.2  # of the smaller box
 MIN_CONTRAST = 70  # grey levels between a digit and what lies under it
 SPLITS = ('train', 'val')
@@ -59,15 +62,23 @@ def load_glyphs(seed: int) -> Tuple[Glyphs, Glyphs]:
     return train, val
 
 
-def make_scene(glyphs: Glyphs, rng: RandomState) -> Scene:
-    """Draw one image."""
+def make_scene(glyphs: Glyphs, rng: RandomState,
+               single: bool = False) -> Scene:
+    """Draw one image.
+
+    Args:
+        glyphs (Glyphs): to draw from, digits and fragments alike.
+        rng (RandomState): of this image.
+        single (bool): one whole digit, which nothing hides, and not up to four.
+    """
     image = _texture(rng)
     for _ in range(rng.randint(3, 8)):
         _draw_fragment(image, glyphs, rng)
     scene = Scene(image, [], [])
     boxes = []
-    for _ in range(rng.randint(1, 5)):
-        _draw_digit(scene, boxes, glyphs, rng)
+    sizes = SINGLE_SIZES if single else SIZES
+    for _ in range(1 if single else rng.randint(1, 5)):
+        _draw_digit(scene, boxes, glyphs, rng, sizes)
     return scene
 
 
@@ -98,10 +109,10 @@ def _draw_fragment(image: np.ndarray, glyphs: Glyphs,
     _paste(image, piece, place, rng)
 
 
-def _draw_digit(scene: Scene, boxes: list, glyphs: Glyphs,
-                rng: RandomState) -> None:
+def _draw_digit(scene: Scene, boxes: list, glyphs: Glyphs, rng: RandomState,
+                sizes: Tuple[int, int]) -> None:
     """Paste a whole digit where it hides little; give up after 30 tries."""
-    alpha, label = _random_digit(glyphs, rng)
+    alpha, label = _random_digit(glyphs, rng, sizes)
     height, width = alpha.shape
     for _ in range(30):
         top = rng.randint(0, CANVAS - height + 1)
@@ -121,14 +132,15 @@ def _draw_digit(scene: Scene, boxes: list, glyphs: Glyphs,
     _paste(scene.image, alpha, (top, left), rng)
 
 
-def _random_digit(glyphs: Glyphs, rng: RandomState) -> tuple:
+def _random_digit(glyphs: Glyphs, rng: RandomState,
+                  sizes: Tuple[int, int] = SIZES) -> tuple:
     """A digit's opacity (h, w), uint8, with a soft edge, and its label."""
     which = rng.randint(0, len(glyphs.images))
     glyph = glyphs.images[which]
     lines = np.flatnonzero(glyph.max(1) >= 96)
     columns = np.flatnonzero(glyph.max(0) >= 96)
     glyph = glyph[lines[0]:lines[-1] + 1, columns[0]:columns[-1] + 1]
-    longer, side = rng.randint(SIZES[0], SIZES[1] + 1), max(glyph.shape)
+    longer, side = rng.randint(sizes[0], sizes[1] + 1), max(glyph.shape)
     glyph = np.pad(glyph, 1)
     size = [length * longer // side for length in glyph.shape]
     return _resize(glyph, size), int(glyphs.labels[which])

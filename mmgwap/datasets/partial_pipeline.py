@@ -49,10 +49,10 @@ def for_labels(pipeline: Compose, what: str) -> Compose:
         # What mmdet's Mosaic, MixUp, CopyPaste and cached forms have in common.
         if hasattr(transform, 'get_indexes'):
             raise ValueError(
-                f'PartialBoxDataset: {type(transform).__name__} in {what} '
-                'mixes images, and boxes of one with missing boxes of another '
-                'would teach the detector that objects are background; give '
-                'label_pipeline=[...] without it for the images without boxes')
+                f'{type(transform).__name__} in {what} mixes images, and the '
+                'labels of one, or boxes of one with missing boxes of another, '
+                'would be wrong for both; leave it out, of a PartialBoxDataset '
+                'by label_pipeline=[...] for its images without boxes')
     return pipeline
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from numpy.random import RandomState
 
+from mmgwap.datasets import digits
 from mmgwap.datasets.digits import (CANVAS, MAX_OVERLAP, _overlap,
                                     load_glyphs, make_scene)
 
@@ -13,6 +14,13 @@ from mmgwap.datasets.digits import (CANVAS, MAX_OVERLAP, _overlap,
 def scenes():
     train, _ = load_glyphs(seed=0)
     return [make_scene(train, RandomState([7, index])) for index in range(200)]
+
+
+@pytest.fixture(scope='module')
+def singles():
+    train, _ = load_glyphs(seed=0)
+    return [make_scene(train, RandomState([7, index]), single=True)
+            for index in range(200)]
 
 
 def box_of(mask):
@@ -82,4 +90,63 @@ def test_another_seed_gives_other_images(scenes):
     assert not np.array_equal(other.image, scenes[0].image)
 
 
+def test_one_digit_an_image(singles):
+    sizes = []
+    for scene in singles:
+        assert scene.image.shape == (CANVAS, CANVAS, 3)
+        assert scene.image.dtype == np.uint8
+        assert len(scene.labels) == len(scene.masks) == 1
+        x1, y1, x2, y2 = box_of(scene.masks[0])
+        sizes.append(max(x2 - x1, y2 - y1))
+    # Large ones have wide soft edges.
+    assert 29 <= min(sizes) <= 37 and 91 <= max(sizes) <= 101
+    labels = [scene.labels[0] for scene in singles]
+    assert set(labels) == set(range(10))
+    assert max(map(labels.count, range(10))) < 2 * len(labels) / 10
+
+
+def test_the_mask_is_where_the_digit_was_drawn(singles, monkeypatch):
+    """Opacity, read off the image with and without its digit, is the mask."""
+    monkeypatch.setattr(digits, '_draw_digit', lambda *args: None)
+    train, _ = load_glyphs(seed=0)
+    for index, scene in enumerate(singles[:50]):
+        empty = make_scene(train, RandomState([7, index]), single=True)
+        assert not empty.masks
+        change = scene.image.astype(float) - empty.image
+        # The stroke's middle is opaque: the digit's colour is the commonest.
+        colours, counts = np.unique(scene.image[change.any(-1)], axis=0,
+                                    return_counts=True)
+        most = colours[counts.argmax()] - empty.image.astype(float)
+        known = (most**2).sum(-1) > 3000  # colours differ enough to tell
+        assert known.mean() > 0.9
+        opacity = (change * most).sum(-1) / np.maximum((most**2).sum(-1), 1)
+        mask, = scene.masks
+        # The mask is of 80 / 255 = 0.31 and more.
+        assert mask[known & (opacity > 0.36)].all()
+        assert not mask[known & (opacity < 0.27)].any()
+        assert mask[known].sum() > 20
+
+
+def test_fragments_are_there(singles):
+    """Clutter stays: of other pictures than the digit's."""
+    train, _ = load_glyphs(seed=0)
+    seen = 0
+    for index, scene in enumerate(singles[:50]):
+        plain = digits._texture(RandomState([7, index]))
+        changed = (scene.image != plain).any(axis=-1)
+        x1, y1, x2, y2 = box_of(scene.masks[0])
+        changed[max(y1 - 12, 0):y2 + 12, max(x1 - 12, 0):x2 + 12] = False
+        seen += changed.sum() > 50
+    assert seen > 30  # a large digit may hide all of its own
+
+
+def test_a_seed_fixes_every_byte_of_single_digits(singles):
+    digest = hashlib.sha256()
+    for scene in singles[:20]:
+        digest.update(scene.image.tobytes())
+        digest.update(np.packbits(scene.masks).tobytes())
+    assert digest.hexdigest() == SINGLE
+
+
 DIGEST = 'c882316adec9bd819c00712a4b36553a4687548f08defed3d52f64cc64c4861a'
+SINGLE = '387f5e1698774dd22c2ca95a42646aceab2df7ce6bcd1e44297f02c778fd04cb'
