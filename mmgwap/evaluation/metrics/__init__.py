@@ -1,3 +1,4 @@
 from .multi_label import MultiLabelMetric
+from .wsol import WSOLMetric
 
-__all__ = ['MultiLabelMetric']
+__all__ = ['MultiLabelMetric', 'WSOLMetric']

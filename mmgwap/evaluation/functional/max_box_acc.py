@@ -1,0 +1,193 @@
+"""Maximal box accuracy of score maps.
+
+Choe et al., *Evaluating Weakly Supervised Object Localization Methods Right*,
+CVPR 2020; V2 and the contours as in the authors' released evaluation.
+"""
+from typing import Dict, Iterator, List, Sequence
+
+import cv2
+import numpy as np
+
+from mmgwap.localization.boxes import normalize_map
+
+from .box_iou import box_iou
+
+V1_IOU = 0.5
+
+
+def score_thresholds(interval: float) -> np.ndarray:
+    """0, interval, 2 * interval ... below 1.
+
+    Raises:
+        ValueError: if ``interval`` is not in (0, 1).
+    """
+    if not 0 < interval < 1:
+        raise ValueError(f'interval must be in (0, 1), got {interval}')
+    thresholds = np.arange(0, 1, interval)
+    return thresholds[thresholds < 1]  # rounding may add one
+
+
+class MaxBoxAcc:
+    """Share of the images whose box is right, at the best threshold of all.
+
+    A map is stretched to 0 ... 255, and each threshold ``t`` leaves the pixels
+    above ``int(255 * t)``.  Their contours, outer and inner, give boxes ``x,
+    y, x + w, y + h``, clipped to ``W - 1``, ``H - 1``, which are compared with
+    those of the image by :func:`box_iou`; where there is no pixel the box is
+    0, 0, 0, 0.  V1 takes the contour of the largest area, the first of equal
+    ones, and an IoU of 0.5; V2 any contour, and the mean over several IoUs,
+    each at its own best threshold.
+
+    What it keeps does not depend on the number of images.
+
+    Args:
+        interval (float): between thresholds, in (0, 1).
+        iou_thresholds (Sequence[float]): of V2.
+
+    Raises:
+        ValueError: if one of both is outside of its range.
+    """
+
+    def __init__(self, interval: float = 0.001,
+                 iou_thresholds: Sequence[float] = (.3, .5, .7)) -> None:
+        if not len(iou_thresholds) or not all(
+                0 < iou <= 1 for iou in iou_thresholds):
+            raise ValueError('iou_thresholds must be in (0, 1], got '
+                             f'{iou_thresholds}')
+        self.thresholds = score_thresholds(interval)
+        self.iou_thresholds = tuple(iou_thresholds)
+        # Thresholds of the same level of 0 ... 255 give the same mask.
+        self.levels, self._level_of = np.unique(
+            (self.thresholds * 255).astype(int), return_inverse=True)
+        self._hits = np.zeros(len(self.levels), np.int64)
+        self._wanted = np.array(self.iou_thresholds)[:, None]
+        self._hits_v2 = np.zeros((len(self._wanted), len(self.levels)),
+                                 np.int64)
+        self.num_images = 0
+
+    def add(self, score_map: np.ndarray, boxes: np.ndarray) -> None:
+        """Count an image.
+
+        Args:
+            score_map (np.ndarray): (H, W), finite, of any range.
+            boxes (np.ndarray): (N, 4), N > 0, x1, y1, x2, y2, px of the map,
+                both corners inside.
+
+        Raises:
+            ValueError: if the map is not finite, or there is no box.
+        """
+        if not len(boxes):
+            raise ValueError('MaxBoxAcc: an image needs a box')
+        image = (normalize_map(score_map) * 255).astype(np.uint8)
+        boxes = np.asarray(boxes, float)
+        single, best, mask_of = _ious_by_level(
+            image, self.levels, boxes, min(V1_IOU, *self.iou_thresholds))
+        self._hits += (single >= V1_IOU)[mask_of]
+        self._hits_v2 += (best >= self._wanted)[:, mask_of]
+        self.num_images += 1
+
+    def merge(self, other: 'MaxBoxAcc') -> None:
+        """Count the images of another one, of the same settings, too."""
+        self._hits += other._hits
+        self._hits_v2 += other._hits_v2
+        self.num_images += other.num_images
+
+    def compute(self) -> Dict[str, float]:
+        """The results.
+
+        Returns:
+            dict: in percent, ``max_box_acc`` (V1), ``max_box_acc_v2`` and, of
+            each IoU, such as 0.5, ``max_box_acc_v2_50``; and
+            ``max_box_acc_threshold``, V1's best, the lowest of equal ones, in
+            [0, 1).
+
+        Raises:
+            ValueError: if no image was added.
+        """
+        if not self.num_images:
+            raise ValueError('MaxBoxAcc: no image was added')
+        # The lowest threshold of a level is its first.
+        best = self.thresholds[np.argmax(self._hits[self._level_of])]
+        shares = 100 * self._hits_v2.max(axis=1) / self.num_images
+        return dict(
+            max_box_acc=100 * float(self._hits.max()) / self.num_images,
+            max_box_acc_threshold=float(best),
+            max_box_acc_v2=float(shares.mean()),
+            **{f'max_box_acc_v2_{round(100 * iou)}': float(share)
+               for iou, share in zip(self.iou_thresholds, shares)})
+
+
+def _ious_by_level(image: np.ndarray, levels: np.ndarray, truth: np.ndarray,
+                   needed: float) -> tuple:
+    """Best IoU of the contours of what lies above each level.
+
+    Args:
+        image (np.ndarray): (H, W) uint8.
+        levels (np.ndarray): (L, ), rising.
+        truth (np.ndarray): (M, 4).
+        needed (float): less is as good as 0.
+
+    Returns:
+        tuple: of each distinct mask, (N, ), the IoU of the largest contour and
+        the best of all contours; and the mask of each level, (L, ).
+    """
+    # Levels with no pixel between them share a mask.
+    below = np.bincount(image.ravel(), minlength=256).cumsum()[levels]
+    _, first, mask_of = np.unique(below, return_index=True,
+                                  return_inverse=True)
+    boxes, starts, largest, true_boxes = [], [], [], truth.tolist()
+    for contours in _contours(image, levels[first]):
+        areas = [cv2.contourArea(one) for one in contours] \
+            if len(contours) > 1 else [0]
+        found = [cv2.boundingRect(one) for one in contours] or [(0, 0, 0, 0)]
+        starts.append(len(boxes))
+        largest.append(len(boxes) + areas.index(max(areas)))
+        boxes += found
+        if not _reaches(found, true_boxes, needed):
+            break
+    boxes = np.array(boxes)
+    boxes[:, 2:] += boxes[:, :2]
+    height, width = image.shape
+    np.minimum(boxes[:, 2:], [width - 1, height - 1], out=boxes[:, 2:])
+    ious = box_iou(boxes, truth).max(axis=1)
+    single, best = np.zeros((2, len(first)))
+    single[:len(starts)] = ious[largest]
+    best[:len(starts)] = np.maximum.reduceat(ious, starts)
+    return single, best, mask_of
+
+
+def _reaches(boxes: List[tuple], truth: List[list], needed: float) -> bool:
+    """Whether a box, or any within it, may have that IoU.
+
+    The masks above higher levels lie within this one's parts, so that none of
+    their boxes covers more of a true one, and an IoU is at most this share.
+    """
+    return any(
+        max(min(x + w, x2) - max(x, x1) + 1, 0)
+        * max(min(y + h, y2) - max(y, y1) + 1, 0)
+        / ((x2 - x1 + 1) * (y2 - y1 + 1)) >= needed
+        for x, y, w, h in boxes for x1, y1, x2, y2 in truth)
+
+
+def _contours(image: np.ndarray, levels: np.ndarray
+              ) -> Iterator[Sequence[np.ndarray]]:
+    """The contours above each level."""
+    # Beyond what is left there is nothing, as beyond the border.
+    extents = zip(_extents(image.max(axis=1), levels),
+                  _extents(image.max(axis=0), levels))
+    # numpy would widen the image for a level of its own type.
+    for level, ((top, bottom), (left, right)) in zip(levels.tolist(), extents):
+        mask = image[top:bottom, left:right] > level
+        yield cv2.findContours(
+            mask.view(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE,
+            offset=(left, top))[-2]
+
+
+def _extents(peaks: np.ndarray, levels: np.ndarray) -> List[List[int]]:
+    """Of each level the first line above it, and the one behind the last.
+
+    All of them where none is.
+    """
+    above = peaks > levels[:, None]
+    ends = len(peaks) - above[:, ::-1].argmax(axis=1)
+    return np.stack([above.argmax(axis=1), ends], axis=1).tolist()
