@@ -1,0 +1,119 @@
+"""Maps of any model, as files and as a sheet."""
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmcv import imread
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+
+from mmgwap.registry import MODELS
+
+register_all_modules()
+TOOL = 'tools/analysis_tools/visualize_maps.py'
+CLASSES = tuple('0123456789')
+
+
+@pytest.fixture(scope='module')
+def classifier(config, tmp_path_factory):
+    """Config and checkpoint of an untrained image classifier on digits."""
+    folder = tmp_path_factory.mktemp('classifier')
+    cfg = Config.fromfile(config)
+    cfg.model = dict(
+        type='mmgwap.ImageClassifier',
+        data_preprocessor=cfg.model.data_preprocessor,
+        backbone=dict(type='ResNet', depth=18, base_channels=8,
+                      init_cfg=None),
+        cls_head=dict(type='mmgwap.ImageClsHead', source='backbone',
+                      num_classes=10, in_channels=64,
+                      pool=dict(type='mmgwap.GlobalAvgPool')))
+    cfg.dump(folder / 'classifier.py')
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    torch.nn.init.normal_(model.cls_head.classifier.weight)
+    torch.save(dict(state_dict=model.state_dict(),
+                    meta=dict(dataset_meta=dict(classes=CLASSES))),
+               folder / 'classifier.pth')
+    return folder / 'classifier.py', folder / 'classifier.pth'
+
+
+@pytest.fixture(scope='module')
+def detector(trained, config):
+    return config, trained / 'iter_8.pth'
+
+
+def check(out, count):
+    """Every map has its files, and its boxes are those of the rule."""
+    entries = json.loads((out / 'boxes.json').read_text())
+    assert len(entries) == count
+    for entry in entries:
+        score_map = np.load(out / entry['map'], allow_pickle=False)
+        assert score_map.shape == imread(entry['image']).shape[:2]
+        assert score_map.dtype == np.float32
+        stem = entry['map'].split('/')[1].replace('.npy', '')
+        assert imread(str(out / 'overlays' / f'{stem}.png')).std() > 1
+        for x1, y1, x2, y2 in entry['boxes']:
+            inside = score_map[int(y1):int(y2), int(x1):int(x2)]
+            low, high = score_map.min(), score_map.max()
+            assert inside.max() > low + 0.2 * (high - low)
+    assert imread(str(out / 'sheet.png')).std() > 5
+    return entries
+
+
+def test_a_folder_of_images(tool, classifier, digits, tmp_path):
+    done = tool(TOOL, *classifier, digits / 'val', '--out', tmp_path,
+                '--top-k', 2, '--limit', 3)
+    entries = check(tmp_path, 6)
+    assert '6 maps' in done.stdout and 'method own' in done.stdout
+    scores = [entry['score'] for entry in entries]
+    assert all(a >= b for a, b in zip(scores[::2], scores[1::2]))
+
+
+def test_an_image_and_named_classes(tool, classifier, digits, tmp_path):
+    image = sorted((digits / 'val').iterdir())[0]
+    tool(TOOL, *classifier, image, '--out', tmp_path, '--classes', '7', '2',
+         '--boxes', 'all', '--box-threshold', 0.5)
+    entries = check(tmp_path, 2)
+    assert [entry['class'] for entry in entries] == ['7', '2']
+
+
+def test_true_classes_of_a_data_set(tool, classifier, digits, tmp_path):
+    tool(TOOL, *classifier, 'val', '--out', tmp_path, '--true', '--limit', 4)
+    content = json.loads((digits / 'annotations' / 'val.json').read_text())
+    names = {one['id']: one['file_name'] for one in content['images']}
+    labels = {}
+    for one in content['annotations']:
+        labels.setdefault(names[one['image_id']], set()).add(
+            str(one['category_id']))
+    entries = json.loads((tmp_path / 'boxes.json').read_text())
+    found = {}
+    for entry in entries:
+        found.setdefault(entry['image'].split('/')[-1], set()).add(
+            entry['class'])
+    own = {one['name']: str(one['id']) for one in content['categories']}
+    assert len(found) == 4
+    for name, classes in found.items():
+        assert {own[one] for one in classes} == labels[name]
+
+
+@pytest.mark.parametrize('method', ['grad_cam', 'grad_cam_plusplus',
+                                    'layer_cam'])
+def test_gradient_cams_of_a_plain_detector(tool, detector, tmp_path, method):
+    done = tool(TOOL, *detector, 'val', '--out', tmp_path, '--limit', 2,
+                '--top-k', 1, '--method', method, '--index', 0)
+    check(tmp_path, 2)
+    assert f'method {method}' in done.stdout
+
+
+@pytest.mark.parametrize('options, message', [
+    (['nowhere'], 'nowhere: neither an image'),
+    (['val', '--classes', 'cat'], "'cat' is not among the classes"),
+    (['val', '--method', 'own'], 'RFCN has no maps'),
+    (['val', '--top-k', '0'], '--top-k must be positive'),
+    (['.', '--true'], '--true needs a data set'),
+    (['mmgwap', '--limit', '3'], 'holds no images')])
+def test_errors(tool, detector, tmp_path, options, message):
+    done = tool(TOOL, *detector, *options, '--out', tmp_path, check=False)
+    assert done.returncode
+    assert message in done.stderr.strip().splitlines()[-1]
