@@ -2,6 +2,7 @@
 #               and without; measure and draw both (minutes, on a CPU)
 # make test     run the tests
 # make compare  shares of boxes, seeds and poolings: a table and a plot (two hours)
+# make poolings  classifiers with five poolings, and what their maps show (an hour)
 # make install  only the environment that both need
 #
 # STACK=openmmlab       mmcv 2.1.0, mmdet 3.3.0, mmengine 0.10.7 instead of
@@ -21,7 +22,7 @@ FEW := configs/gwap/rfcn_r18_digits-p10-boxes-only.py
 LABELS := configs/gwap/rfcn_r18_gwap_digits-p10.py
 COMPARE ?= --jobs 2
 
-.PHONY: install wheels test demo compare
+.PHONY: install wheels test demo compare poolings
 install:
 	@$(or $(PYTHON),python3) tools/install --stack $(STACK) \
 		--venv $(VENV) --wheels "$(WHEELS)"
@@ -47,3 +48,7 @@ demo: install
 compare: install
 	$(RUN) tools/dataset_converters/make_digits.py
 	$(RUN) tools/compare --data digits $(COMPARE)
+
+poolings: install
+	$(RUN) tools/dataset_converters/make_digits.py --single
+	$(RUN) tools/compare/poolings.py $(COMPARE)

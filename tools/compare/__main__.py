@@ -12,12 +12,11 @@ What is trained already is not trained again, so a run that was interrupted
 goes on where it was; remove its folder in WORK_DIR to begin anew.
 """
 import argparse
-import platform
 from datetime import date
 from pathlib import Path
 
 import torch
-from report import collect, draw, write_table
+from report import collect, device, draw, write_table
 from runs import Arm, make_runs, train
 
 DATA = dict(
@@ -87,13 +86,7 @@ def _title(args: argparse.Namespace, runs: list) -> str:
     return (f'Two stages, of {first:,} and {second:,} iterations; '
             f'{len(runs)} runs, seeds {", ".join(map(str, args.seeds))}; '
             f'{hours:.1f} hours of training, {args.jobs} at a time, on '
-            f'{_device()}; {date.today()}, torch {torch.__version__}.')
-
-
-def _device() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f'{torch.get_num_threads()} CPU cores ({platform.machine()})'
+            f'{device()}; {date.today()}, torch {torch.__version__}.')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,5 @@
 """A table and a plot of what a comparison has shown."""
+import platform
 from collections import defaultdict
 from pathlib import Path
 from typing import Dict, Iterable, List
@@ -9,6 +10,7 @@ matplotlib.use('Agg')
 
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
+import torch  # noqa: E402
 from runs import Arm, Run  # noqa: E402
 
 NAMES = {'coco/bbox_mAP': 'AP', 'coco/bbox_mAP_50': 'AP50',
@@ -24,6 +26,13 @@ def collect(runs: List[Run]) -> Dict[Arm, Dict[str, np.ndarray]]:
                 found[run.arm][name].append(value)
     return {arm: {name: np.array(values) for name, values in one.items()}
             for arm, one in found.items()}
+
+
+def device() -> str:
+    """What was trained on."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f'{torch.get_num_threads()} CPU cores ({platform.machine()})'
 
 
 def recovered(arms: dict, arm: Arm, metric: str) -> float:

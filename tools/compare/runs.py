@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import List, NamedTuple, Optional, Tuple
 
 REPO = Path(__file__).resolve().parents[2]
-METRICS = ('coco/bbox_mAP', 'coco/bbox_mAP_50', 'pascal_voc/mAP',
-           'pascal_voc/AP50', 'image/mAP')
 
 
 class Arm(NamedTuple):
@@ -132,7 +130,8 @@ def _save_result(run: Run, command: List[str]) -> None:
     steps = max(row['step'] for row in train)
     seconds = sum(row['time'] for row in train) / len(train) * steps
     last = [row for row in rows if 'loss' not in row][-1]
-    result = {name: last[name] for name in METRICS if name in last}
+    # Metrics have the name of their evaluator, COCO's or another.
+    result = {name: value for name, value in last.items() if '/' in name}
     result.update(iterations=steps, seconds=round(seconds, 1),
                   command=command)
     (run.folder / 'result.json').write_text(json.dumps(result))

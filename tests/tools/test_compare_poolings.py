@@ -1,0 +1,115 @@
+"""The comparison of poolings: its runs, thresholds, table and picture."""
+import json
+import sys
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+
+register_all_modules()
+
+
+@pytest.fixture
+def compare(repo, monkeypatch):
+    """The modules of tools/compare."""
+    monkeypatch.syspath_prepend(str(repo / 'tools' / 'compare'))
+    import poolings
+    import thresholds
+    yield poolings, thresholds
+    for name in ('poolings', 'thresholds', 'runs', 'report'):
+        sys.modules.pop(name)
+
+
+@pytest.fixture(scope='module')
+def single(tool, tmp_path_factory):
+    """Digits in clutter, one an image, 12 + 6 images."""
+    out = tmp_path_factory.mktemp('single')
+    tool('tools/dataset_converters/make_digits.py', '--single', '--out', out,
+         '--train', '12', '--val', '6')
+    return out
+
+
+def test_all_runs_have_the_same_schedule(compare, repo, tmp_path):
+    poolings, _ = compare
+    runs = poolings.make_runs(list(poolings.POOLINGS), [0, 1], tmp_path)
+    assert len({run.folder for run in runs}) == 10
+    cfgs = [Config.fromfile(repo / 'configs' / run.config) for run in runs]
+    for cfg in cfgs:
+        assert cfg.train_cfg == cfgs[0].train_cfg
+        assert cfg.optim_wrapper == cfgs[0].optim_wrapper
+        assert cfg.train_dataloader == cfgs[0].train_dataloader
+        assert cfg.model.backbone == cfgs[0].model.backbone
+        # The options of a run exist in the config.
+        assert cfg.param_scheduler[1].end == cfg.train_cfg.max_iters
+        assert 'val_interval' in cfg.train_cfg and 'seed' in cfg.randomness
+    command = runs[-1].command(7)
+    assert 'train_cfg.max_iters=7' in command
+    assert 'randomness.seed=1' in command
+    assert not [part for part in command if 'percent' in part]
+
+
+def prepared(compare, single, repo):
+    """An untrained classifier, and its config on a few images."""
+    cfg = Config.fromfile(repo / 'configs/wsol/r18_gap_digits-single.py')
+    for name in ('train', 'val'):
+        cfg[f'{name}_dataloader'].dataset.data_root = f'{single}/'
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model).eval()
+    torch.nn.init.normal_(model.cls_head.classifier.weight)
+    return model, cfg
+
+
+def test_the_threshold_is_of_training_images(compare, single, repo,
+                                             monkeypatch):
+    _, thresholds = compare
+    model, cfg = prepared(compare, single, repo)
+    monkeypatch.setattr(thresholds, 'COUNT', 5)
+    found = thresholds.tuned_gt_known(model, cfg)
+    train = Config(dict(cfg.train_dataloader.dataset)).copy()
+    train.update(pipeline=cfg.val_dataloader.dataset.pipeline, indices=5,
+                 test_mode=True)
+    best = thresholds.evaluate(model, train)
+    assert found['threshold'] == best['max_box_acc_threshold']
+    by_threshold = [thresholds.evaluate(
+        model, cfg.val_dataloader.dataset, box_threshold=t)['gt_known']
+        for t in (found['threshold'], 0.99)]
+    assert found['gt_known'] == by_threshold[0]
+    # Its boxes are not those of a threshold that leaves a peak alone.
+    assert by_threshold[1] == 0
+
+
+def test_table(compare, tmp_path):
+    poolings, _ = compare
+    from report import collect
+    runs = poolings.make_runs(['gap', 'gmp'], [0, 1], tmp_path)
+    for i, run in enumerate(runs):
+        run.folder.mkdir(parents=True)
+        values = {name: 10. + i for name in poolings.METRICS}
+        values['tuned/threshold'] = 0.25
+        (run.folder / 'result.json').write_text(json.dumps(
+            dict(values, seconds=60., iterations=4, command=[])))
+    poolings.write_table(collect(runs), tmp_path / 'a.md', 'Title.')
+    title, _, heads, _, gap, gmp = (tmp_path / 'a.md').read_text().split(
+        '\n')[:6]
+    assert title == 'Title.' and 'MaxBoxAccV2' in heads
+    cells = [cell.strip() for cell in gap.split('|')]
+    assert cells[1:4] == ['GAP', '89.0 (88.0 to 90.0)', '11.0 (10.0 to 12.0)']
+    assert cells[-3:-1] == ['0.25 (0.25 to 0.25)', '1.0']
+    assert 'GMP' in gmp and '12.0 (11.0 to 13.0)' in gmp
+
+
+def test_picture(compare, single, repo, tmp_path, monkeypatch):
+    from mmcv import imread
+    poolings, _ = compare
+    model, cfg = prepared(compare, single, repo)
+    monkeypatch.setattr(poolings, 'config', lambda run: cfg)
+    monkeypatch.setattr(poolings, 'load', lambda run: model)
+    runs = poolings.make_runs(['gap', 'cs-gwap'], [0], tmp_path)
+    poolings.draw(runs, 2, tmp_path / 'a.png')
+    picture = imread(str(tmp_path / 'a.png'))
+    # Two lines of an image and two maps.
+    assert abs(picture.shape[0] - (2 * 2.4 + .5) * 110) <= 2
+    assert abs(picture.shape[1] - 3 * 2.2 * 110) <= 2
+    assert picture.std() > 20
