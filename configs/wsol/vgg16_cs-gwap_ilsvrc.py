@@ -1,0 +1,3 @@
+_base_ = 'vgg16_gap_ilsvrc.py'
+
+model = dict(cls_head=dict(pool=dict(type='mmgwap.ClassSpecificGWAP')))
