@@ -11,7 +11,7 @@ train_pipeline = [
     dict(type='Resize', scale=(224, 224), keep_ratio=False),
     dict(type='RandomFlip', prob=0.5),
     dict(
-        type='mmgwap.PackPartialInputs',
+        type='PackDetInputs',
         meta_keys=_base_.meta_keys + ('flip', 'flip_direction'))
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -11,12 +11,12 @@ train_pipeline = [
     dict(type='Resize', scale=(64, 64), keep_ratio=True),
     dict(type='PhotoMetricDistortion'),
     dict(type='RandomCrop', crop_size=(56, 56)),
-    dict(type='mmgwap.PackPartialInputs', meta_keys=meta_keys)
+    dict(type='PackDetInputs', meta_keys=meta_keys)
 ]
 test_pipeline = [
     load_image,
     dict(type='Resize', scale=(64, 64), keep_ratio=True),
-    dict(type='mmgwap.PackPartialInputs', meta_keys=meta_keys)
+    dict(type='PackDetInputs', meta_keys=meta_keys)
 ]
 
 train_dataloader = dict(

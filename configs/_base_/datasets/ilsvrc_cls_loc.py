@@ -18,13 +18,13 @@ train_pipeline = [
     dict(type='RandomCrop', crop_size=(224, 224)),
     dict(type='RandomFlip', prob=0.5),
     dict(
-        type='mmgwap.PackPartialInputs',
+        type='PackDetInputs',
         meta_keys=meta_keys + ('flip', 'flip_direction'))
 ]
 test_pipeline = [
     load_image,
     dict(type='Resize', scale=(224, 224), keep_ratio=False),
-    dict(type='mmgwap.PackPartialInputs', meta_keys=meta_keys)
+    dict(type='PackDetInputs', meta_keys=meta_keys)
 ]
 
 train_dataloader = dict(
