@@ -21,6 +21,7 @@ DEMO := work_dirs/demo
 FEW := configs/gwap/rfcn_r18_digits-p10-boxes-only.py
 LABELS := configs/gwap/rfcn_r18_gwap_digits-p10.py
 COMPARE ?= --jobs 2
+POOLINGS ?= --jobs 2
 
 .PHONY: install wheels test demo compare poolings
 install:
@@ -51,4 +52,4 @@ compare: install
 
 poolings: install
 	$(RUN) tools/dataset_converters/make_digits.py --single
-	$(RUN) tools/compare/poolings.py $(COMPARE)
+	$(RUN) tools/compare/poolings.py $(POOLINGS)

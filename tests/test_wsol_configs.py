@@ -1,9 +1,11 @@
 """Configs of image classifiers: parts, choices, and a training step."""
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from mmdet.engine.hooks import NumClassCheckHook
 from mmdet.registry import DATASETS, MODELS
 from mmdet.testing import demo_mm_inputs
 from mmdet.utils import register_all_modules
@@ -104,6 +106,24 @@ def test_the_schedule_ends_where_training_does(named):
     assert cfg.param_scheduler[-1].get('end', end) == end
     assert cfg.default_hooks.checkpoint.by_epoch == (
         'max_epochs' in cfg.train_cfg)
+
+
+@pytest.mark.parametrize('path', STEPS, ids=lambda path: path.stem)
+def test_the_hook_that_counts_classes_agrees(path):
+    cfg = Config.fromfile(path)
+    cfg.model.backbone.init_cfg = None
+    model = MODELS.build(cfg.model)
+    hook = NumClassCheckHook()
+    for count, wrong in ((cfg.model.cls_head.num_classes, False), (7, True)):
+        dataset = SimpleNamespace(metainfo=dict(
+            classes=tuple(map(str, range(count)))))
+        runner = SimpleNamespace(
+            model=model, train_dataloader=SimpleNamespace(dataset=dataset))
+        if wrong:
+            with pytest.raises(AssertionError, match='ImageClsHead'):
+                hook.before_train_epoch(runner)
+        else:
+            hook.before_train_epoch(runner)
 
 
 @pytest.mark.parametrize('path', STEPS, ids=lambda path: path.stem)

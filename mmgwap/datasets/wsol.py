@@ -2,6 +2,7 @@
 from typing import List, Tuple
 
 import numpy as np
+from mmcv.transforms import TestTimeAug
 from mmdet.datasets import BaseDetDataset
 from mmengine.fileio import exists, isdir, join_path
 from mmengine.logging import print_log
@@ -63,6 +64,10 @@ class WSOLDataset(BaseDetDataset):
         if self._fully_initialized:
             return
         super().full_init()
+        if isinstance(self.pipeline.transforms[-1], TestTimeAug):
+            raise ValueError('WSOLDataset: test-time augmentation (--tta) is '
+                             'not supported, since maps of several views are '
+                             'not merged; test without it')
         self.boxed = np.zeros(len(self), dtype=bool)
         self.pipeline = for_labels(adapt_pipeline(self.pipeline),
                                    'the pipeline of WSOLDataset')

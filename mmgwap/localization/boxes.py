@@ -30,7 +30,10 @@ def normalize_map(score_map: np.ndarray) -> np.ndarray:
     low, high = (score_map.min(), score_map.max()) if score_map.size else (0, 0)
     if low == high:
         return np.zeros_like(score_map)
-    # Halves: the difference of two large numbers may not be finite.
+    with np.errstate(over='ignore'):
+        span = high - low
+    if np.isfinite(span):
+        return (score_map - low) / span
     return (score_map / 2 - low / 2) / (high / 2 - low / 2)
 
 

@@ -315,3 +315,12 @@ def test_base_configs(name):
     assert train.dataset.metadata_root == 'metadata/train/'
     assert train.dataset.metadata_root not in roots
     assert train.sampler.shuffle and not train.dataset.get('test_mode')
+
+
+def test_augmentation_at_test_time_is_refused(root):
+    views = [dict(type='LoadImageFromFile'),
+             dict(type='TestTimeAug', transforms=[
+                 [dict(type='RandomFlip', prob=1.)],
+                 [dict(type='PackDetInputs')]])]
+    with pytest.raises(ValueError, match='--tta.*not supported'):
+        build(root, pipeline=views, test_mode=True)

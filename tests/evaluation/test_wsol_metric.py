@@ -85,12 +85,16 @@ def loop_errors(samples):
     for one in samples:
         label, truth = LABELS[one['img_id']], BOXES[one['img_id']]
         ranking = sorted(range(6), key=lambda c: -one['pred_image_scores'][c])
-        right = [
-            int(guess) == label and max(wsol.iou(
-                [x1, y1, x2 - 1, y2 - 1], true) for true in truth) >= 0.5
-            for guess, (x1, y1, x2, y2) in zip(
+        right = []
+        for guess, (x1, y1, x2, y2) in zip(
                 one['pred_instances']['labels'],
-                one['pred_instances']['bboxes'].tolist())]
+                one['pred_instances']['bboxes'].tolist()):
+            if one['flip_direction'] == 'horizontal':  # boxes of the view
+                x1, x2 = one['ori_shape'][1] - x2, one['ori_shape'][1] - x1
+            if one['flip_direction'] == 'vertical':
+                y1, y2 = one['ori_shape'][0] - y2, one['ori_shape'][0] - y1
+            right.append(int(guess) == label and max(wsol.iou(
+                [x1, y1, x2 - 1, y2 - 1], true) for true in truth) >= 0.5)
         x1, y1, x2, y2 = boxes_from_map(on_image(one, label))[0].tolist()
         for name, hit in zip(names, (
                 label != ranking[0], label not in ranking[:5], not right[0],
@@ -155,6 +159,25 @@ def test_a_perfect_model(split):
     errors = {name for name in found if name.endswith('error')}
     assert len(errors) == 4
     assert found == {name: 0 if name in errors else 100 for name in found}
+
+
+@pytest.mark.parametrize('direction', ['horizontal', 'vertical', 'diagonal'])
+def test_a_perfect_model_that_was_shown_flipped_images(split, direction):
+    images = [image for image in SIZES if len(BOXES[image]) == 1]
+    plain = evaluate(build(split), map(drawn, images), len(images))
+    axes = dict(horizontal=[2], vertical=[1], diagonal=[1, 2])[direction]
+    flipped = []
+    for image in images:
+        one, (width, height) = drawn(image), SIZES[image]
+        one['pred_image_maps'] = one['pred_image_maps'].flip(axes)
+        (x1, y1, x2, y2), = one['pred_instances']['bboxes'].tolist()
+        if 2 in axes:
+            x1, x2 = width - x2, width - x1
+        if 1 in axes:
+            y1, y2 = height - y2, height - y1
+        one['pred_instances']['bboxes'] = torch.tensor([[x1, y1, x2, y2]])
+        flipped.append(dict(one, flip=True, flip_direction=direction))
+    assert evaluate(build(split), flipped) == plain
 
 
 def test_the_first_box_counts_if_it_is_of_the_likeliest_class(split):

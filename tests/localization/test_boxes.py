@@ -66,6 +66,8 @@ def test_normalized():
     assert one.tolist() == [[0, 1], [0.5, 0.75]]
     big = np.float32(3e38) * np.array([[-1, 1, 0]], np.float32)
     assert normalize_map(big).tolist() == [[0, 1, 0.5]]
+    tiny = np.array([[0, np.finfo(np.float32).smallest_subnormal]])
+    assert normalize_map(tiny.astype(np.float32)).tolist() == [[0, 1]]
     assert normalize_map(np.zeros((0, 3))).shape == (0, 3)
     assert normalize_map(np.array([[0, 255]], np.uint8)).dtype == np.float32
 

@@ -128,7 +128,7 @@ def test_a_class_that_is_not_detected():
     (dict(method='cam'), "method.*'cam'"),
     (dict(layer='trunk'), "no layer 'trunk'.*backbone"),
     (dict(index=4), "index=4.*1 outputs|index=4.*4 outputs"),
-    (dict(layer='bbox_head.cls_convs'), 'gives no map'),
+    (dict(layer='bbox_head.cls_convs'), 'is not called itself'),
     (dict(layer='backbone.layer1.0.bn1'), None)])
 def test_layers_and_methods(options, message):
     model = build('retinanet')
@@ -154,6 +154,39 @@ def test_a_layer_without_a_part_in_the_scores():
     with pytest.raises(ValueError, match="'unused' has no part"):
         gradient_maps(model, batch(), detected(model, batch()),
                       layer='unused')
+
+
+def test_a_layer_that_is_called_for_each_level():
+    model = build('retinanet')
+    label = detected(model, batch())
+    shapes = [gradient_maps(model, batch(), label, index=i,
+                            layer='bbox_head.cls_convs.0').shape[1:]
+              for i in range(5)]
+    assert shapes == [(12, 12), (6, 6), (3, 3), (2, 2), (1, 1)]
+    assert gradient_maps(model, batch(), label, 'layer_cam', index=0,
+                         layer='bbox_head.cls_convs.0').any()
+
+
+def test_what_is_changed_in_place_is_explained_as_it_was():
+    model = build('retinanet')
+    label = detected(model, batch())
+    # A residual block adds to this, and cuts what is negative.
+    norm = 'backbone.layer4.0.bn2'
+    features, gradient = score_gradients(model, batch(), label, norm)
+    assert (features < 0).any() and gradient.any()
+    seen = []
+    hook = model.get_submodule(norm).register_forward_hook(
+        lambda _, inputs, output: seen.append(output.clone()))
+    with torch.no_grad():
+        model.test_step(batch())
+    hook.remove()
+    torch.testing.assert_close(features, seen[0])
+
+
+@pytest.mark.parametrize('label', [-1, 4])
+def test_a_class_that_there_is_not(label):
+    with pytest.raises(ValueError, match=f'label={label}.*0 to 3'):
+        gradient_maps(build('retinanet'), batch(), label)
 
 
 def test_frozen_layers_are_explained_too():

@@ -227,6 +227,32 @@ def test_a_neck():
     assert one.pred_image_scores.shape == (3, )
 
 
+def test_an_unknown_option():
+    with pytest.raises(ValueError, match=r"no \['top_k'\].*topk"):
+        MODELS.build(config(top_k=3))
+
+
+def test_maps_that_are_not_finite_name_the_image():
+    model = colours()
+    model.cls_head.localize = lambda features: torch.full(
+        (1, 3, 8, 12), float('inf'))
+    with pytest.raises(ValueError, match='one.png: a score map'):
+        predict(model, image())
+
+
+def test_boxes_are_float32_whatever_the_scores_are():
+    pixels, sample = image()
+    pixels[1, 16:40, 24:72] = 255
+    model = colours(multi_label=True)
+    wanted = predict(model, (pixels, sample))[0].pred_instances.bboxes
+    sample.set_metainfo(dict(ori_shape=(64 * 51, 96 * 51)))
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        found = predict(model, (pixels, sample))[0].pred_instances
+    assert found.bboxes.dtype == torch.float32
+    assert (found.bboxes[0] / 51 - wanted[0]).abs().max() < 1
+    assert (found.bboxes == found.bboxes.round()).all()
+
+
 @pytest.mark.parametrize('option, value', [
     ('topk', 0), ('score_thr', 2.), ('box_threshold', 1.),
     ('boxes', 'biggest')])

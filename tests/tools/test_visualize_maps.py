@@ -7,6 +7,7 @@ import torch
 from mmcv import imread
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
+from PIL import Image
 
 from mmgwap.registry import MODELS
 
@@ -117,3 +118,40 @@ def test_errors(tool, detector, tmp_path, options, message):
     done = tool(TOOL, *detector, *options, '--out', tmp_path, check=False)
     assert done.returncode
     assert message in done.stderr.strip().splitlines()[-1]
+
+
+def test_training_images_are_shown_whole(tool, classifier, digits, tmp_path):
+    """A crop would move them away from their maps."""
+    config, checkpoint = classifier
+    cfg = Config.fromfile(config)
+    cfg.train_dataloader.dataset.pipeline.insert(
+        3, dict(type='RandomCrop', crop_size=(40, 40),
+                allow_negative_crop=True))
+    cfg.dump(tmp_path / 'cropped.py')
+    for name, path in (('plain', config), ('cropped', tmp_path / 'cropped.py')):
+        tool(TOOL, path, checkpoint, 'train', '--classes', '3', '--limit', 2,
+             '--out', tmp_path / name)
+    plain, cropped = (sorted((tmp_path / name / 'maps').iterdir())
+                      for name in ('plain', 'cropped'))
+    assert [path.name for path in plain] == [path.name for path in cropped]
+    for one, two in zip(plain, cropped):
+        assert np.array_equal(np.load(one), np.load(two))
+
+
+def test_an_image_that_its_exif_turns(tool, classifier, tmp_path):
+    """Shown as the pipeline of the config loads it."""
+    config, checkpoint = classifier
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.random.RandomState(0).randint(0, 256, (48, 80, 3))
+    Image.fromarray(pixels.astype(np.uint8)).save(
+        tmp_path / 'turned.jpg', exif=exif)
+    for colour, shape in (('color', (80, 48)),
+                          ('color_ignore_orientation', (48, 80))):
+        cfg = Config.fromfile(config)
+        cfg.test_dataloader.dataset.pipeline[0].color_type = colour
+        cfg.dump(tmp_path / f'{colour}.py')
+        tool(TOOL, tmp_path / f'{colour}.py', checkpoint,
+             tmp_path / 'turned.jpg', '--out', tmp_path / colour)
+        score_map, = (tmp_path / colour / 'maps').iterdir()
+        assert np.load(score_map).shape == shape

@@ -80,8 +80,8 @@ def test_the_command_measures_maps_of_the_other_tool(tool, config, trained,
         single / 'metadata/val/class_labels.txt').read_text().split())
     (tmp_path / 'val').mkdir()
     for image, label in labels.items():
-        stem = image.split('/')[-1].replace('.bmp', '')
-        (tmp_path / 'seen' / 'maps' / f'val_{stem}_{label}.npy').rename(
+        stem = image.replace('/', '_').replace('.', '_')
+        (tmp_path / 'seen' / 'maps' / f'{stem}_{label}.npy').rename(
             tmp_path / f'{image}.npy')
     tool('tools/analysis_tools/eval_heatmaps.py', tmp_path,
          single / 'metadata/val', '--mask-root', single / 'masks', '--out',

@@ -16,21 +16,19 @@ from typing import List, NamedTuple
 
 import numpy as np
 import torch
-from mmcv import imfrombytes
 from mmdet.apis import init_detector
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
-from mmengine.fileio import get
 from pictures import SETS, Picture, pictures
 
 from mmgwap.checkpoint import safe_checkpoints
 from mmgwap.localization import GRADIENT_CAMS, boxes_from_map
-from mmgwap.models import gradient_maps
+from mmgwap.models import (ImageClassifier, MultiTaskDetector,
+                           gradient_maps)
 from mmgwap.structures import maps_of_image
 from mmgwap.visualization import Tile, save_overlay, save_sheet
 
-OWN_MAPS = ('mmgwap.MultiTaskDetector', 'mmgwap.ImageClassifier')
 SHEET = 60  # tiles; nobody looks at more
 
 
@@ -70,10 +68,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--method', choices=['own', *GRADIENT_CAMS],
                         help='default: own if the model has maps, else '
                         'grad_cam')
-    parser.add_argument('--layer', default='backbone',
-                        help='whose output gradient CAMs explain '
-                        '(default: %(default)s)')
-    parser.add_argument('--index', type=int, default=-1,
+    parser.add_argument('--layer', help='whose output gradient CAMs explain '
+                        '(default: backbone)')
+    parser.add_argument('--index', type=int,
                         help='which of its outputs (default: the last)')
     parser.add_argument('--box-threshold', type=float, default=0.2,
                         help='share of the maximum (default: %(default)s)')
@@ -97,17 +94,21 @@ def parse_args() -> argparse.Namespace:
 
 def load(args: argparse.Namespace) -> torch.nn.Module:
     """The model, giving its maps if it has any."""
-    cfg = Config.fromfile(args.config)
-    if cfg.model.type in OWN_MAPS:
-        cfg.model.test_cfg = dict(cfg.model.get('test_cfg') or {},
-                                  with_maps=True)
     # Without options mmdet looks for a backbone, which a wrapper has not.
     with safe_checkpoints():
-        model = init_detector(cfg, str(args.checkpoint), device=args.device,
-                              cfg_options={})
-    if args.method is None:
-        args.method = 'own' if hasattr(model, 'cls_head') else 'grad_cam'
-    if args.method == 'own' and not hasattr(model, 'cls_head'):
+        model = init_detector(
+            Config.fromfile(args.config), str(args.checkpoint),
+            device=args.device, cfg_options={})
+    own = isinstance(model, (ImageClassifier, MultiTaskDetector))
+    if isinstance(model, ImageClassifier):
+        model.test_cfg['with_maps'] = True
+    elif own:
+        model.with_maps = True
+    args.method = args.method or ('own' if own else 'grad_cam')
+    if args.method == 'own' and (args.layer, args.index) != (None, None):
+        sys.exit('--layer and --index are of gradient CAMs; choose --method '
+                 f'{" or ".join(GRADIENT_CAMS)}')
+    if args.method == 'own' and not own:
         sys.exit(f'{args.config}: {type(model).__name__} has no maps of its '
                  f'own; choose --method {" or ".join(GRADIENT_CAMS)}')
     classes = model.dataset_meta['classes']
@@ -121,6 +122,10 @@ def load(args: argparse.Namespace) -> torch.nn.Module:
 def class_scores(sample: DetDataSample, num_classes: int) -> torch.Tensor:
     """Scores (K, ): of the image, or of each class's best detection."""
     if 'pred_image_scores' in sample:
+        if len(sample.pred_image_scores) != num_classes:
+            sys.exit(f'the model has {len(sample.pred_image_scores)} classes, '
+                     f'and its checkpoint names {num_classes}; was it saved '
+                     'with another data set, or none?')
         return sample.pred_image_scores
     found = sample.pred_instances
     return found.scores.new_zeros(num_classes).scatter_reduce_(
@@ -154,7 +159,8 @@ def look(model: torch.nn.Module, picture: Picture,
             score_map = sample.pred_image_maps[label][None]
         else:
             score_map = gradient_maps(model, picture.data, label, args.method,
-                                      args.layer, args.index)
+                                      args.layer or 'backbone',
+                                      -1 if args.index is None else args.index)
         on_image = maps_of_image(sample, score_map)[0].cpu().numpy()
         boxes = boxes_from_map(on_image, args.box_threshold, args.boxes)
         shown.append(Shown(label, float(scores[label]), on_image, boxes))
@@ -181,10 +187,9 @@ def main() -> None:
         (args.out / name).mkdir(parents=True, exist_ok=True)
     tiles, entries = [], []
     for picture in pictures(args.input, model.cfg, args.limit):
-        image = imfrombytes(get(picture.path), channel_order='rgb')
         for one in look(model, picture, args):
             name = str(classes[one.label])
-            tile = Tile(image, f'{picture.name[-24:]}: {name} {one.score:.2f}',
+            tile = Tile(picture.image, f'{picture.name[-24:]}: {name} {one.score:.2f}',
                         one.score_map, one.boxes,
                         picture.boxes.get(one.label, ()))
             entries.append(save(args, picture, tile, one, name))

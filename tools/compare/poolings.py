@@ -53,7 +53,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--jobs', type=int, default=1,
                         help='runs at a time, which share the cores '
                         '(default: %(default)s)')
-    parser.add_argument('--images', type=int, default=6,
+    parser.add_argument('--images', type=int, default=4,
                         help='in the picture (default: %(default)s)')
     parser.add_argument('--work-dir', type=Path,
                         default=Path('work_dirs/compare'),

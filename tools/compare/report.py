@@ -1,4 +1,5 @@
 """A table and a plot of what a comparison has shown."""
+import os
 import platform
 from collections import defaultdict
 from pathlib import Path
@@ -32,7 +33,7 @@ def device() -> str:
     """What was trained on."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f'{torch.get_num_threads()} CPU cores ({platform.machine()})'
+    return f'{len(os.sched_getaffinity(0))} CPU cores ({platform.machine()})'
 
 
 def recovered(arms: dict, arm: Arm, metric: str) -> float:

@@ -1,7 +1,7 @@
 # ILSVRC CLS-LOC, trained on train, tested on val.  The metadata is made by
 # python tools/dataset_converters/make_wsol_metadata.py ilsvrc \
 #     data data/ILSVRC/metadata
-# The WSOL evaluation's own, where val is called test, fits as well.
+# The WSOL evaluation's own fits as well; its test/ is what is val/ here.
 data_root = 'data/ILSVRC/'
 
 # Pillow refuses a truncated file, OpenCV returns it half grey.  Boxes, masks

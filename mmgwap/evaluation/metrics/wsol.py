@@ -183,5 +183,18 @@ def _read(sample: dict, image: str, label: int) -> tuple:
 def _guesses(sample: dict) -> Tuple[np.ndarray, np.ndarray]:
     """Labels (N, ) and boxes (N, 4) of inclusive corners."""
     found = sample['pred_instances']
-    return (found['labels'].cpu().numpy(),
-            found['bboxes'].float().cpu().numpy() - _LAST)
+    boxes = found['bboxes'].float().cpu().numpy()
+    if sample.get('flip'):
+        boxes = _mirrored(boxes, sample['ori_shape'][:2],
+                          sample['flip_direction'])
+    return found['labels'].cpu().numpy(), boxes - _LAST
+
+
+def _mirrored(boxes: np.ndarray, size: tuple, direction: str) -> np.ndarray:
+    """Undo a flip, which mmdet leaves in the boxes of a view."""
+    x1, y1, x2, y2 = boxes.T
+    if direction in ('horizontal', 'diagonal'):
+        x1, x2 = size[1] - x2, size[1] - x1
+    if direction in ('vertical', 'diagonal'):
+        y1, y2 = size[0] - y2, size[0] - y1
+    return np.stack([x1, y1, x2, y2], axis=1)

@@ -41,6 +41,8 @@ class AlexNet(Plain, BaseModule):
         self.init_cfg = init_cfg or dict(
             type='Kaiming', layer='Conv2d', mode='fan_in')
         self.frozen_stages = frozen_stages
+        # mmdet's NumClassCheckHook would compare mmcv's -1 with the data set's.
+        del self.num_classes
         self.features = self.features[:-1]
         convs = [layer for layer in self.features
                  if isinstance(layer, nn.Conv2d)]

@@ -8,11 +8,11 @@ from mmdet.models.detectors import BaseDetector
 from mmdet.models.utils import select_single_mlvl
 from mmdet.structures import DetDataSample
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from mmgwap.localization import GRADIENT_CAMS
 
 from .image_classifier import ImageClassifier
-from .shared_features import tapped
 
 
 def gradient_maps(detector: BaseDetector, data: dict, label: int,
@@ -52,18 +52,20 @@ def score_gradients(detector: BaseDetector, data: dict, label: int,
         label (int): the class.
         layer (str): name of the module whose output is explained, such as
             'backbone', 'neck' or 'backbone.layer3'.
-        index (int): which of the outputs, if it has several.
+        index (int): which of the outputs, if it has several, or is called for
+            several feature levels.
 
     Returns:
         tuple[Tensor, Tensor]: (B, C, h, w) each, detached; the gradient is zero
         where the class was not detected.
 
     Raises:
-        ValueError: if there is no such layer, it gives no map, or has no part
-            in the scores.
+        ValueError: if there is no such class or layer, the layer gives no map,
+            or has no part in the scores.
     """
+    _check_label(detector, label)
     with torch.enable_grad(), attached_scores(), \
-            tapped(_find(detector, layer)) as outputs:
+            _kept(_find(detector, layer)) as outputs:
         batch = detector.data_preprocessor(data, False)
         # Where all layers before it are frozen, the features need a gradient.
         inputs = batch['inputs'].requires_grad_()
@@ -108,13 +110,43 @@ def _find(detector: BaseDetector, layer: str) -> torch.nn.Module:
                      f'{[name for name, _ in detector.named_children()]}')
 
 
+def _check_label(detector: BaseDetector, label: int) -> None:
+    counts = [module.num_classes for module in detector.modules()
+              if isinstance(getattr(module, 'num_classes', None), int)]
+    if label < 0 or counts and label >= max(counts):
+        raise ValueError(f'gradient_maps: label={label}, but '
+                         f'{type(detector).__name__} has the classes 0 to '
+                         f'{max(counts, default=1) - 1}')
+
+
+@contextmanager
+def _kept(module: torch.nn.Module) -> Iterator[list]:
+    """Collect a layer's outputs, call by call.
+
+    What follows gets copies, and may change these in place.
+    """
+    outputs = []
+
+    def keep(_, inputs, output):
+        outputs.extend(output if isinstance(output, (tuple, list))
+                       else [output])
+        return tree_map_only(Tensor, torch.clone, output)
+
+    hook = module.register_forward_hook(keep)
+    try:
+        yield outputs
+    finally:
+        hook.remove()
+
+
 def _pick(outputs: list, layer: str, index: int) -> Tensor:
-    output = outputs[-1] if outputs else None
-    if isinstance(output, (tuple, list)):
-        if not -len(output) <= index < len(output):
-            raise ValueError(f'gradient_maps: index={index}, but {layer!r} '
-                             f'gives {len(output)} outputs')
-        output = output[index]
+    if not outputs:
+        raise ValueError(f'gradient_maps: {layer!r} is not called itself; name '
+                         'a layer in it')
+    if not -len(outputs) <= index < len(outputs):
+        raise ValueError(f'gradient_maps: index={index}, but {layer!r} gives '
+                         f'{len(outputs)} outputs')
+    output = outputs[index]
     if not isinstance(output, Tensor) or output.dim() != 4:
         raise ValueError(f'gradient_maps: {layer!r} gives no map (B, C, H, W), '
                          f'got {getattr(output, "shape", type(output))}')

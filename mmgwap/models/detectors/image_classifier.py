@@ -1,6 +1,7 @@
 """Image classification that localizes: boxes from image labels alone."""
 from typing import Tuple
 
+import numpy as np
 import torch
 from mmdet.models.detectors import BaseDetector
 from mmdet.structures import OptSampleList, SampleList
@@ -12,6 +13,9 @@ from mmgwap.localization import boxes_from_map
 from mmgwap.localization.boxes import WHICH
 from mmgwap.registry import MODELS
 from mmgwap.structures import maps_of_image
+
+DEFAULTS = dict(topk=5, score_thr=0., box_threshold=0.2, boxes='largest',
+                with_maps=False)
 
 
 @MODELS.register_module()
@@ -39,8 +43,8 @@ class ImageClassifier(BaseDetector):
         init_cfg (dict): as in mmdet.
 
     Raises:
-        ValueError: if an option is outside of its range, or the neck is not
-            used.
+        ValueError: if there is no such option, it is outside of its range, or
+            the neck is not used.
     """
 
     def __init__(self,
@@ -60,7 +64,7 @@ class ImageClassifier(BaseDetector):
             raise ValueError("ImageClassifier: cls_head.source='backbone' "
                              'leaves the neck without use; leave one of both '
                              'out')
-        self.test_cfg = _read(**(test_cfg or {}))
+        self.test_cfg = _read(test_cfg or {})
 
     def extract_feat(self, batch_inputs: Tensor) -> Tuple[Tensor]:
         """Feature maps, of the neck if there is one."""
@@ -113,13 +117,17 @@ class ImageClassifier(BaseDetector):
         labels = scores.argsort(descending=True, stable=True)[:cfg['topk']]
         labels = labels[scores[labels] >= cfg['score_thr']]
         on_image = maps_of_image(sample, maps[labels], rescale, unflip=False)
-        boxes = [scores.new_tensor(boxes_from_map(
-            one, cfg['box_threshold'], cfg['boxes']))
-            for one in on_image.float().cpu().numpy()]
+        try:
+            boxes = [boxes_from_map(one, cfg['box_threshold'], cfg['boxes'])
+                     for one in on_image.cpu().numpy()]
+        except ValueError as error:
+            raise ValueError(f'{sample.get("img_path")}: {error}') from None
         labels = labels.repeat_interleave(
             labels.new_tensor([len(each) for each in boxes]))
+        # float32, whatever the scores are: half has no whole numbers so large.
+        boxes = np.concatenate([np.zeros((0, 4), np.float32), *boxes])
         return InstanceData(
-            bboxes=torch.cat([scores.new_zeros(0, 4), *boxes]), labels=labels,
+            bboxes=torch.from_numpy(boxes).to(scores.device), labels=labels,
             scores=scores[labels])
 
     def _forward(self, batch_inputs: Tensor,
@@ -128,15 +136,17 @@ class ImageClassifier(BaseDetector):
         return self.cls_head(self.extract_feat(batch_inputs))
 
 
-def _read(topk: int = 5, score_thr: float = 0., box_threshold: float = 0.2,
-          boxes: str = 'largest', with_maps: bool = False) -> dict:
-    for name, value, good in (
-            ('topk', topk, topk > 0), ('score_thr', score_thr,
-                                       0 <= score_thr <= 1),
-            ('box_threshold', box_threshold, 0 <= box_threshold < 1),
-            ('boxes', boxes, boxes in WHICH)):
+def _read(test_cfg: dict) -> dict:
+    unknown = set(test_cfg) - set(DEFAULTS)
+    if unknown:
+        raise ValueError(f'ImageClassifier: test_cfg has no {sorted(unknown)}; '
+                         f'it has {list(DEFAULTS)}')
+    cfg = dict(DEFAULTS, **test_cfg)
+    for name, good in (('topk', cfg['topk'] > 0),
+                       ('score_thr', 0 <= cfg['score_thr'] <= 1),
+                       ('box_threshold', 0 <= cfg['box_threshold'] < 1),
+                       ('boxes', cfg['boxes'] in WHICH)):
         if not good:
-            raise ValueError(f'ImageClassifier: test_cfg.{name}={value!r} is '
-                             'outside of its range')
-    return dict(topk=topk, score_thr=score_thr, box_threshold=box_threshold,
-                boxes=boxes, with_maps=with_maps)
+            raise ValueError(f'ImageClassifier: test_cfg.{name}='
+                             f'{cfg[name]!r} is outside of its range')
+    return cfg
