@@ -25,6 +25,8 @@ def grad_cam_plusplus(features: Tensor, gradients: Tensor) -> Tensor:
     ``alpha = g^2 / (2 g^2 + g^3 sum_hw f)``, of which one ``g^2`` cancels.  As
     in their equation 19 the score is the exponential of what was derived.
     Where the denominator is zero, alpha is taken for zero.
+    The grad-cam package adds 1e-6 to a denominator of the order of g^2, which
+    damps gradients below 1e-3; here nothing is added.
     """
     total = features.sum(dim=(2, 3), keepdim=True)
     below = 2 + gradients * total
