@@ -208,3 +208,14 @@ def test_nothing_is_left_behind():
     gradient_maps(model, batch(), 0)
     assert module.select_single_mlvl is select_single_mlvl
     assert not model.backbone._forward_hooks
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('name', DETECTORS)
+def test_on_a_gpu_as_on_the_cpu(name):
+    model = build(name)
+    label = detected(model, batch())
+    wanted = score_gradients(model, batch(), label)
+    found = score_gradients(model.cuda(), batch(), label)
+    for one, other in zip(found, wanted):
+        torch.testing.assert_close(one.cpu(), other, rtol=1e-2, atol=1e-4)

@@ -266,3 +266,17 @@ def test_predictions_can_be_kept():
     one, = predict(colours(with_maps=True), (pixels, sample))
     again = pickle.loads(pickle.dumps(one.cpu().to_dict()))
     assert torch.equal(again['pred_image_scores'], one.pred_image_scores)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_as_on_the_cpu():
+    pixels, sample = image()
+    pixels[1, 16:40, 24:72] = 255
+    wanted, = predict(colours(with_maps=True), (pixels, sample.clone()))
+    found, = predict(colours(with_maps=True).cuda(), (pixels, sample))
+    assert found.pred_instances.bboxes.is_cuda
+    for name in ('bboxes', 'labels', 'scores'):
+        torch.testing.assert_close(found.pred_instances[name].cpu(),
+                                   wanted.pred_instances[name])
+    torch.testing.assert_close(found.pred_image_maps.cpu(),
+                               wanted.pred_image_maps)
