@@ -227,6 +227,25 @@ def test_a_neck():
     assert one.pred_image_scores.shape == (3, )
 
 
+def test_only_the_first_classes_have_boxes():
+    pixels, sample = image()
+    pixels[1, 16:40, 24:72] = 255
+    pixels[2, 48:56, 80:96] = 200
+    one, = predict(colours(topk=1), (pixels, sample))
+    assert one.pred_instances.labels.tolist() == [1]
+
+
+def test_a_score_at_the_threshold_is_enough():
+    pixels, sample = image()
+    pixels[1, 16:40, 24:72] = 255
+    model = colours(multi_label=True)
+    with torch.no_grad():
+        model.cls_head.classifier.bias.fill_(-300)
+    one, = predict(model, (pixels, sample))
+    assert one.pred_instances.labels.tolist() == [1]
+    assert one.pred_instances.scores.tolist() == [0.]
+
+
 def test_an_unknown_option():
     with pytest.raises(ValueError, match=r"no \['top_k'\].*topk"):
         MODELS.build(config(top_k=3))

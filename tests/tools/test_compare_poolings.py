@@ -66,7 +66,18 @@ def test_the_threshold_is_of_training_images(compare, single, repo,
     _, thresholds = compare
     model, cfg = prepared(compare, single, repo)
     monkeypatch.setattr(thresholds, 'COUNT', 5)
+    measured, evaluate = [], thresholds.evaluate
+
+    def seen(model, dataset, **options):
+        measured.append((dataset.metadata_root, dataset.get('indices'),
+                         options))
+        return evaluate(model, dataset, **options)
+
+    monkeypatch.setattr(thresholds, 'evaluate', seen)
     found = thresholds.tuned_gt_known(model, cfg)
+    assert measured == [
+        ('metadata/train/', 5, {}),
+        ('metadata/val/', None, dict(box_threshold=found['threshold']))]
     train = Config(dict(cfg.train_dataloader.dataset)).copy()
     train.update(pipeline=cfg.val_dataloader.dataset.pipeline, indices=5,
                  test_mode=True)
