@@ -2,7 +2,7 @@
 #               and without; measure and draw both (minutes, on a CPU)
 # make test     run the tests
 # make compare  shares of boxes, seeds and poolings: a table and a plot (two hours)
-# make poolings  classifiers with five poolings, and what their maps show (an hour)
+# make poolings  classifiers with five poolings, and what their maps show (half an hour)
 # make install  only the environment that both need
 #
 # STACK=openmmlab       mmcv 2.1.0, mmdet 3.3.0, mmengine 0.10.7 instead of

@@ -49,7 +49,8 @@ def read_cub(root: Path) -> Dict[str, WSOLMetadata]:
         x, y, width, height = (read_number(text, where) for text in box)
         split = splits['train' if flag == '1' else 'test']
         split.labels[image] = numbers[label]
-        split.boxes[image] = upright_boxes([[x, y, x + width, y + height]], where)
+        split.boxes[image] = upright_boxes(
+            [[x, y, x + width, y + height]], where)
         with Image.open(root / 'images' / image) as opened:
             split.sizes[image] = opened.size
     return splits
