@@ -32,6 +32,15 @@ def digits(tool, tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
+def single(tool, tmp_path_factory):
+    """Digits in clutter, one an image, 16 + 7 images."""
+    out = tmp_path_factory.mktemp('single')
+    tool('tools/dataset_converters/make_digits.py', '--single', '--out', out,
+         '--train', '16', '--val', '7')
+    return out
+
+
+@pytest.fixture(scope='session')
 def config(repo, digits, tmp_path_factory):
     """A config of 8 iterations on them."""
     path = tmp_path_factory.mktemp('config') / 'tiny.py'

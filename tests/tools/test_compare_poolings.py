@@ -22,15 +22,6 @@ def compare(repo, monkeypatch):
         sys.modules.pop(name)
 
 
-@pytest.fixture(scope='module')
-def single(tool, tmp_path_factory):
-    """Digits in clutter, one an image, 12 + 6 images."""
-    out = tmp_path_factory.mktemp('single')
-    tool('tools/dataset_converters/make_digits.py', '--single', '--out', out,
-         '--train', '12', '--val', '6')
-    return out
-
-
 def test_all_runs_have_the_same_schedule(compare, repo, tmp_path):
     poolings, _ = compare
     runs = poolings.make_runs(list(poolings.POOLINGS), [0, 1], tmp_path)

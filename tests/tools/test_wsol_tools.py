@@ -15,15 +15,6 @@ VISUALIZE = 'tools/analysis_tools/visualize_maps.py'
 
 
 @pytest.fixture(scope='module')
-def single(tool, tmp_path_factory):
-    """Digits in clutter, one an image, 16 + 7 images."""
-    out = tmp_path_factory.mktemp('single')
-    tool('tools/dataset_converters/make_digits.py', '--single', '--out', out,
-         '--train', '16', '--val', '7')
-    return out
-
-
-@pytest.fixture(scope='module')
 def config(repo, single, tmp_path_factory):
     """A config of 4 iterations on them."""
     cfg = Config.fromfile(repo / 'configs/wsol/r18_cs-gwap_digits-single.py')
