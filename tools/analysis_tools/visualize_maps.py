@@ -189,9 +189,10 @@ def main() -> None:
     for picture in pictures(args.input, model.cfg, args.limit):
         for one in look(model, picture, args):
             name = str(classes[one.label])
-            tile = Tile(picture.image, f'{picture.name[-24:]}: {name} {one.score:.2f}',
-                        one.score_map, one.boxes,
-                        picture.boxes.get(one.label, ()))
+            tile = Tile(
+                picture.image,
+                f'{picture.name[-24:]}: {name[:16]} {one.score:.2f}',
+                one.score_map, one.boxes, picture.boxes.get(one.label, ()))
             entries.append(save(args, picture, tile, one, name))
             if len(tiles) < SHEET:
                 tiles.append(tile)
