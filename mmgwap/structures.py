@@ -97,12 +97,13 @@ def multi_hot(sample: Union[DetDataSample, dict], num_classes: int) -> Tensor:
     return target
 
 
-def maps_of_image(sample: DetDataSample, maps: Tensor, rescale: bool = True,
-                  unflip: bool = True) -> Tensor:
+def maps_of_image(sample: Union[DetDataSample, dict], maps: Tensor,
+                  rescale: bool = True, unflip: bool = True) -> Tensor:
     """Bring maps of a padded batch to the image of a data sample.
 
     Args:
-        sample (DetDataSample): its metainfo says where the image lies.
+        sample: a data sample, or what its ``to_dict`` gives; its metainfo says
+            where the image lies.
         maps (Tensor): (K, h, w), such as its ``pred_image_maps``.
         rescale (bool): to the original image, and not as it was resized.
         unflip (bool): whether a flip is undone.
@@ -111,9 +112,10 @@ def maps_of_image(sample: DetDataSample, maps: Tensor, rescale: bool = True,
         Tensor: (K, H, W), float32 or wider.
     """
     flipped = unflip and sample.get('flip', False)
-    valid = tuple(sample.img_shape[:2])
+    padded, valid, original = (
+        tuple(sample.get(name)[:2])
+        for name in ('batch_input_shape', 'img_shape', 'ori_shape'))
     return maps_on_image(
         maps.float() if maps.dtype.itemsize < 4 else maps,
-        tuple(sample.batch_input_shape), valid,
-        tuple(sample.ori_shape[:2]) if rescale else valid,
+        padded, valid, original if rescale else valid,
         sample.get('flip_direction') if flipped else None)

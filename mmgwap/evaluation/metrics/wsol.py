@@ -2,6 +2,7 @@
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
+from mmdet.structures.bbox import bbox_flip
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from terminaltables import AsciiTable
@@ -10,8 +11,9 @@ from mmgwap.evaluation.functional import (cls_loc_error, is_localized,
                                           top_k_error)
 from mmgwap.evaluation.wsol_maps import SIZE, MapSums
 from mmgwap.evaluation.wsol_truth import WSOLTruth
-from mmgwap.localization import boxes_from_map, maps_on_image
+from mmgwap.localization import boxes_from_map
 from mmgwap.registry import METRICS
+from mmgwap.structures import maps_of_image
 
 
 @METRICS.register_module()
@@ -171,30 +173,15 @@ def _read(sample: dict, image: str, label: int) -> tuple:
     if not len(maps) == len(scores) > label:
         raise ValueError(f'WSOLMetric: {image} is of class {label}, but there '
                          f'are {len(scores)} scores and {len(maps)} maps')
-    one = maps[label:label + 1]
-    one = maps_on_image(
-        one.float() if one.dtype.itemsize < 4 else one,
-        tuple(sample['batch_input_shape']), tuple(sample['img_shape'][:2]),
-        tuple(sample['ori_shape'][:2]),
-        sample.get('flip_direction') if sample.get('flip') else None)
-    return scores, one[0].cpu().numpy()
+    score_map, = maps_of_image(sample, maps[label:label + 1])
+    return scores, score_map.cpu().numpy()
 
 
 def _guesses(sample: dict) -> Tuple[np.ndarray, np.ndarray]:
     """Labels (N, ) and boxes (N, 4) of inclusive corners."""
     found = sample['pred_instances']
-    boxes = found['bboxes'].float().cpu().numpy()
-    if sample.get('flip'):
-        boxes = _mirrored(boxes, sample['ori_shape'][:2],
+    boxes = found['bboxes'].float()
+    if sample.get('flip'):  # which mmdet leaves in the boxes of a view
+        boxes = bbox_flip(boxes, sample['ori_shape'],
                           sample['flip_direction'])
-    return found['labels'].cpu().numpy(), boxes - _LAST
-
-
-def _mirrored(boxes: np.ndarray, size: tuple, direction: str) -> np.ndarray:
-    """Undo a flip, which mmdet leaves in the boxes of a view."""
-    x1, y1, x2, y2 = boxes.T
-    if direction in ('horizontal', 'diagonal'):
-        x1, x2 = size[1] - x2, size[1] - x1
-    if direction in ('vertical', 'diagonal'):
-        y1, y2 = size[0] - y2, size[0] - y1
-    return np.stack([x1, y1, x2, y2], axis=1)
+    return found['labels'].cpu().numpy(), boxes.cpu().numpy() - _LAST
