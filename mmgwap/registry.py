@@ -5,6 +5,7 @@ default scope.
 """
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import TASK_UTILS as MMENGINE_TASK_UTILS
@@ -23,3 +24,5 @@ DATA_SAMPLERS = Registry('data sampler', parent=MMENGINE_DATA_SAMPLERS,
                          scope='mmgwap', locations=['mmgwap.datasets.samplers'])
 METRICS = Registry('metric', parent=MMENGINE_METRICS, scope='mmgwap',
                    locations=['mmgwap.evaluation'])
+HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmgwap',
+                 locations=['mmgwap.engine'])

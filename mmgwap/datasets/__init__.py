@@ -1,8 +1,9 @@
-from .checked import CheckedCocoDataset, CheckedVOCDataset, CheckedXMLDataset
+from .coco import CheckedCocoDataset
 from .image_label import ImageLabelDataset
 from .partial_box import PartialBoxDataset
 from .samplers import PartialBoxBatchSampler
 from .transforms import DropDegenerateBoxes, PackPartialInputs
+from .voc import CheckedVOCDataset, CheckedXMLDataset
 from .wsol import WSOLDataset
 
 __all__ = [
