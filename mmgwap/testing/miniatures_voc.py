@@ -1,0 +1,151 @@
+"""PASCAL VOC 2007 and 2012 in miniature, and other data in its layout."""
+from pathlib import Path
+from typing import Dict, List, Sequence, Union
+from xml.etree import ElementTree
+
+from mmdet.datasets import VOCDataset
+from numpy.random import RandomState
+
+from .miniatures import Scene, in_groups, scenes, write_image, write_lines
+
+CLASSES = VOCDataset.METAINFO['classes']
+POSES = ('Unspecified', 'Left', 'Right', 'Frontal', 'Rear')
+CARDS = ('nine', 'ten', 'jack', 'queen', 'king', 'ace')
+
+
+def write_voc(folder: Union[str, Path], trainval2007: int = 300,
+              test2007: int = 10, trainval2012: int = 700, test2012: int = 4,
+              seed: int = 0) -> Path:
+    """Write VOC 2007 and 2012 as a folder ``data/`` has them.
+
+    Every seventh object is difficult, persons of 2012 have parts, and some of
+    2012's coordinates are fractions, as in the real files.  2012's test images
+    have no annotations.  1 % of the default 300 + 700 have all classes.
+
+    Args:
+        folder (str or Path): gets ``VOCdevkit/``.
+        trainval2007, test2007, trainval2012, test2012 (int): numbers of
+            images.  Half of those of trainval are in train, half in val.
+        seed (int): chooses them.
+
+    Returns:
+        Path: of ``VOCdevkit/``.
+    """
+    root = Path(folder) / 'VOCdevkit'
+    counts = {2007: (trainval2007, test2007), 2012: (trainval2012, test2012)}
+    for year, (trainval, test) in counts.items():
+        found = _write_images(root, year, trainval + test, trainval, seed)
+        ids = list(found)
+        sets = dict(train=ids[:trainval:2], val=ids[1:trainval:2],
+                    trainval=ids[:trainval], test=ids[trainval:])
+        for name, members in sets.items():
+            _write_set(root / f'VOC{year}', name, members, found, CLASSES)
+    return root
+
+
+def write_cards(folder: Union[str, Path], train: int = 40, test: int = 8,
+                seed: int = 0) -> Path:
+    """Write a data set of playing cards in VOC layout, as ``data/`` has it.
+
+    Args:
+        folder (str or Path): gets ``cards/``.
+        train, test (int): numbers of images.
+        seed (int): chooses them.
+
+    Returns:
+        Path: of ``cards/``.
+    """
+    root, sets = Path(folder) / 'cards', dict(train=[], test=[])
+    drawn = scenes(in_groups(len(CARDS), 2), train + test, (seed, 3))
+    for index, scene in enumerate(drawn):
+        name = f'cam_image{index + 1}'
+        write_image(root / 'JPEGImages' / f'{name}.jpg', scene.image)
+        objects = [
+            dict(name=CARDS[label], pose='Unspecified', truncated=0,
+                 difficult=0, bndbox=box)
+            for label, box in zip(scene.labels, _corners(scene))]
+        _write_xml(root, name, 'cards', scene, objects)
+        sets['train' if index < train else 'test'].append(name)
+    for name, members in sets.items():
+        write_lines(root / 'ImageSets' / 'Main' / f'{name}.txt', members)
+    return root
+
+
+def _write_images(root: Path, year: int, count: int, trainval: int,
+                  seed: int) -> Dict[str, List[dict]]:
+    """Write a year's images and XML files; returns the objects of each."""
+    found, home = {}, root / f'VOC{year}'
+    drawn = scenes(in_groups(len(CLASSES), 4), count, (seed, year))
+    for index, scene in enumerate(drawn):
+        name = f'{index + 5:06d}' if year == 2007 else f'2008_{index + 2:06d}'
+        write_image(home / 'JPEGImages' / f'{name}.jpg', scene.image)
+        if year == 2012 and index >= trainval:
+            found[name] = None
+            continue
+        found[name] = _objects(scene, year, RandomState([seed, year, index]))
+        _write_xml(home, name, f'VOC{year}', scene, found[name])
+    return found
+
+
+def _objects(scene: Scene, year: int, rng: RandomState) -> List[dict]:
+    """Fields of each object, in the order of the files."""
+    objects = []
+    for label, box in zip(scene.labels, _corners(scene)):
+        one = dict(name=CLASSES[label], pose=POSES[rng.randint(len(POSES))],
+                   truncated=rng.randint(2), difficult=int(rng.rand() < 1 / 7),
+                   bndbox=box)
+        if year == 2012 and rng.rand() < .1:
+            one['bndbox'] = dict(box, xmin=f'{box["xmin"]}.70000076293945')
+        if year == 2012 and one['name'] == 'person':
+            one['part'] = dict(name='head', bndbox=box)
+        objects.append(one)
+    return objects
+
+
+def _corners(scene: Scene) -> List[dict]:
+    """Pixels of the first and last line and column, counted from 1."""
+    return [dict(xmin=x + 1, ymin=y + 1, xmax=x + w, ymax=y + h)
+            for x, y, w, h in scene.boxes]
+
+
+def _write_xml(home: Path, name: str, folder: str, scene: Scene,
+               objects: Sequence[dict]) -> None:
+    height, width, depth = scene.image.shape
+    root = ElementTree.Element('annotation')
+    _fill(root, dict(
+        folder=folder, filename=f'{name}.jpg',
+        source=dict(database=f'The {folder} Database',
+                    annotation=f'PASCAL {folder}', image='flickr'),
+        size=dict(width=width, height=height, depth=depth), segmented=0))
+    for one in objects:
+        _fill(ElementTree.SubElement(root, 'object'), one)
+    path = home / 'Annotations' / f'{name}.xml'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ElementTree.ElementTree(root).write(path)
+
+
+def _fill(element: ElementTree.Element, values: dict) -> None:
+    for key, value in values.items():
+        child = ElementTree.SubElement(element, key)
+        if isinstance(value, dict):
+            _fill(child, value)
+        else:
+            child.text = str(value)
+
+
+def _write_set(home: Path, name: str, members: Sequence[str],
+               found: Dict[str, List[dict]], classes: Sequence[str]) -> None:
+    """Write the list of a set and, if it is annotated, that of each class:
+    1 has it, 0 has difficult ones only, -1 has none."""
+    folder = home / 'ImageSets' / 'Main'
+    write_lines(folder / f'{name}.txt', members)
+    if any(found[member] is None for member in members):
+        return
+    for label in classes:
+        lines = []
+        for member in members:
+            flags = [one['difficult'] for one in found[member]
+                     if one['name'] == label]
+            flag = (0 if all(flags) else 1) if flags else -1
+            lines.append(f'{member} {flag:2d}')
+        write_lines(folder / f'{label}_{name}.txt', lines)
