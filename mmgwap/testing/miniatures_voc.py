@@ -63,8 +63,8 @@ def write_cards(folder: Union[str, Path], train: int = 40, test: int = 8,
         objects = [
             dict(name=CARDS[label], pose='Unspecified', truncated=0,
                  difficult=0, bndbox=box)
-            for label, box in zip(scene.labels, _corners(scene))]
-        _write_xml(root, name, 'cards', scene, objects)
+            for label, box in zip(scene.labels, corners(scene))]
+        write_xml(root / 'Annotations', name, 'cards', scene, objects)
         sets['train' if index < train else 'test'].append(name)
     for name, members in sets.items():
         write_lines(root / 'ImageSets' / 'Main' / f'{name}.txt', members)
@@ -83,14 +83,15 @@ def _write_images(root: Path, year: int, count: int, trainval: int,
             found[name] = None
             continue
         found[name] = _objects(scene, year, RandomState([seed, year, index]))
-        _write_xml(home, name, f'VOC{year}', scene, found[name])
+        write_xml(home / 'Annotations', name, f'VOC{year}', scene,
+                  found[name])
     return found
 
 
 def _objects(scene: Scene, year: int, rng: RandomState) -> List[dict]:
     """Fields of each object, in the order of the files."""
     objects = []
-    for label, box in zip(scene.labels, _corners(scene)):
+    for label, box in zip(scene.labels, corners(scene)):
         one = dict(name=CLASSES[label], pose=POSES[rng.randint(len(POSES))],
                    truncated=rng.randint(2), difficult=int(rng.rand() < 1 / 7),
                    bndbox=box)
@@ -102,26 +103,26 @@ def _objects(scene: Scene, year: int, rng: RandomState) -> List[dict]:
     return objects
 
 
-def _corners(scene: Scene) -> List[dict]:
+def corners(scene: Scene) -> List[dict]:
     """Pixels of the first and last line and column, counted from 1."""
     return [dict(xmin=x + 1, ymin=y + 1, xmax=x + w, ymax=y + h)
             for x, y, w, h in scene.boxes]
 
 
-def _write_xml(home: Path, name: str, folder: str, scene: Scene,
-               objects: Sequence[dict]) -> None:
+def write_xml(folder: Path, name: str, source: str, scene: Scene,
+              objects: Sequence[dict]) -> None:
+    """Write an image's annotation, of objects with fields in their order."""
     height, width, depth = scene.image.shape
     root = ElementTree.Element('annotation')
     _fill(root, dict(
-        folder=folder, filename=f'{name}.jpg',
-        source=dict(database=f'The {folder} Database',
-                    annotation=f'PASCAL {folder}', image='flickr'),
+        folder=source, filename=f'{name}.jpg',
+        source=dict(database=f'The {source} Database',
+                    annotation=f'PASCAL {source}', image='flickr'),
         size=dict(width=width, height=height, depth=depth), segmented=0))
     for one in objects:
         _fill(ElementTree.SubElement(root, 'object'), one)
-    path = home / 'Annotations' / f'{name}.xml'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ElementTree.ElementTree(root).write(path)
+    ElementTree.indent(root)
+    write_lines(folder / f'{name}.xml', [ElementTree.tostring(root).decode()])
 
 
 def _fill(element: ElementTree.Element, values: dict) -> None:
