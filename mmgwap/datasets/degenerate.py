@@ -5,12 +5,14 @@ step later, without a word.
 """
 import numpy as np
 
-WHAT = 'without area, inverted, not finite or outside of the image'
+WHAT = 'without area, inverted, not finite, huge or outside of the image'
+HUGE = 2**24  # px; float32 has no whole pixels from here on
 
 
 def is_degenerate(boxes: np.ndarray, width: float, height: float,
                   min_size: float = 0) -> np.ndarray:
-    """Which boxes have no area, are inverted, not finite, or off the image.
+    """Which boxes have no area, are inverted, not finite, huge or off the
+    image.
 
     Args:
         boxes (np.ndarray): (N, 4), rows of (x1, y1, x2, y2) in pixels.
@@ -26,4 +28,5 @@ def is_degenerate(boxes: np.ndarray, width: float, height: float,
         sides = np.minimum(x2 - x1, y2 - y1)
         inside = (x2 > 0) & (y2 > 0) & (x1 < width) & (y1 < height)
         good = inside & (sides > 0) & (sides >= min_size)
-    return ~(good & np.isfinite(boxes).all(axis=1))
+        good &= (np.abs(boxes) < HUGE).all(axis=1)
+    return ~good
