@@ -1,10 +1,14 @@
 """Flags of images in annotation files."""
-from xml.etree import ElementTree
+from typing import Optional
 
 import numpy as np
 from mmdet.datasets import CocoDataset, XMLDataset
 from mmengine.dataset import BaseDataset
-from mmengine.fileio import get_text, load
+from mmengine.fileio import get
+
+from .coco_file import read_entries
+from .text_files import read_json
+from .xml_file import parse_xml
 
 YES, NO = ('1', 'true', 'yes'), ('0', 'false', 'no')
 
@@ -24,17 +28,18 @@ def read_flags(dataset: BaseDataset, flag: str) -> np.ndarray:
         ValueError: if an image has not got the flag, or another value than
             1, true, yes, 0, false or no.
     """
-    backend = dataset.backend_args
+    if not (isinstance(flag, str) and flag):
+        raise ValueError(f'flag must be the name of a key, got {flag!r:.80}')
     infos = [dataset.get_data_info(i) for i in range(len(dataset))]
     if isinstance(dataset, CocoDataset):
-        entries = {entry['id']: entry.get(flag)
-                   for entry in load(dataset.ann_file, backend_args=backend)[
-                       'images']}
-        values = [(dataset.ann_file + f', image {info["img_id"]}',
-                   entries[info['img_id']]) for info in infos]
+        where = dataset.ann_file
+        images, _, _ = read_entries(
+            read_json(where, dataset.backend_args), where, annotated=False)
+        flags = {image['id']: image.get(flag) for image in images}
+        values = [(f'{where}, image {info["img_id"]}', flags[info['img_id']])
+                  for info in infos]
     elif isinstance(dataset, XMLDataset):
-        values = [(info['xml_path'], ElementTree.fromstring(
-            get_text(info['xml_path'], backend_args=backend)).findtext(flag))
+        values = [(info['xml_path'], _in_xml(dataset, info['xml_path'], flag))
                   for info in infos]
     else:
         raise TypeError(f'flag={flag!r}: {type(dataset).__name__} is neither '
@@ -43,9 +48,21 @@ def read_flags(dataset: BaseDataset, flag: str) -> np.ndarray:
     return np.array([_read(value, flag, where) for where, value in values])
 
 
+def _in_xml(dataset: XMLDataset, path: str, flag: str) -> Optional[str]:
+    root = parse_xml(get(path, backend_args=dataset.backend_args), path)
+    try:
+        found = root.findall(flag)
+    except (SyntaxError, KeyError):  # the second for an unknown prefix
+        raise ValueError(f'flag={flag!r}: is no path of an XML element'
+                         ) from None
+    if len(found) > 1:
+        raise ValueError(f'{path}: has {flag} {len(found)} times')
+    return found[0].text if found else None
+
+
 def _read(value, flag: str, where: str) -> bool:
     text = str(value).strip().lower()
     if text not in YES + NO:
         raise ValueError(f'{where}: {flag} must be true or false, got '
-                         f'{value!r}')
+                         f'{value!r:.80}')
     return text in YES

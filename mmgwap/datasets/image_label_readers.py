@@ -4,10 +4,11 @@ import io
 from typing import Dict, List, NamedTuple
 
 from mmdet.datasets import BaseDetDataset
-from mmengine.fileio import (exists, get_text, join_path, list_dir_or_file,
-                             load)
+from mmengine.fileio import exists, join_path, list_dir_or_file
 
-IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+from .coco_file import ID, column, read_entries
+from .image_suffixes import SUFFIXES, ImageSuffixes
+from .text_files import read_json, read_text
 
 
 class Labelled(NamedTuple):
@@ -33,45 +34,57 @@ def read_folders(dataset: BaseDetDataset) -> List[Labelled]:
                                         backend_args=dataset.backend_args))
         images += [
             Labelled(f'{name}/{file}', join_path(folder, file), [name])
-            for file in files if file.lower().endswith(IMAGES)]
+            for file in files if file.lower().endswith(SUFFIXES)]
     return images
 
 
 def read_csv(dataset: BaseDetDataset) -> List[Labelled]:
     """Rows of ``image,label``."""
-    text = get_text(dataset.ann_file, backend_args=dataset.backend_args)
-    # Spreadsheets put a mark of the byte order before the first name.
-    rows = csv.DictReader(io.StringIO(text.lstrip('\ufeff'), newline=''))
-    if not {'image', 'label'} <= set(rows.fieldnames or ()):
-        raise ValueError(f'{dataset.ann_file}: the first line must name the '
-                         f"columns image and label, got {rows.fieldnames}")
+    text = read_text(dataset.ann_file, dataset.backend_args)
+    rows = csv.DictReader(io.StringIO(text, newline=''), strict=True)
     labels = {}
-    for row in rows:
-        if not row['image'] or row['label'] is None:
-            raise ValueError(f'{dataset.ann_file}, line {rows.line_num}: needs '
-                             'an image and a label, which may be empty')
-        names = labels.setdefault(row['image'], [])
-        if row['label']:
-            names.append(row['label'])
-    return [Labelled(image, _path(dataset, image), names)
-            for image, names in labels.items()]
+    try:
+        names = rows.fieldnames or []
+        if not (names.count('image') == names.count('label') == 1):
+            raise ValueError(f'{dataset.ann_file}: the first line must name '
+                             f'the columns image and label, got {names}')
+        for row in rows:
+            # Under None is what lies beyond the last column.
+            if not row['image'] or row['label'] is None or None in row:
+                raise ValueError(
+                    f'{dataset.ann_file}, line {rows.line_num}: needs an image '
+                    'and a label, which may be empty, and no more fields than '
+                    'the first line; a comma in a name needs quotes around it')
+            of_image = labels.setdefault(row['image'], [])
+            if row['label']:
+                of_image.append(row['label'])
+    except csv.Error as error:
+        raise ValueError(f'{dataset.ann_file}, line {rows.line_num}: is not '
+                         f'CSV: {error}') from None
+    return [Labelled(image, _path(dataset, image), of_image)
+            for image, of_image in labels.items()]
 
 
 def read_coco(dataset: BaseDetDataset) -> List[Labelled]:
     """COCO JSON with ``image_labels`` or annotations."""
-    content = load(dataset.ann_file, backend_args=dataset.backend_args)
-    names = {one['id']: one['name'] for one in content['categories']}
-    labels = {one['id']: list(one.get('image_labels', ()))
-              for one in content['images']}
-    for one in content.get('annotations', ()):
+    where = dataset.ann_file
+    images, categories, annotations = read_entries(
+        read_json(where, dataset.backend_args), where, annotated=False)
+    names = {one['id']: one['name'] for one in categories}
+    given = column(
+        images, f'{where}, image', 'image_labels', (list, ),
+        'must be a list of ids of categories',
+        lambda ids: all(type(i) in ID[0] for i in ids), default=[])
+    labels = {image['id']: list(ids) for image, ids in zip(images, given)}
+    for one in annotations:
         if one['image_id'] not in labels:
-            raise ValueError(f'{dataset.ann_file}, annotation {one.get("id")}: '
-                             f'no image has the id {one["image_id"]}')
+            raise ValueError(f'{where}, annotation {one["id"]}: no image has '
+                             f'the id {one["image_id"]}')
         labels[one['image_id']].append(one['category_id'])
     return [
         Labelled(one['id'], _path(dataset, one['file_name']),
                  [names.get(i, f'id {i}') for i in labels[one['id']]])
-        for one in content['images']]
+        for one in images]
 
 
 def read_voc(dataset: BaseDetDataset) -> List[Labelled]:
@@ -80,22 +93,35 @@ def read_voc(dataset: BaseDetDataset) -> List[Labelled]:
         raise ValueError("format='voc' needs {} for the class in ann_file, as "
                          "in 'ImageSets/Main/{}_train.txt', got "
                          f'{dataset.ann_file!r}')
-    sets: Dict[int, Dict[str, List[str]]] = {1: {}, 0: {}, -1: {}}
+    sets: Dict[str, Dict[str, List[str]]] = {}
     for name in dataset.metainfo['classes']:
         path = dataset.ann_file.replace('{}', name)
         if not exists(path, backend_args=dataset.backend_args):
             raise ValueError(f'{path}: missing, the image set of {name!r}')
-        text = get_text(path, backend_args=dataset.backend_args)
-        for number, line in enumerate(text.splitlines(), 1):
-            parts = line.split()
-            if len(parts) != 2 or parts[1] not in ('1', '0', '-1'):
-                raise ValueError(f'{path}, line {number}: needs an id and 1, '
-                                 f'0 or -1, got {line!r}')
-            sets[int(parts[1])].setdefault(parts[0], []).append(name)
-    ids = sorted(set().union(*sets.values()))
-    return [Labelled(i, _path(dataset, f'{i}.jpg'),
-                     *(sets[flag].get(i, []) for flag in (1, 0, -1)))
-            for i in ids]
+        for image, flag in _read_set(path, dataset).items():
+            found = sets.setdefault(image, {'1': [], '0': [], '-1': []})
+            found[flag].append(name)
+    suffixes = ImageSuffixes(dataset.backend_args)
+    return [Labelled(image, stem + suffixes.of(stem), *sets[image].values())
+            for image, stem in ((image, _path(dataset, image))
+                                for image in sorted(sets))]
+
+
+def _read_set(path: str, dataset: BaseDetDataset) -> Dict[str, str]:
+    """'1', '0' or '-1' of each image."""
+    flags = {}
+    lines = read_text(path, dataset.backend_args).splitlines()
+    for number, line in enumerate(lines, 1):
+        image, *rest = line.rsplit(maxsplit=1) or ['']
+        if not (rest and rest[0] in ('1', '0', '-1')) and line.strip():
+            raise ValueError(f'{path}, line {number}: needs an id and 1, 0 or '
+                             f'-1, got {line!r:.80}')
+        if image in flags:
+            raise ValueError(f'{path}, line {number}: {image} comes a second '
+                             'time')
+        if rest:
+            flags[image] = rest[0]
+    return flags
 
 
 def _path(dataset: BaseDetDataset, file: str) -> str:

@@ -4,6 +4,8 @@ from typing import Collection, Iterable, List, Sequence
 
 import numpy as np
 
+from .text_files import read_text
+
 
 def stratified_split(labels: Sequence[Collection[int]], percent: float,
                      num_classes: int, seed: int = 0) -> np.ndarray:
@@ -68,16 +70,17 @@ def stratified_split(labels: Sequence[Collection[int]], percent: float,
 def write_split(path: Path, ids: Iterable, origin: str) -> None:
     """Write ids of images, a line each, under a comment that tells their origin."""
     lines = [f'# {origin}', *map(str, ids)]
-    Path(path).write_text('\n'.join(lines) + '\n')
+    Path(path).write_text('\n'.join(lines) + '\n', encoding='utf-8')
 
 
 def read_split(path: Path) -> List[str]:
     """Ids of images in a file, a line each; ``#`` begins a line of comment.
 
     Raises:
-        ValueError: if the file holds an id twice.
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is not text, or holds an id twice.
     """
-    lines = map(str.strip, Path(path).read_text().splitlines())
+    lines = map(str.strip, read_text(path).splitlines())
     ids = [line for line in lines if line and not line.startswith('#')]
     seen = set()
     for image_id in ids:
