@@ -7,6 +7,7 @@ from tqdm import tqdm
 
 from .wsol_metadata import WSOLMetadata
 from .wsol_tables import check_images, read_number, read_table, upright_boxes
+from .xml_file import parse_xml
 
 
 def read_ilsvrc(root: Path) -> Dict[str, WSOLMetadata]:
@@ -71,12 +72,9 @@ def _number_of(wnid: str, numbers: Dict[str, int], where: Path) -> int:
 
 def _read_xml(path: Path) -> tuple:
     """WordNet id, (width, height) and boxes (N, 4) of an image."""
-    try:
-        root = ElementTree.parse(path).getroot()
-    except FileNotFoundError:
-        raise FileNotFoundError(f'{path}: missing') from None
-    except ElementTree.ParseError as error:
-        raise ValueError(f'{path}: not XML: {error}') from None
+    if not path.is_file():
+        raise FileNotFoundError(f'{path}: missing')
+    root = parse_xml(path.read_bytes(), path)
     objects = root.findall('object')
     wnids = sorted({str(one.findtext('name')) for one in objects})
     if len(wnids) != 1:

@@ -17,7 +17,12 @@ name of each class.
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
-from mmengine.fileio import exists, get_text, join_path
+from mmengine.fileio import exists, join_path
+
+from .degenerate import HUGE
+from .text_files import read_text
+
+MOST_CLASSES = 10**6  # a typing error should not make millions
 
 
 class Masks(NamedTuple):
@@ -68,14 +73,16 @@ def read_wsol_metadata(root: str, backend_args: dict = None) -> WSOLMetadata:
             raise ValueError(f'{where}: {image} comes a second time')
         ids[image] = None
     files.known = ids
-    labels = _unique(files, 'class_labels.txt', 2, lambda label: int(label))
+    labels = _unique(files, 'class_labels.txt', 2, lambda label: int(label),
+                     range(MOST_CLASSES))
     missing = [image for image in ids if image not in labels]
     if missing:
         raise ValueError(f'{files.path("class_labels.txt")}: no class for '
                          f'{len(missing)} images of image_ids.txt, such as '
                          f'{missing[0]}')
     sizes = _unique(files, 'image_sizes.txt', 3,
-                    lambda width, height: (int(width), int(height)))
+                    lambda width, height: (int(width), int(height)),
+                    range(1, HUGE))
     boxes, masks = _localization(files)
     classes = tuple(name for _, (name, ) in files.rows('classes.txt', (1, )))
     return WSOLMetadata({image: labels[image] for image in ids}, sizes, boxes,
@@ -103,7 +110,7 @@ class _Files:
                     f'{path}: missing; the folder of a split needs '
                     f'{" and ".join(self.required)}')
             return
-        text = get_text(path, backend_args=self.backend_args)
+        text = read_text(path, self.backend_args)
         for number, line in enumerate(text.splitlines(), 1):
             if not line.strip():
                 continue
@@ -122,15 +129,18 @@ class _Files:
             yield where, fields
 
 
-def _unique(files: _Files, name: str, count: int, read: Callable) -> dict:
-    """A value of each image."""
+def _unique(files: _Files, name: str, count: int, read: Callable,
+            allowed: range) -> dict:
+    """A value, or a tuple of such, of each image."""
     values = {}
     for where, (image, *fields) in files.rows(name, (count, )):
         if image in values:
             raise ValueError(f'{where}: {image} comes a second time')
         values[image] = _read(where, read, fields)
-        if np.min(values[image]) < 0:
-            raise ValueError(f'{where}: negative, got {",".join(fields)}')
+        if not all(value in allowed for value
+                   in np.ravel(values[image]).tolist()):
+            raise ValueError(f'{where}: needs numbers from {allowed[0]} to '
+                             f'{allowed[-1]}, got {",".join(fields)}')
     return values
 
 
@@ -147,7 +157,8 @@ def _localization(files: _Files) -> tuple:
 
 def _box(where: str, fields: List[str]) -> List[float]:
     box = _read(where, lambda *xyxy: [float(x) for x in xyxy], fields)
-    if not (np.isfinite(box).all() and box[0] <= box[2] and box[1] <= box[3]):
+    if not ((np.abs(box) < HUGE).all() and box[0] <= box[2]
+            and box[1] <= box[3]):
         raise ValueError(f'{where}: {",".join(fields)} is no box x0,y0,x1,y1')
     return box
 
@@ -168,4 +179,4 @@ def _read(where: str, read: Callable, fields: List[str]):
         return read(*fields)
     except ValueError:
         raise ValueError(f'{where}: needs numbers, got '
-                         f'{",".join(fields)}') from None
+                         f'{",".join(fields):.80}') from None

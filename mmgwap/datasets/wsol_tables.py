@@ -6,6 +6,8 @@ from typing import Dict, Iterable, List
 
 import numpy as np
 
+from .text_files import read_text
+
 
 def read_table(path: Path, count: int) -> Dict[str, List[str]]:
     """Fields of each line behind the first, by the first; blanks part them."""
@@ -13,7 +15,7 @@ def read_table(path: Path, count: int) -> Dict[str, List[str]]:
         raise FileNotFoundError(f'{path}: missing; is the folder given the '
                                 'right one?')
     table = {}
-    lines = path.read_text(encoding='utf-8').splitlines()
+    lines = read_text(path).splitlines()
     for number, line in enumerate(lines, 1):
         fields = line.split(maxsplit=count - 1)
         if not fields:
@@ -47,7 +49,7 @@ def read_number(text: str, where: str) -> float:
     except (TypeError, ValueError):
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f'{where} must be a number, got {text!r}')
+        raise ValueError(f'{where} must be a number, got {text!r:.80}')
     return value
 
 
