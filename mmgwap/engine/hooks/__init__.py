@@ -1,0 +1,3 @@
+from .bad_images_hook import BadImagesHook
+
+__all__ = ['BadImagesHook']
