@@ -1,4 +1,4 @@
-"""The model index: an entry of every config, and numbers that were measured."""
+"""The model index: an entry of each config, and numbers that were measured."""
 import re
 from pathlib import Path
 
