@@ -245,7 +245,8 @@ def train(root, by_epoch, **options):
     loader['dataset']['pipeline'] = TEST
     val_loader, evaluator = measured(root)
     runner = Runner(
-        dict(type='mmgwap.KnowsTheTruth'), work_dir=str(root / 'work'), default_scope='mmdet',
+        dict(type='mmgwap.KnowsTheTruth'), work_dir=str(root / 'work'),
+        default_scope='mmdet',
         experiment_name=f'{root.name}_{by_epoch}', custom_hooks=HOOK,
         train_dataloader=loader, val_dataloader=val_loader, val_cfg=dict(),
         val_evaluator=evaluator,
