@@ -99,7 +99,7 @@ AND_MISSING = ', and is missing'
                         ([48], '[48]'))),
     (changed('categories', 0, id=None), ', category number 0: id'),
     (changed('categories', 0, id=6), ', category 6: 2 have this id'),
-    (changed('categories', 0, name='dog'), ', category dog: 2 have this name'),
+    (changed('categories', 0, name='dog'), ", category 'dog': 2 have this name"),
     (changed('categories', 0, name=None), f', category 5: name {TEXT}'),
     (changed('annotations', 2, id=None), ', annotation number 2: id'),
     (changed('annotations', 2, id=1), ', annotation 1: 2 have this id'),
@@ -191,6 +191,14 @@ def test_annotations_of_other_images_are_told(tmp_path, warnings):
     assert len(warnings) == 1 and warnings[0].endswith(
         'coco.json: 1 of 3 annotations are of images that it does not have, '
         'such as annotation 1 of image 9; they are left out')
+
+
+def test_images_of_the_same_file_are_told(tmp_path, warnings):
+    content = changed('images', 1, file_name='7.jpg')
+    assert boxes_of(load_coco(tmp_path, content)) == BOXES
+    assert len(warnings) == 1
+    assert "1 images have the file_name of another, such as '7.jpg'; each" \
+        in warnings[0]
 
 
 def test_huge_boxes_are_dropped(tmp_path, warnings):
