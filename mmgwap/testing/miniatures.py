@@ -59,9 +59,9 @@ def scenes(groups: Sequence[Sequence[int]], count: int,
            seed: Sequence[int]) -> Iterator[Scene]:
     """Draw images, each with the classes of one group, by turns.
 
-    The fourth of twenty has one object only, and the ninth none.  All others
-    have each class of their group, so that a small share of the images can
-    have all classes.
+    Of twenty images the fourth has one object only, the ninth none, and the
+    fifteenth two of each class of its group.  All others have one of each, so
+    that a small share of the images can have all classes.
 
     Args:
         groups (sequence): of labels.
@@ -72,7 +72,7 @@ def scenes(groups: Sequence[Sequence[int]], count: int,
         rng = RandomState([*seed, index])
         labels = list(groups[index % len(groups)])
         rng.shuffle(labels)
-        labels = {3: labels[:1], 8: []}.get(index % 20, labels)
+        labels = {3: labels[:1], 8: [], 14: labels * 2}.get(index % 20, labels)
         yield draw(labels, rng, SIZES[index // len(groups) % len(SIZES)])
 
 

@@ -1,7 +1,7 @@
 """ILSVRC CLS-LOC, CUB-200-2011 and OpenImages30k in miniature.
 
-The first two come as they are published, so make_wsol_metadata.py has to be run
-on them; the third with the metadata that the WSOL evaluation gives.
+The first two come as they are published, so make_wsol_metadata.py has to be
+run on them; the third with the metadata that the WSOL evaluation gives.
 """
 from pathlib import Path
 from typing import Iterator, Tuple, Union
