@@ -100,7 +100,8 @@ def truth_near(results, data):
         x, y, w, h = entry['bbox']
         objects.append(dict(
             id=i + 1, image_id=entry['image_id'], iscrowd=0, area=w * h,
-            category_id=entry['category_id'], bbox=[x + .02 * w, y, w, 1.1 * h]))
+            category_id=entry['category_id'],
+            bbox=[x + .02 * w, y, w, 1.1 * h]))
     truth.dataset['annotations'] = objects
     truth.createIndex()
     return truth
