@@ -2,6 +2,7 @@
 
 The command line stays that of the installed mmdet, whichever it is.
 """
+import argparse
 import gc
 import os
 import runpy
@@ -30,6 +31,11 @@ def find_tool(name: str) -> Path:
     raise FileNotFoundError(
         f'the mmdet at {package} came without tools/{name}; install it from '
         'its wheel or keep its checkout')
+
+
+def parse_tool_args(name: str) -> argparse.Namespace:
+    """What a tool of the installed mmdet reads from ``sys.argv``."""
+    return runpy.run_path(str(find_tool(name)))['parse_args']()
 
 
 def run_tool(name: str) -> None:

@@ -1,5 +1,83 @@
-"""Test a detector: mmdet's own tools/test.py, with safe checkpoints."""
-from mmgwap.host_tools import run_tool
+"""Test a detector: mmdet's own tools/test.py, with safe checkpoints.
+
+For an evaluation server, which has the annotations, it writes the results:
+
+    tools/test.py CONFIG CHECKPOINT --coco-test-dev --out DIR [--alg NAME]
+    tools/test.py CONFIG CHECKPOINT --voc-results [2007|2012] --out DIR
+
+Together with these --out is a folder, and DIR also gets the log and the config
+of the run.  All other options are mmdet's:
+"""
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import List
+
+from mmengine.config import Config, DictAction
+
+from mmgwap.evaluation.functional import SubmissionError
+from mmgwap.host_tools import parse_tool_args, run_tool
+from mmgwap.submissions import (YEARS, algorithm_of, coco_test_dev,
+                                voc_results)
+
+OURS = ('--coco-test-dev', '--voc-results')
+
+
+def parse_args() -> argparse.Namespace:
+    """Our options; what is left of the command line stays in sys.argv."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    server = parser.add_mutually_exclusive_group(required=True)
+    server.add_argument('--coco-test-dev', action='store_true')
+    server.add_argument('--voc-results', nargs='?', type=int, choices=YEARS,
+                        const=2007)
+    parser.add_argument('--out', type=Path, metavar='DIR', required=True)
+    parser.add_argument('--alg', metavar='NAME')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
+                        default={})
+    args, sys.argv[1:] = parser.parse_known_args()
+    if args.alg is not None and not args.coco_test_dev:
+        parser.error('--alg goes with --coco-test-dev')
+    if args.out.exists() and not args.out.is_dir():
+        parser.error(f'--out {args.out}: is a file; a folder is needed')
+    return args
+
+
+def submission_config(args: argparse.Namespace, config: str) -> Config:
+    """The config that tests for the server."""
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict(args.cfg_options)
+    if args.coco_test_dev:
+        coco_test_dev(cfg, args.out, args.alg or algorithm_of(Path(config)))
+    else:
+        voc_results(cfg, args.out, args.voc_results)
+    return cfg
+
+
+def run_for_server() -> None:
+    args = parse_args()
+    config = parse_tool_args('test.py').config
+    cfg = submission_config(args, config)
+    kind = 'test-dev' if args.coco_test_dev else f'voc{args.voc_results}'
+    # Each process has a file of its own, so none waits for another; the first
+    # leaves a copy in the work directory, as after each test.
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f'{Path(config).stem}_{kind}.py'
+        cfg.dump(path)
+        sys.argv[sys.argv.index(config)] = str(path)
+        run_tool('test.py')
+
+
+def main(argv: List[str]) -> None:
+    if {'-h', '--help'} & set(argv):
+        print(__doc__)
+    elif any(word.split('=')[0] in OURS for word in argv):
+        try:
+            return run_for_server()
+        except SubmissionError as error:
+            sys.exit(str(error))
+    run_tool('test.py')
+
 
 if __name__ == '__main__':
-    run_tool('test.py')
+    main(sys.argv[1:])

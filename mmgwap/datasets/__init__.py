@@ -4,10 +4,12 @@ from .partial_box import PartialBoxDataset
 from .samplers import PartialBoxBatchSampler
 from .transforms import DropDegenerateBoxes, PackPartialInputs
 from .voc import CheckedVOCDataset, CheckedXMLDataset
+from .voc_unannotated import UnannotatedVOCDataset
 from .wsol import WSOLDataset
 
 __all__ = [
     'CheckedCocoDataset', 'CheckedVOCDataset', 'CheckedXMLDataset',
     'DropDegenerateBoxes', 'ImageLabelDataset', 'PackPartialInputs',
-    'PartialBoxBatchSampler', 'PartialBoxDataset', 'WSOLDataset'
+    'PartialBoxBatchSampler', 'PartialBoxDataset', 'UnannotatedVOCDataset',
+    'WSOLDataset'
 ]

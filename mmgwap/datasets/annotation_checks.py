@@ -8,11 +8,11 @@ from typing import List
 
 from mmengine.logging import print_log
 
+from .bad_images import BadImages
 from .degenerate import WHAT
-from .naming import naming
 
 
-class AnnotationChecks:
+class AnnotationChecks(BadImages):
     """Mixin for a ``BaseDetDataset``: checks at loading time.
 
     * Degenerate boxes are dropped, with one warning for the data set that
@@ -20,10 +20,12 @@ class AnnotationChecks:
     * An object of a category that the config does not list is an error, unless
       ``unlisted_categories='ignore'``, which trains on a subset of classes.
     * A data set without images is an error.
-    * What fails while a sample is read is raised with the image's path.
+    * What fails while a sample is read is raised with the image's path, or
+      skipped, see :class:`BadImages`.
 
     Args:
         unlisted_categories (str): 'error' or 'ignore'.
+        on_bad_image (str): 'error' or 'skip'.
     """
 
     def __init__(self, *args, unlisted_categories: str = 'error',
@@ -53,10 +55,6 @@ class AnnotationChecks:
                 f'{"test" if self.test_mode else "train"} on (filter_cfg='
                 f'{self.filter_cfg}, classes={self.metainfo["classes"]})')
         return data_list
-
-    def prepare_data(self, idx: int) -> dict:
-        with naming(self.get_data_info(idx).get('img_path')):
-            return super().prepare_data(idx)
 
     def _check_category(self, name: str, where: str) -> None:
         """Refuse an object of a category that the config does not list."""

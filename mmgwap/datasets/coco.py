@@ -49,7 +49,7 @@ class CheckedCocoDataset(AnnotationChecks, BoxLimit, CocoDataset):
         index.img_ann_map, index.cat_img_map = index.imgToAnns, index.catToImgs
         for image, annotations in index.imgToAnns.items():
             self._check_count(len(annotations),
-                              f'{self.ann_file}, image {image}')
+                              f'{self.ann_file}, image {image!r}')
         return index
 
     def _check_order(self) -> None:
@@ -72,8 +72,8 @@ class CheckedCocoDataset(AnnotationChecks, BoxLimit, CocoDataset):
             if ann['category_id'] not in self.cat2label:
                 category = self.coco.cats.get(ann['category_id'], {})
                 self._check_category(
-                    category.get('name', f'id {ann["category_id"]}'),
-                    f'{self.ann_file}, annotation {ann["id"]}')
+                    category.get('name', f'id {ann["category_id"]!r}'),
+                    f'{self.ann_file}, annotation {ann["id"]!r}')
         bad = is_degenerate([_corners(ann['bbox']) for ann in boxes],
                             image['width'], image['height'])
         # As mmdet: a box of less than a pixel is none.

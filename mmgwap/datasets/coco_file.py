@@ -42,6 +42,7 @@ def check_coco(content: Any, where: str, annotated: bool = True) -> None:
         column(images, f'{where}, image', side, NUMBER,
                'must be a number of pixels above 0',
                lambda value: 0 < value < HUGE)
+    _tell_of_same_files(images, where)
     if annotations:
         _check_boxes(annotations, f'{where}, annotation')
         _fill_areas(annotations, where)
@@ -116,7 +117,7 @@ def column(entries: List[dict], what: str, key: str, types: tuple, must: str,
     for place, (entry, value) in enumerate(zip(entries, values)):
         if type(value) not in types or good and not good(value):
             name = entry.get('id')
-            name = name if type(name) in ID[0] else f'number {place}'
+            name = repr(name) if type(name) in ID[0] else f'number {place}'
             raise ValueError(f'{what} {name}: {key} {must}{_told(value)}')
 
 
@@ -131,13 +132,23 @@ def _told(value: Any) -> str:
 def _unique(values: list, what: str, key: str) -> None:
     if len(set(values)) < len(values):
         value, count = Counter(values).most_common(1)[0]
-        raise ValueError(f'{what} {value}: {count} have this {key}; each '
+        raise ValueError(f'{what} {value!r}: {count} have this {key}; each '
                          'needs one of its own')
 
 
 def _is_number(value: Any) -> bool:
     # There are whole numbers that are too large for any float.
     return type(value) is float or type(value) is int and abs(value) < 2**64
+
+
+def _tell_of_same_files(images: List[dict], where: str) -> None:
+    names = Counter(image['file_name'] for image in images)
+    again = len(images) - len(names)
+    if again:
+        print_log(
+            f'{where}: {again} images have the file_name of another, such as '
+            f'{names.most_common(1)[0][0]!r}; each is an image of its own, with '
+            'its own annotations alone', 'current', logging.WARNING)
 
 
 def _check_boxes(annotations: List[dict], what: str) -> None:
@@ -165,7 +176,7 @@ def _fill_areas(annotations: List[dict], where: str) -> None:
     if bare:
         print_log(
             f'{where}: {len(bare)} annotations have no area, such as '
-            f'{bare[0]["id"]}; that of the box is taken, but CocoMetric needs '
+            f'{bare[0]["id"]!r}; that of the box is taken, but CocoMetric needs '
             'it in the file that it reads', 'current', logging.WARNING)
 
 
@@ -179,7 +190,7 @@ def _of_images(annotations: List[dict], images: List[dict],
     lost = next(one for one in annotations if one['image_id'] not in known)
     what = (f'{where}: {len(annotations) - len(kept)} of {len(annotations)} '
             'annotations are of images that it does not have, such as '
-            f'annotation {lost["id"]} of image {lost["image_id"]!r}')
+            f'annotation {lost["id"]!r} of image {lost["image_id"]!r}')
     if images and not kept:
         raise ValueError(f'{what}; its images have ids such as '
                          f'{images[0]["id"]!r}')

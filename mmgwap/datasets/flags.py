@@ -36,7 +36,7 @@ def read_flags(dataset: BaseDataset, flag: str) -> np.ndarray:
         images, _, _ = read_entries(
             read_json(where, dataset.backend_args), where, annotated=False)
         flags = {image['id']: image.get(flag) for image in images}
-        values = [(f'{where}, image {info["img_id"]}', flags[info['img_id']])
+        values = [(f'{where}, image {info["img_id"]!r}', flags[info['img_id']])
                   for info in infos]
     elif isinstance(dataset, XMLDataset):
         values = [(info['xml_path'], _in_xml(dataset, info['xml_path'], flag))

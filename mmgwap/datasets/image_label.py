@@ -8,8 +8,8 @@ from mmengine.logging import print_log
 
 from mmgwap.registry import DATASETS
 
+from .bad_images import BadImages
 from .image_label_readers import READERS, Labelled
-from .naming import naming
 from .partial_pipeline import adapt_pipeline, for_labels
 from .reports import UNLABELLED, report_unlabelled
 
@@ -18,7 +18,7 @@ CHOICES = dict(format=tuple(READERS), unlisted_categories=('error', 'ignore'),
 
 
 @DATASETS.register_module()
-class ImageLabelDataset(BaseDetDataset):
+class ImageLabelDataset(BadImages, BaseDetDataset):
     """Images that never had boxes, with the classes that are on them.
 
     Mix it with boxed data in a ``ConcatDataset``, whose ``ignore_keys`` names
@@ -51,6 +51,7 @@ class ImageLabelDataset(BaseDetDataset):
         unlabelled (str): what an image without labels is taken for: 'ignore'
             (nothing is known of it, with a warning), 'negative' (it has none
             of the classes) or 'error'.
+        on_bad_image (str): 'error' or 'skip', see :class:`BadImages`.
         ann_file, data_root, data_prefix, metainfo, pipeline, ...: as for
             mmdet's data sets.  ``metainfo`` has to list the classes.
 
@@ -156,10 +157,6 @@ class ImageLabelDataset(BaseDetDataset):
         report_unlabelled(
             [info['img_path'] for info in data_list if info.pop('bare')],
             self.unlabelled, self._where)
-
-    def prepare_data(self, idx: int) -> dict:
-        with naming(self.get_data_info(idx).get('img_path')):
-            return super().prepare_data(idx)
 
     def get_cat_ids(self, idx: int) -> List[int]:
         return self.get_data_info(idx)['image_labels']

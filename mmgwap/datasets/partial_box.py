@@ -1,4 +1,5 @@
 """A data set in which only some images keep their boxes."""
+from functools import partial
 from typing import List, Optional, Tuple, Union
 
 import numpy as np
@@ -8,8 +9,8 @@ from mmengine.dataset import BaseDataset, ConcatDataset
 
 from mmgwap.registry import DATASETS
 
+from .bad_images import draw_sample, take_sample
 from .flags import read_flags
-from .naming import naming
 from .partial_pipeline import adapt_pipeline, for_labels
 from .partial_split import mask_of_ids, read_split, stratified_split
 from .reports import UNLABELLED, report_split
@@ -35,8 +36,9 @@ class PartialBoxDataset:
 
     Args:
         dataset (dict): mmdet data set, or ``ConcatDataset`` of such, with its
-            pipeline.  ``RepeatDataset`` and ``ClassBalancedDataset`` go around
-            ``PartialBoxDataset``, not into it.
+            pipeline and its ``on_bad_image``.  ``RepeatDataset`` and
+            ``ClassBalancedDataset`` go around ``PartialBoxDataset``, not into
+            it.
         percent (float): of the images, chosen so that each class has its part.
         seed (int): of that choice.
         split_file (str): ids of images, a line each.
@@ -168,24 +170,22 @@ class PartialBoxDataset:
                     image_labels=sorted(present),
                     ignored_image_labels=sorted(ignored))
 
-    def __getitem__(self, idx: int) -> dict:
-        """A sample; another of the same kind if the pipeline gives none."""
-        leaf, _ = self._leaf_of(idx)
-        for _ in range(leaf.max_refetch + 1):
-            info = self.get_data_info(idx)
-            with naming(info.get('img_path')):
-                data = self._pipeline_of(idx)(info)
-            if data is not None:
-                return data
-            kind = np.flatnonzero(self.boxed == self.boxed[idx])
-            idx = int(np.random.choice(kind))
-        raise RuntimeError(
-            f'the pipeline gave no sample {leaf.max_refetch + 1} times, last '
-            f'for {info.get("img_path")}')
+    def prepare_data(self, idx: int) -> Optional[dict]:
+        """A sample of an image, None if another has to be taken."""
+        leaf, inner = self._leaf_of(idx)
+        return take_sample(
+            leaf, inner, partial(self.get_data_info, idx),
+            leaf.pipeline if self.boxed[idx] else leaf.label_pipeline)
 
-    def _pipeline_of(self, idx: int) -> Compose:
+    def another_like(self, idx: int) -> int:
+        """A random image with boxes, or without, as that one."""
+        kind = np.flatnonzero(self.boxed == self.boxed[idx])
+        return int(np.random.choice(kind))
+
+    def __getitem__(self, idx: int) -> dict:
+        """A sample; another of the same kind if there is none of it."""
         leaf, _ = self._leaf_of(idx)
-        return leaf.pipeline if self.boxed[idx] else leaf.label_pipeline
+        return draw_sample(self, idx, leaf.max_refetch + 1)
 
     def _leaf_of(self, idx: int) -> Tuple[BaseDataset, int]:
         """The data set that holds an image, and the image's place in it."""

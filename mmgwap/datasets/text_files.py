@@ -12,7 +12,7 @@ def read_text(path: Union[str, Path],
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is in another encoding.
+        ValueError: if it is in another encoding, or no text.
     """
     return _decode(get(path, backend_args=backend_args), path)
 
@@ -39,10 +39,13 @@ def parse_json(data: bytes, where: Union[str, Path]) -> Any:
 
 def _decode(data: bytes, where: Union[str, Path]) -> str:
     try:
-        return data.decode('utf-8-sig')
+        text = data.decode('utf-8-sig')
     except UnicodeDecodeError as error:
         raise ValueError(f'{where}: is not text in UTF-8: {error.reason}, at '
                          f'byte {error.start}') from None
+    if '\0' in text:  # which no path may hold
+        raise ValueError(f'{where}: is not text: a byte of it is 0')
+    return text
 
 
 def _object(pairs: list) -> dict:

@@ -10,13 +10,13 @@ from mmengine.utils import is_abs
 
 from mmgwap.registry import DATASETS
 
-from .naming import naming
+from .bad_images import BadImages
 from .partial_pipeline import adapt_pipeline, for_labels
 from .wsol_metadata import WSOLMetadata, read_wsol_metadata
 
 
 @DATASETS.register_module()
-class WSOLDataset(BaseDetDataset):
+class WSOLDataset(BadImages, BaseDetDataset):
     """A split in the layout of the WSOL evaluation's metadata.
 
     See :mod:`mmgwap.datasets.wsol_metadata` for its files.  Where the objects
@@ -30,6 +30,7 @@ class WSOLDataset(BaseDetDataset):
             unless it is absolute.
         check_files (bool): whether to look at the start if each image is
             there.  Else a missing one is named when its turn comes.
+        on_bad_image (str): 'error' or 'skip', see :class:`BadImages`.
         data_root, data_prefix, metainfo, pipeline, indices, ...: as for
             mmdet's data sets.  ``data_prefix=dict(img=...)`` is the folder
             that the paths in the metadata begin at.  ``metainfo=dict(
@@ -134,10 +135,6 @@ class WSOLDataset(BaseDetDataset):
             raise FileNotFoundError(
                 f'{self.metadata_root}: {len(missing)} of {len(data_list)} '
                 f'images are missing, such as {missing[0]}')
-
-    def prepare_data(self, idx: int) -> dict:
-        with naming(self.get_data_info(idx)['img_path']):
-            return super().prepare_data(idx)
 
     def get_cat_ids(self, idx: int) -> List[int]:
         return self.get_data_info(idx)['image_labels']

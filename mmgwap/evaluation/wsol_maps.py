@@ -63,6 +63,19 @@ class MapSums:
         except ValueError as error:
             raise ValueError(f'{image}: {error}') from None
 
+    def miss(self, truth: WSOLTruth, image: str) -> None:
+        """Count an image without a map, of which nothing is found.
+
+        Raises:
+            ValueError: with the image's name, if its size is needed and not
+                known.
+        """
+        if self.boxes:
+            self.boxes.miss()
+        if self.pixels:
+            self.pixels.miss(truth.mask(
+                image, self.size or truth.image_size(image)))
+
     def merge(self, other: 'MapSums') -> None:
         """Count the images of another one, of the same settings, too."""
         for mine, its in ((self.boxes, other.boxes),

@@ -86,6 +86,10 @@ class MaxBoxAcc:
         self._hits_v2 += (best >= self._wanted)[:, mask_of]
         self.num_images += 1
 
+    def miss(self) -> None:
+        """Count an image without a map: no box of it is right."""
+        self.num_images += 1
+
     def merge(self, other: 'MaxBoxAcc') -> None:
         """Count the images of another one, of the same settings, too."""
         self._hits += other._hits

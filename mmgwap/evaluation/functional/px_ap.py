@@ -30,6 +30,7 @@ class PxAP:
         self.edges = np.append(score_thresholds(interval), [1., 2., 3.])
         self._object, self._background = np.zeros(
             (2, len(self.edges) - 1), np.int64)
+        self._missed = 0  # pixels of objects in images without a map
         self.num_images = 0
 
     def add(self, score_map: np.ndarray, mask: np.ndarray) -> None:
@@ -55,10 +56,20 @@ class PxAP:
         self._background += np.histogram(scores[mask == 0], self.edges)[0]
         self.num_images += 1
 
+    def miss(self, mask: np.ndarray) -> None:
+        """Count an image without a map: its objects are not found.
+
+        Args:
+            mask (np.ndarray): (H, W), as for :meth:`add`.
+        """
+        self._missed += int((mask == 1).sum())
+        self.num_images += 1
+
     def merge(self, other: 'PxAP') -> None:
         """Count the images of another one, of the same interval, too."""
         self._object += other._object
         self._background += other._background
+        self._missed += other._missed
         self.num_images += other.num_images
 
     def compute(self) -> Dict[str, float]:
@@ -71,12 +82,13 @@ class PxAP:
         Raises:
             ValueError: if no pixel of an object was added.
         """
-        if not self._object.any():
-            raise ValueError(f'PxAP: no pixel of an object in '
-                             f'{self.num_images} masks')
         true = self._object[::-1].cumsum()
         false = self._background[::-1].cumsum()
-        recall = true / true[-1]
+        every = true[-1] + self._missed
+        if not every:
+            raise ValueError(f'PxAP: no pixel of an object in '
+                             f'{self.num_images} masks')
+        recall = true / every
         # Where no pixel was taken yet there is no step either.
         precision = true / np.maximum(true + false, 1)
         return dict(px_ap=float(

@@ -18,7 +18,9 @@ class MultiLabelMetric(BaseMetric):
     Goes beside the metric of the boxes, ``val_evaluator=[dict(type=
     'CocoMetric', ...), dict(type='mmgwap.MultiLabelMetric')]``.  An image has
     the labels that its data sample gives, or those of its boxes; where it is
-    not known whether it has a class, it does not count for that class.
+    not known whether it has a class, it does not count for that class.  The
+    classes of one that could not be read (see ``BadImagesHook``) are never
+    found, at any threshold.
 
     Reports, in [0, 1]: ``mAP``, over the classes that occur, and with
     ``classwise`` ``AP_<class>``, in a table too.
@@ -51,15 +53,13 @@ class MultiLabelMetric(BaseMetric):
                     f'{None if scores is None else len(scores)}; they are '
                     "given by type='mmgwap.MultiTaskDetector'")
             self.results.append((scores.float().cpu().numpy(),
-                                 multi_hot(sample, num_classes).cpu().numpy()))
+                                 multi_hot(sample, num_classes).cpu().numpy(),
+                                 not sample.get('unreadable', False)))
 
     def compute_metrics(self, results: List[tuple]) -> dict:
-        scores, labels = (np.stack(column) for column in zip(*results))
-        values = {}
-        for i, name in enumerate(self.dataset_meta['classes']):
-            known = labels[:, i] >= 0
-            values[name] = average_precision(scores[known, i],
-                                             labels[known, i] == 1)
+        scores, labels, read = (np.stack(column) for column in zip(*results))
+        values = {name: _average_precision(scores[:, i], labels[:, i], read)
+                  for i, name in enumerate(self.dataset_meta['classes'])}
         found = [value for value in values.values() if not np.isnan(value)]
         metrics = dict(mAP=float(np.mean(found)) if found else float('nan'))
         if self.classwise:
@@ -74,3 +74,14 @@ class MultiLabelMetric(BaseMetric):
                  for (name, value), count in zip(values.items(), counts)]
         MMLogger.get_current_instance().info(
             'image-level AP\n' + AsciiTable(rows).table)
+
+
+def _average_precision(scores: np.ndarray, labels: np.ndarray,
+                       read: np.ndarray) -> float:
+    """Of one class; images that were not read add to the recall's whole."""
+    ranked = read & (labels >= 0)
+    found, every = (labels[ranked] == 1).sum(), (labels == 1).sum()
+    if every and not found:
+        return 0.
+    value = average_precision(scores[ranked], labels[ranked] == 1)
+    return value * float(found / every) if every else value

@@ -35,7 +35,8 @@ class WSOLMetric(BaseMetric):
 
     Those without ground truth, boxes or masks, are left out.  Maps are brought
     to the original image, where boxes are compared, and from there, bilinearly
-    again, to the size of the measurement.
+    again, to the size of the measurement.  An image that could not be read (see
+    ``BadImagesHook``) is wrong in everything, and no pixel of it is found.
 
     Args:
         metadata_root (str): folder of a split of the WSOL evaluation's
@@ -82,6 +83,9 @@ class WSOLMetric(BaseMetric):
         for sample in data_samples:
             image = sample['img_id']
             label = self.truth.label(image)
+            if sample.get('unreadable'):
+                self.results[0].miss(self.truth, image)
+                continue
             scores, score_map = _read(sample, image, label)
             self.results[0].count += 1
             self.results[0].maps.add(self.truth, image, score_map,
@@ -148,6 +152,16 @@ class _Sums:
     def note(self, found: Dict[str, bool]) -> None:
         for name, flag in found.items():
             self.flags[name] = self.flags.get(name, 0) + int(flag)
+
+    def miss(self, truth: WSOLTruth, image: str) -> None:
+        """Count an image of which nothing was found."""
+        self.count += 1
+        self.maps.miss(truth, image)
+        found = dict(top1_error=True, top5_error=True)
+        if truth.has_boxes:
+            found.update(loc_top1_error=True, loc_top5_error=True,
+                         gt_known=False)
+        self.note(found)
 
     def merge(self, other: '_Sums') -> None:
         self.count += other.count

@@ -1,0 +1,35 @@
+"""Files that are no whole images."""
+import io
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image
+
+
+def encoded(kind, size=(64, 48)):
+    """A whole image of noise, so that its content is long."""
+    pixels = np.random.RandomState(0).randint(0, 255, (*size[::-1], 3))
+    content = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(content, kind)
+    return content.getvalue()
+
+
+def bomb():
+    """A PNG that says it is of 4 * 10 ** 8 px."""
+    size = struct.pack('>IIBBBBB', 20000, 20000, 8, 2, 0, 0, 0)
+    chunks = [b'IHDR' + size, b'IDAT' + zlib.compress(b'')]
+    return b'\x89PNG\r\n\x1a\n' + b''.join(
+        struct.pack('>I', len(chunk) - 4) + chunk
+        + struct.pack('>I', zlib.crc32(chunk)) for chunk in chunks)
+
+
+# Under the name of the data set's image, whatever that ends in.
+BAD_FILES = dict(
+    truncated_jpeg=encoded('JPEG')[:-200],
+    half_a_png=encoded('PNG')[:4000],
+    empty=b'',
+    text=b'<html>404 not found</html>\n',
+    png_header=encoded('PNG')[:33],
+    gif_header=encoded('GIF')[:13],
+    bomb=bomb())
