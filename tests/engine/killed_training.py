@@ -18,6 +18,8 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+import mmgwap  # noqa: F401  (allows the training state)
+
 
 class Tell(Hook):
 
