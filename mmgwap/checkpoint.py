@@ -11,7 +11,7 @@ import os
 import pickle
 import re
 import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Callable, Iterator
 from unittest import mock
 
@@ -29,6 +29,10 @@ def allow_training_state() -> None:
     numpy's own constructors are not on the list: with an object dtype they
     turn bytes of a file into pointers.
     """
+    if hasattr(host, 'get_torch_safe_globals'):
+        # torch keeps what is allowed in a set, so that of the fork's list and
+        # of this one an arbitrary mixture would hold, which reads neither.
+        host.get_torch_safe_globals = list
     # Each with its path: plain classes the fork would take off the list again
     # after a load of its own.
     safe = [
@@ -102,13 +106,11 @@ def safe_checkpoints() -> Iterator[None]:
     """Within it, no checkpoint runs code; one that would ends the process.
 
     For command-line tools.  What asks for an unrestricted load gets a safe one
-    all the same, and the fork's own list of what is safe is set aside.
+    all the same.
     """
     forced = mock.patch.dict(os.environ, TORCH_FORCE_WEIGHTS_ONLY_LOAD='1')
-    fork = mock.patch.object(host, 'get_torch_safe_globals', list) \
-        if hasattr(host, 'get_torch_safe_globals') else nullcontext()
     try:
-        with forced, fork:
+        with forced:
             # torch takes both at once for a mistake.
             os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
             yield

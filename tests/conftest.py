@@ -1,9 +1,13 @@
 """Marks and places that tests share."""
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+from mmgwap.testing import tiny_rfcn_run
 
 
 def pytest_collection_modifyitems(items):
@@ -17,6 +21,37 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope='session')
 def repo() -> Path:
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope='session')
+def tool(repo):
+    """Run a tool in a process of its own; returns what it printed."""
+    def run(*command, check=True, **variables):
+        done = subprocess.run(
+            [sys.executable, '-W', 'ignore', *map(str, command)], cwd=repo,
+            capture_output=True, text=True,
+            env=dict(os.environ, **variables))
+        if check:
+            assert done.returncode == 0, done.stderr[-3000:]
+        return done
+    return run
+
+
+@pytest.fixture(scope='session')
+def digits(tool, tmp_path_factory):
+    """Digits in clutter, 16 + 8 images."""
+    out = tmp_path_factory.mktemp('digits')
+    tool('tools/dataset_converters/make_digits.py', '--out', out, '--train',
+         '16', '--val', '8')
+    return out
+
+
+@pytest.fixture(scope='session')
+def config(repo, digits, tmp_path_factory):
+    """A config of 8 iterations on them."""
+    path = tmp_path_factory.mktemp('config') / 'tiny.py'
+    tiny_rfcn_run(repo / 'configs', digits).dump(path)
+    return path
 
 
 @pytest.fixture

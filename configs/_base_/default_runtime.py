@@ -1,3 +1,5 @@
+_base_ = 'custom_hooks.py'
+
 default_scope = 'mmdet'
 custom_imports = dict(imports=['mmgwap'], allow_failed_imports=False)
 
@@ -7,11 +9,10 @@ default_hooks = dict(
         type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='CheckpointHook', by_epoch=False, interval=10000,
+        type='mmgwap.AtomicCheckpointHook', by_epoch=False, interval=10000,
         max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'))
-custom_hooks = [dict(type='NumClassCheckHook')]
 
 env_cfg = dict(
     cudnn_benchmark=False,

@@ -1,4 +1,7 @@
-_base_ = 'mmdet::detr/detr_r50_8xb2-150e_coco.py'
+_base_ = [
+    'mmdet::detr/detr_r50_8xb2-150e_coco.py',
+    '../_base_/custom_hooks.py'
+]
 custom_imports = dict(imports=['mmgwap'], allow_failed_imports=False)
 
 model = dict(
@@ -31,4 +34,7 @@ param_scheduler = [
         type='MultiStepLR', begin=0, end=1500, by_epoch=True,
         milestones=[1000], gamma=0.1)
 ]
-default_hooks = dict(checkpoint=dict(interval=10, max_keep_ckpts=3))
+auto_scale_lr = dict(base_batch_size=32)
+default_hooks = dict(
+    checkpoint=dict(
+        type='mmgwap.AtomicCheckpointHook', interval=10, max_keep_ckpts=3))

@@ -1,4 +1,7 @@
-_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+_base_ = [
+    'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+    '../_base_/custom_hooks.py'
+]
 custom_imports = dict(imports=['mmgwap'], allow_failed_imports=False)
 
 model = dict(
@@ -32,4 +35,7 @@ param_scheduler = [
         type='MultiStepLR', begin=0, end=120, by_epoch=True,
         milestones=[80, 110], gamma=0.1)
 ]
-default_hooks = dict(checkpoint=dict(interval=10, max_keep_ckpts=3))
+auto_scale_lr = dict(base_batch_size=32)
+default_hooks = dict(
+    checkpoint=dict(
+        type='mmgwap.AtomicCheckpointHook', interval=10, max_keep_ckpts=3))

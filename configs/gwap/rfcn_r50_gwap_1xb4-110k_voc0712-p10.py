@@ -22,3 +22,4 @@ val_evaluator = [
     dict(type='mmgwap.MultiLabelMetric', classwise=False)
 ]
 test_evaluator = val_evaluator
+auto_scale_lr = dict(base_batch_size=4)

@@ -44,6 +44,12 @@ custom_hooks = [
     _base_.custom_hooks[0],
     dict(
         type='PipelineSwitchHook', switch_epoch=switch_epoch,
-        switch_pipeline=_base_.train_pipeline_stage2)
+        switch_pipeline=_base_.train_pipeline_stage2),
+    dict(type='NumClassCheckHook'),
+    dict(type='mmgwap.ExactResumeHook'),
+    dict(type='mmgwap.StopAtInvalidLossHook'),
+    dict(type='mmgwap.BadImagesHook')
 ]
-default_hooks = dict(checkpoint=dict(interval=100))
+auto_scale_lr = dict(base_batch_size=512)
+default_hooks = dict(
+    checkpoint=dict(type='mmgwap.AtomicCheckpointHook', interval=100))

@@ -1,4 +1,7 @@
-_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+_base_ = [
+    'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+    '../_base_/custom_hooks.py'
+]
 custom_imports = dict(imports=['mmgwap'], allow_failed_imports=False)
 
 model = dict(
@@ -11,3 +14,4 @@ model = dict(
         init_cfg=dict(
             type='Pretrained', checkpoint='checkpoints/lip_densenet-121.pth')),
     neck=dict(in_channels=[256, 512, 1024, 1024]))
+default_hooks = dict(checkpoint=dict(type='mmgwap.AtomicCheckpointHook'))

@@ -1,0 +1,36 @@
+# Beside photographs with boxes, others of which only labels are known.  Copy
+# this file and voc_layout.py (or coco_layout.py), and change:
+_base_ = 'voc_layout.py'
+label_file = 'labels.csv'  # columns image, label: a row for each label
+label_images = 'labelled/'  # holds the images of label_file
+
+# Nothing below has to be changed.
+model = dict(
+    _delete_=True,
+    type='mmgwap.MultiTaskDetector',
+    detector=_base_.model,
+    cls_head=dict(
+        type='mmgwap.ImageClsHead', source='backbone',
+        num_classes=len(_base_.classes), in_channels=2048))
+train_dataloader = dict(
+    batch_size=4,
+    batch_sampler=dict(
+        _delete_=True, type='mmgwap.PartialBoxBatchSampler', boxed=2),
+    dataset=dict(
+        _delete_=True,
+        type='ConcatDataset',
+        ignore_keys=['palette', 'dataset_type'],
+        datasets=[
+            _base_.train_dataloader.dataset,
+            dict(
+                type='mmgwap.ImageLabelDataset',
+                format='csv',
+                data_root=_base_.data_root,
+                ann_file=label_file,
+                data_prefix=dict(img=label_images),
+                metainfo=dict(classes=_base_.classes),
+                pipeline=_base_.train_pipeline)
+        ]))
+val_evaluator = [_base_.val_evaluator, dict(type='mmgwap.MultiLabelMetric')]
+test_evaluator = val_evaluator
+auto_scale_lr = dict(base_batch_size=4)

@@ -1,0 +1,116 @@
+"""Runs that end the same, however often they are interrupted."""
+import logging
+from functools import partial
+from typing import Any, Callable, Optional
+
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.logging import print_log
+from mmengine.runner import IterBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
+
+from mmgwap.engine.exact_batches import exact_loader
+from mmgwap.engine.randomness import DATA, STEP, WORKER, seed_all
+from mmgwap.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ExactResumeHook(Hook):
+    """A resumed run goes on with the batches and the random numbers of a run
+    that was never interrupted.
+
+    mmengine's checkpoints hold weights and optimizer, but no state of random
+    generators; and where the seed is drawn at the start, a resumed run shuffles
+    by another.  With this hook every number follows from the seed, the rank of
+    the process and the iteration, so nothing has to be saved: the same seed
+    gives the same weights, to the last bit where the operators are
+    deterministic, as on CPU.
+
+    Iteration-based loops go on in the middle of an epoch of the data, without
+    reading again what was trained on.  Epoch-based loops go on at the start of
+    an epoch, where mmengine's checkpoints are made.
+
+    The number of processes must stay the same: the images are shared out among
+    them.  A ``train_dataloader`` that is no config keeps its sampler's seed.
+    """
+    priority = 'VERY_HIGH'
+
+    def before_train(self, runner: Runner) -> None:
+        _check_accumulation(runner)
+        randomness = runner.cfg.get('randomness', {})
+        self.seed = runner.seed
+        if randomness.get('diff_rank_seed'):
+            self.seed -= runner.rank
+        loop, config = runner.train_loop, runner.cfg.get('train_dataloader')
+        # mmengine learns the seed of a resumed run after it has made the
+        # sampler, and may have begun to read.
+        if isinstance(config, dict):
+            stale = loop.dataloader
+            loop.dataloader = runner.build_dataloader(
+                dict(config, dataset=stale.dataset), seed=self.seed)
+            stale._iterator = None  # ends its workers
+        self._start_worker = loop.dataloader.worker_init_fn
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        loop = runner.train_loop
+        if isinstance(loop, IterBasedTrainLoop):
+            loop.dataloader_iterator = _Batches(
+                loop, self.seed, runner.rank, DATA)
+            return
+        stream = self.seed, runner.rank, WORKER, runner.epoch
+        seed_all(*stream)
+        if loop.dataloader.num_workers:
+            loop.dataloader.worker_init_fn = partial(
+                _start_worker, first=self._start_worker, stream=stream)
+            # Workers that live for several epochs would go on as they are.
+            loop.dataloader._iterator = None
+
+    def before_train_iter(self, runner: Runner, batch_idx: int,
+                          data_batch: Optional[dict] = None) -> None:
+        seed_all(self.seed, runner.rank, STEP, runner.iter)
+
+
+class _Batches:
+    """Stands for mmengine's iterator of an ``IterBasedTrainLoop``."""
+
+    def __init__(self, loop: IterBasedTrainLoop, *stream: int) -> None:
+        # mmengine either asks the iterator to skip what was trained on, or
+        # reads it and drops it, which need not be read here.
+        reads = not hasattr(loop.dataloader_iterator, 'skip_iter') \
+            and not getattr(loop, 'fast_forward_on_resume', False)
+        self._dropped = loop.iter if reads else 0
+        self._batches = None
+        self._loader = exact_loader(loop.dataloader, loop.iter, *stream)
+
+    def skip_iter(self, count: int) -> None:
+        """The batches begin behind those already."""
+
+    def __iter__(self) -> '_Batches':
+        return self
+
+    def __next__(self) -> Any:
+        if self._dropped:
+            self._dropped -= 1
+            return None
+        if self._batches is None:
+            self._batches = iter(self._loader)
+        return next(self._batches)
+
+
+def _start_worker(worker_id: int, first: Optional[Callable],
+                  stream: tuple) -> None:
+    if first is not None:
+        first(worker_id)
+    seed_all(*stream, worker_id + 1)
+
+
+def _check_accumulation(runner: Runner) -> None:
+    """Warn of checkpoints between two steps of the optimizer."""
+    counts = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook) and not hook.by_epoch \
+                and hook.interval > 0 and hook.interval % counts:
+            print_log(
+                f'gradients are accumulated over {counts} iterations, and a '
+                f'checkpoint each {hook.interval} loses a part of them if the '
+                'run goes on from it; make the interval a multiple of '
+                f'{counts}', 'current', logging.WARNING)

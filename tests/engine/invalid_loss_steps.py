@@ -1,0 +1,34 @@
+"""A training in two processes, the second of which gets a NaN.
+
+Usage: python -m tests.engine.invalid_loss_steps CONFIG WORK_DIR
+with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set.
+"""
+import math
+import sys
+from datetime import timedelta
+
+import torch.distributed as dist
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from tests.engine.test_stop_at_invalid_loss_hook import Spoil
+
+
+def main(config: str, work_dir: str) -> None:
+    # A hang ends the test instead of waiting for it.
+    dist.init_process_group('gloo', timeout=timedelta(seconds=60))
+    register_all_modules()
+    cfg = Config.fromfile(config)
+    cfg.update(work_dir=work_dir, launcher='pytorch')
+    cfg.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel', device_ids=None,
+        broadcast_buffers=False)
+    runner = Runner.from_cfg(cfg)
+    if dist.get_rank():
+        runner.register_hook(Spoil('loss_cls', math.nan))
+    runner.train()
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])

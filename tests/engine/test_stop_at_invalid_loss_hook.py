@@ -1,0 +1,127 @@
+"""NaN and infinity stop a run before they reach the weights."""
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import find_latest_checkpoint
+
+from tests.models.test_distributed import free_port
+
+from .conftest import differing, state_of
+
+TERMS = ('loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox')
+
+
+class Spoil(Hook):
+    """Makes a term of the loss what it should not be, at an iteration."""
+    priority = 'LOW'
+
+    def __init__(self, term, value, at=2):
+        self.term, self.value, self.at = term, value, at
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.images = [one.img_path for one in data_batch['data_samples']]
+        if runner.iter + 1 != self.at:
+            return
+        model = getattr(runner.model, 'module', runner.model)
+        plain = model.loss
+
+        def loss(*args, **kwargs):
+            losses = plain(*args, **kwargs)
+            value = losses[self.term]
+            losses[self.term] = [one * self.value for one in value] \
+                if isinstance(value, list) else value * self.value
+            return losses
+        model.loss = loss
+
+
+class SpoilGradient(Spoil):
+    """Makes a gradient infinite; the loss is as it was."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter + 1 == self.at:
+            dict(runner.model.named_parameters())[self.term].register_hook(
+                lambda grad: grad * self.value)
+
+
+@pytest.mark.parametrize('term', TERMS)
+@pytest.mark.parametrize('value, kind', [
+    (math.nan, 'NaN'), (math.inf, '(infinite|NaN)')])
+def test_stops_with_what_was_before(training, tmp_path, term, value, kind):
+    whole = state_of(training(1, 'whole'))
+    spoil = Spoil(term, value)
+    with pytest.raises(FloatingPointError) as caught:
+        training(4, hooks=[spoil])
+    message = str(caught.value)
+    path = tmp_path / 'run' / 'invalid_loss_at_iter_2.pth'
+    assert message.startswith('iteration 2: ') and '\n' not in message
+    assert f'{term} is ' in message and str(path) in message
+    for other in set(TERMS) - {term}:
+        assert other not in message
+    for image in spoil.images:
+        assert image in message
+    state = torch.load(path, weights_only=True)
+    assert state['meta']['iter'] == 1 and 'optimizer' in state
+    for name, value in state['state_dict'].items():
+        assert torch.equal(value, whole[f'model.{name}']), name
+    # No checkpoint of a later state, and none that --resume would take.
+    assert [one.name for one in path.parent.glob('*.pth')] == [path.name]
+    assert find_latest_checkpoint(str(path.parent)) is None
+
+
+def test_the_run_goes_on_from_it(training, tmp_path):
+    whole = state_of(training(4, 'whole'))
+    with pytest.raises(FloatingPointError):
+        training(4, 'parts', hooks=[Spoil('loss_cls', math.nan, at=3)])
+    path = tmp_path / 'parts' / 'invalid_loss_at_iter_3.pth'
+    parts = state_of(training(4, 'parts', resume=True, load_from=str(path)))
+    assert not differing(whole, parts)
+
+
+@pytest.mark.parametrize('value, kind', [(math.nan, 'NaN'),
+                                         (math.inf, 'infinite')])
+def test_gradients(training, tmp_path, value, kind):
+    name = 'roi_head.bbox_head.conv_new.weight'
+    with pytest.raises(FloatingPointError) as caught:
+        training(4, hooks=[SpoilGradient(name, value)])
+    assert f'the gradient of {name} is {kind} in process 0' \
+        in str(caught.value)
+    state = torch.load(tmp_path / 'run' / 'invalid_loss_at_iter_2.pth',
+                       weights_only=True)['state_dict']
+    assert all(torch.isfinite(one).all() for one in state.values()
+               if one.is_floating_point())
+
+
+def test_a_good_run_is_as_without(training):
+    one = state_of(training(3, 'with'))
+    two = state_of(training(3, 'without', custom_hooks=[
+        dict(type='mmgwap.ExactResumeHook')]))
+    assert not differing(one, two)
+
+
+def test_one_of_two_processes(repo, config, tmp_path):
+    """Both stop, with the same message, of the one whose loss it is."""
+    variables = dict(os.environ, WORLD_SIZE='2', MASTER_ADDR='127.0.0.1',
+                     MASTER_PORT=str(free_port()), OMP_NUM_THREADS='1')
+    processes = [
+        subprocess.Popen(
+            [sys.executable, '-W', 'ignore', '-m',
+             'tests.engine.invalid_loss_steps', str(config), str(tmp_path)],
+            cwd=repo, env=dict(variables, RANK=str(rank), LOCAL_RANK='0'),
+            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for rank in range(2)]
+    messages = []
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 1
+        messages += [line for line in errors.splitlines()
+                     if line.startswith('FloatingPointError')]
+    assert len(messages) == 2 and messages[0] == messages[1]
+    assert 'process 1' in messages[0] and 'process 0' not in messages[0]
+    state = torch.load(tmp_path / 'invalid_loss_at_iter_2.pth',
+                       weights_only=True)
+    assert state['meta']['iter'] == 1

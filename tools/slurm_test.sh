@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Usage: tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [options of
+#        tools/test.py]
+# GPUS (8), GPUS_PER_NODE (8), CPUS_PER_TASK (5) and SRUN_ARGS may be set, and
+# MASTER_PORT where several jobs share a machine.
+set -euo pipefail
+USAGE='usage: tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [options of test.py]'
+PARTITION=${1:?$USAGE}
+JOB_NAME=${2:?$USAGE}
+CONFIG=${3:?$USAGE}
+CHECKPOINT=${4:?$USAGE}
+GPUS=${GPUS:-8}
+PER_NODE=${GPUS_PER_NODE:-8}
+PER_NODE=$((GPUS < PER_NODE ? GPUS : PER_NODE))
+
+# shellcheck disable=SC2086  # SRUN_ARGS are several words
+srun --partition="$PARTITION" \
+    --job-name="$JOB_NAME" \
+    --gres="gpu:$PER_NODE" \
+    --ntasks="$GPUS" \
+    --ntasks-per-node="$PER_NODE" \
+    --cpus-per-task="${CPUS_PER_TASK:-5}" \
+    --kill-on-bad-exit=1 \
+    ${SRUN_ARGS:-} \
+    "${PYTHON:-python}" -u "$(dirname "$0")/test.py" "$CONFIG" \
+    "$CHECKPOINT" --launcher slurm "${@:5}"
