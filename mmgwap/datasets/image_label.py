@@ -6,9 +6,11 @@ import numpy as np
 from mmdet.datasets import BaseDetDataset
 from mmengine.logging import print_log
 
+from mmgwap.argument_checks import check_flag
 from mmgwap.registry import DATASETS
 
 from .bad_images import BadImages
+from .class_names import check_classes
 from .image_label_readers import READERS, Labelled
 from .partial_pipeline import adapt_pipeline, for_labels
 from .reports import UNLABELLED, report_unlabelled
@@ -77,6 +79,10 @@ class ImageLabelDataset(BadImages, BaseDetDataset):
             if value not in CHOICES[name]:
                 raise ValueError(f'ImageLabelDataset: {name} must be one of '
                                  f'{CHOICES[name]}, got {value!r}')
+        check_flag(complete, 'ImageLabelDataset: complete')
+        if not (names is None or isinstance(names, dict)):
+            raise ValueError('ImageLabelDataset: names must be a dict of '
+                             f'classes by names, got {names!r:.80}')
         self.format, self.names, self.complete = format, names or {}, complete
         self.unlisted_categories = unlisted_categories
         self.unlabelled = unlabelled
@@ -92,9 +98,7 @@ class ImageLabelDataset(BadImages, BaseDetDataset):
 
     def load_data_list(self) -> List[dict]:
         """Read the labels of all images."""
-        if not self.metainfo.get('classes'):
-            raise ValueError('ImageLabelDataset needs metainfo=dict('
-                             'classes=(...))')
+        check_classes(self._metainfo, 'ImageLabelDataset')
         if 'img' not in self.data_prefix:
             raise ValueError("ImageLabelDataset needs data_prefix=dict(img="
                              "'...'), the folder of the images")

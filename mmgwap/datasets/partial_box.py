@@ -11,9 +11,10 @@ from mmgwap.registry import DATASETS
 
 from .bad_images import draw_sample, take_sample
 from .flags import read_flags
+from .partial_arguments import check_partial_arguments
 from .partial_pipeline import adapt_pipeline, for_labels
 from .partial_split import mask_of_ids, read_split, stratified_split
-from .reports import UNLABELLED, report_split
+from .reports import report_split
 from .summaries import Summary, leaves, summaries, summarise
 
 
@@ -57,8 +58,9 @@ class PartialBoxDataset:
         boxed (np.ndarray): (len(self), ) bool, whether an image has boxes.
 
     Raises:
-        ValueError: if the choice is impossible, see ``partial_split``, or the
-            pipeline would mix images with and without boxes.
+        ValueError: if an argument is of another kind or outside of its range,
+            the choice is impossible, see ``partial_split``, or the pipeline
+            would mix images with and without boxes.
         TypeError: if ``dataset`` is of another kind.
     """
 
@@ -73,12 +75,9 @@ class PartialBoxDataset:
                  unlabelled: str = 'ignore',
                  lazy_init: bool = False) -> None:
         choices = dict(percent=percent, split_file=split_file, flag=flag)
-        if sum(value is not None for value in choices.values()) != 1:
-            raise ValueError('PartialBoxDataset needs exactly one of percent, '
-                             f'split_file and flag, got {choices}')
-        if unlabelled not in UNLABELLED:
-            raise ValueError(f'unlabelled must be one of {UNLABELLED}, got '
-                             f'{unlabelled!r}')
+        check_partial_arguments(
+            dataset, choices, seed, label_pipeline, unlabelled,
+            boxes_only=boxes_only, lazy_init=lazy_init)
         self.percent, self.seed = percent, seed
         self.split_file, self.flag = split_file, flag
         self.boxes_only = boxes_only

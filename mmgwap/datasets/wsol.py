@@ -8,6 +8,7 @@ from mmengine.fileio import exists, isdir, join_path
 from mmengine.logging import print_log
 from mmengine.utils import is_abs
 
+from mmgwap.argument_checks import check_flag, check_text
 from mmgwap.registry import DATASETS
 
 from .bad_images import BadImages
@@ -53,6 +54,8 @@ class WSOLDataset(BadImages, BaseDetDataset):
                  metadata_root: str,
                  check_files: bool = False,
                  **kwargs) -> None:
+        check_text(metadata_root, 'WSOLDataset: metadata_root')
+        check_flag(check_files, 'WSOLDataset: check_files')
         self.metadata_root, self.check_files = metadata_root, check_files
         super().__init__(*args, **kwargs)
 

@@ -107,5 +107,5 @@ def test_no_images(name):
 
 @pytest.mark.parametrize('r', [0, -1, float('nan')])
 def test_wrong_sharpness(r):
-    with pytest.raises(ValueError, match='r > 0'):
+    with pytest.raises(ValueError, match='LogSumExpPool: r must be'):
         make('LogSumExpPool', r=r)

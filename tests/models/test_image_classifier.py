@@ -276,7 +276,8 @@ def test_boxes_are_float32_whatever_the_scores_are():
     ('topk', 0), ('score_thr', 2.), ('box_threshold', 1.),
     ('boxes', 'biggest')])
 def test_options_out_of_range(option, value):
-    with pytest.raises(ValueError, match=f'test_cfg.{option}={value!r}'):
+    with pytest.raises(
+            ValueError, match=f'test_cfg.{option} must be .*got {value!r}'):
         MODELS.build(config(**{option: value}))
 
 

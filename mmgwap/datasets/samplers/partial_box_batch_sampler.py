@@ -6,6 +6,7 @@ from mmengine.dataset import InfiniteSampler
 from mmengine.logging import print_log
 from torch.utils.data import Sampler
 
+from mmgwap.argument_checks import check_whole
 from mmgwap.datasets.boxed_images import boxed_images
 from mmgwap.registry import DATA_SAMPLERS
 
@@ -33,6 +34,9 @@ class PartialBoxBatchSampler(Sampler):
     """
 
     def __init__(self, sampler: Sampler, batch_size: int, boxed: int) -> None:
+        for name, value in (('boxed', boxed), ('batch_size', batch_size)):
+            check_whole(value, f'PartialBoxBatchSampler: {name}',
+                        -10**6)
         if not 0 < boxed < batch_size:
             raise ValueError(
                 'PartialBoxBatchSampler: boxed must be at least 1 and less '

@@ -6,6 +6,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from terminaltables import AsciiTable
 
+from mmgwap.argument_checks import check_flag
 from mmgwap.evaluation.functional import average_precision
 from mmgwap.registry import METRICS
 from mmgwap.structures import multi_hot
@@ -39,6 +40,7 @@ class MultiLabelMetric(BaseMetric):
     def __init__(self, classwise: bool = True, collect_device: str = 'cpu',
                  prefix: str = None) -> None:
         super().__init__(collect_device, prefix)
+        check_flag(classwise, 'MultiLabelMetric: classwise')
         self.classwise = classwise
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:

@@ -7,6 +7,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from terminaltables import AsciiTable
 
+from mmgwap.argument_checks import (check_number, check_text,
+                                    check_whole)
 from mmgwap.evaluation.functional import (cls_loc_error, is_localized,
                                           top_k_error)
 from mmgwap.evaluation.wsol_maps import SIZE, MapSums
@@ -65,6 +67,20 @@ class WSOLMetric(BaseMetric):
                  box_threshold: float = 0.2, collect_device: str = 'cpu',
                  prefix: str = None) -> None:
         super().__init__(collect_device, prefix)
+        check_text(metadata_root, 'WSOLMetric: metadata_root')
+        check_text(mask_root, 'WSOLMetric: mask_root', empty=True)
+        check_number(interval, 'WSOLMetric: interval', 1e-5, 0.999)
+        check_number(box_threshold, 'WSOLMetric: box_threshold', 0, 0.999)
+        for name, values in (('size', size), ('iou_thresholds',
+                                              iou_thresholds)):
+            if not isinstance(values, (list, tuple)) \
+                    and not (name == 'size' and values is None):
+                raise ValueError(f'WSOLMetric: {name} must be a list, got '
+                                 f'{values!r:.80}')
+        for side in size or ():
+            check_whole(side, 'WSOLMetric: size', most=10**4)
+        for iou in iou_thresholds:
+            check_number(iou, 'WSOLMetric: iou_thresholds', 0, 1)
         self.truth = WSOLTruth(metadata_root, mask_root)
         self.settings = dict(size=size and tuple(size), interval=interval,
                              iou_thresholds=iou_thresholds)

@@ -7,6 +7,7 @@ from mmcv.cnn import AlexNet as Plain
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmgwap.argument_checks import check_whole
 from mmgwap.registry import MODELS
 
 
@@ -34,9 +35,7 @@ class AlexNet(Plain, BaseModule):
 
     def __init__(self, frozen_stages: int = -1, init_cfg: dict = None) -> None:
         super().__init__()
-        if frozen_stages not in range(-1, 6):
-            raise ValueError('frozen_stages of AlexNet must be -1 to 5, got '
-                             f'{frozen_stages}')
+        check_whole(frozen_stages, 'frozen_stages of AlexNet', -1, 5)
         # There are no norms, so it is the forward signal that is kept.
         self.init_cfg = init_cfg or dict(
             type='Kaiming', layer='Conv2d', mode='fan_in')

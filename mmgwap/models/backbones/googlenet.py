@@ -13,6 +13,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmgwap.argument_checks import (check_flag, check_indices,
+                                    check_norm, check_whole)
 from mmgwap.registry import MODELS
 
 # Table 1 of the paper: 1x1; 3x3 reduced, 3x3; 5x5 reduced, 5x5; projection of
@@ -62,6 +64,8 @@ class GoogLeNet(BaseModule):
             dict(type='Kaiming', layer='Conv2d'),
             dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm'])])
         _check(out_indices, frozen_stages)
+        check_flag(norm_eval, 'GoogLeNet: norm_eval')
+        check_norm(norm_cfg, 'GoogLeNet: norm_cfg')
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
@@ -159,10 +163,8 @@ def _conv(channels: int, out_channels: int, size: int, norm_cfg: dict,
 
 
 def _check(out_indices: Sequence[int], frozen_stages: int) -> None:
-    if not out_indices or not set(out_indices) <= set(range(3)):
-        raise ValueError('out_indices of GoogLeNet must be of 0 to 2, got '
-                         f'{tuple(out_indices)}')
-    if frozen_stages not in range(-1, max(out_indices) + 2):
-        raise ValueError(
-            f'frozen_stages of GoogLeNet(out_indices={tuple(out_indices)}) '
-            f'must be -1 to {max(out_indices) + 1}, got {frozen_stages}')
+    check_indices(out_indices, 'out_indices of GoogLeNet', 3)
+    check_whole(
+        frozen_stages,
+        f'frozen_stages of GoogLeNet(out_indices={tuple(out_indices)})', -1,
+        max(out_indices) + 1)

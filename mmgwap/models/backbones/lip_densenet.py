@@ -8,6 +8,8 @@ from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmgwap.argument_checks import (check_flag, check_indices,
+                                    check_norm, check_whole)
 from mmgwap.models.layers.lip import SimplifiedLIP
 from mmgwap.registry import MODELS
 
@@ -63,6 +65,10 @@ class LIPDenseNet(BaseModule):
             dict(type='Kaiming', layer='Conv2d'),
             dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm'])])
         _check(depth, out_indices, frozen_stages)
+        check_whole(in_channels, 'LIPDenseNet: in_channels')
+        check_norm(norm_cfg, 'LIPDenseNet: norm_cfg')
+        check_flag(norm_eval, 'LIPDenseNet: norm_eval')
+        check_flag(with_cp, 'LIPDenseNet: with_cp')
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
@@ -134,15 +140,11 @@ class LIPDenseNet(BaseModule):
 
 
 def _check(depth: int, out_indices: Sequence[int], frozen_stages: int) -> None:
-    if depth not in SETTINGS:
+    if type(depth) is not int or depth not in SETTINGS:
         raise ValueError(f'LIPDenseNet has the depths {list(SETTINGS)}, not '
-                         f'{depth}')
-    if not out_indices or not set(out_indices) <= set(range(4)):
-        raise ValueError('out_indices of LIPDenseNet must be of 0 to 3, got '
-                         f'{tuple(out_indices)}')
-    if frozen_stages not in range(-1, 5):
-        raise ValueError('frozen_stages of LIPDenseNet must be -1 to 4, got '
-                         f'{frozen_stages}')
+                         f'{depth!r:.80}')
+    check_indices(out_indices, 'out_indices of LIPDenseNet', 4)
+    check_whole(frozen_stages, 'frozen_stages of LIPDenseNet', -1, 4)
 
 
 # The stem's LIP is a module of its own among the authors', and torchvision's

@@ -47,6 +47,9 @@ class LIPResNet(ResNet):
     """
 
     def __init__(self, depth: int, **kwargs) -> None:
+        if type(depth) is not int or depth not in self.arch_settings:
+            raise ValueError(f'LIPResNet has the depths '
+                             f'{list(self.arch_settings)}, not {depth!r:.80}')
         if kwargs.get('style', 'pytorch') != 'pytorch':
             raise ValueError(
                 "LIPResNet has no style='caffe': LIP takes the place of the "

@@ -7,6 +7,8 @@ from mmengine.model import BaseModule
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmgwap.argument_checks import (check_flag, check_indices,
+                                    check_whole)
 from mmgwap.registry import MODELS
 
 
@@ -39,6 +41,8 @@ class VGG(Plain, BaseModule):
                  out_indices: Sequence[int] = (4, ), frozen_stages: int = -1,
                  norm_eval: bool = False, init_cfg: dict = None) -> None:
         _check(depth, out_indices, frozen_stages)
+        check_flag(with_bn, 'VGG: with_bn')
+        check_flag(norm_eval, 'VGG: norm_eval')
         stages = max(out_indices) + 1
         super().__init__(
             depth, with_bn, num_stages=stages, dilations=(1, ) * stages,
@@ -86,13 +90,11 @@ class VGG(Plain, BaseModule):
 
 
 def _check(depth: int, out_indices: Sequence[int], frozen_stages: int) -> None:
-    if depth not in Plain.arch_settings:
+    if type(depth) is not int or depth not in Plain.arch_settings:
         raise ValueError(f'VGG has the depths {list(Plain.arch_settings)}, not '
-                         f'{depth}')
-    if not out_indices or not set(out_indices) <= set(range(5)):
-        raise ValueError('out_indices of VGG must be of 0 to 4, got '
-                         f'{tuple(out_indices)}')
-    if frozen_stages not in range(-1, max(out_indices) + 2):
-        raise ValueError(
-            f'frozen_stages of VGG(out_indices={tuple(out_indices)}) must be '
-            f'-1 to {max(out_indices) + 1}, got {frozen_stages}')
+                         f'{depth!r:.80}')
+    check_indices(out_indices, 'out_indices of VGG', 5)
+    check_whole(
+        frozen_stages,
+        f'frozen_stages of VGG(out_indices={tuple(out_indices)})', -1,
+        max(out_indices) + 1)

@@ -8,6 +8,8 @@ from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmgwap.argument_checks import (check_config, check_flag, check_norm,
+                                    check_whole)
 from mmgwap.localization import class_activation_maps
 from mmgwap.registry import MODELS
 from mmgwap.structures import multi_hot
@@ -39,8 +41,8 @@ class ImageClsHead(BaseModule):
             entropy, summed over the classes, averaged over the images.
 
     Raises:
-        ValueError: if ``source`` is another, numbers are not positive, or the
-            loss is a softmax for many labels, or sigmoids for a single one.
+        ValueError: if an argument is of another kind, or outside of its range,
+            or the loss is a softmax for many labels, or sigmoids for a single one.
     """
 
     def __init__(self,
@@ -60,9 +62,17 @@ class ImageClsHead(BaseModule):
         if source not in ('backbone', 'neck'):
             raise ValueError("ImageClsHead: source must be 'backbone' or "
                              f"'neck', got {source!r}")
-        if min(num_classes, in_channels) < 1:
-            raise ValueError('ImageClsHead: num_classes and in_channels must '
-                             f'be positive, got {num_classes}, {in_channels}')
+        for name, value, least, most in (
+                ('num_classes', num_classes, 1, 10**6),
+                ('in_channels', in_channels, 1, 10**6),
+                ('in_index', in_index, -100, 100),
+                ('num_convs', num_convs, 0, 100),
+                ('feat_channels', feat_channels, 1, 10**6)):
+            check_whole(value, f'ImageClsHead: {name}', least, most)
+        check_flag(multi_label, 'ImageClsHead: multi_label')
+        check_config(pool, 'ImageClsHead: pool')
+        check_norm(norm_cfg, 'ImageClsHead: norm_cfg', optional=True)
+        check_config(loss, 'ImageClsHead: loss', optional=True)
         self.num_classes = num_classes
         self.in_index = in_index
         self.source = source

@@ -1,5 +1,5 @@
 """Image classification that localizes: boxes from image labels alone."""
-from typing import Tuple
+from typing import Optional, Tuple
 
 import numpy as np
 import torch
@@ -9,6 +9,9 @@ from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmgwap.argument_checks import (check_config, check_flag,
+                                    check_number, check_settings,
+                                    check_whole)
 from mmgwap.localization import boxes_from_map
 from mmgwap.localization.boxes import WHICH
 from mmgwap.registry import MODELS
@@ -56,6 +59,9 @@ class ImageClassifier(BaseDetector):
                  data_preprocessor: OptConfigType = None,
                  init_cfg: OptMultiConfig = None) -> None:
         super().__init__(data_preprocessor, init_cfg)
+        check_config(backbone, 'ImageClassifier: backbone')
+        check_config(neck, 'ImageClassifier: neck', optional=True)
+        check_config(cls_head, 'ImageClassifier: cls_head')
         self.backbone = MODELS.build(backbone)
         if neck is not None:
             self.neck = MODELS.build(neck)
@@ -64,7 +70,7 @@ class ImageClassifier(BaseDetector):
             raise ValueError("ImageClassifier: cls_head.source='backbone' "
                              'leaves the neck without use; leave one of both '
                              'out')
-        self.test_cfg = _read(test_cfg or {})
+        self.test_cfg = _read(test_cfg)
 
     def extract_feat(self, batch_inputs: Tensor) -> Tuple[Tensor]:
         """Feature maps, of the neck if there is one."""
@@ -136,17 +142,15 @@ class ImageClassifier(BaseDetector):
         return self.cls_head(self.extract_feat(batch_inputs))
 
 
-def _read(test_cfg: dict) -> dict:
-    unknown = set(test_cfg) - set(DEFAULTS)
-    if unknown:
-        raise ValueError(f'ImageClassifier: test_cfg has no {sorted(unknown)}; '
-                         f'it has {list(DEFAULTS)}')
-    cfg = dict(DEFAULTS, **test_cfg)
-    for name, good in (('topk', cfg['topk'] > 0),
-                       ('score_thr', 0 <= cfg['score_thr'] <= 1),
-                       ('box_threshold', 0 <= cfg['box_threshold'] < 1),
-                       ('boxes', cfg['boxes'] in WHICH)):
-        if not good:
-            raise ValueError(f'ImageClassifier: test_cfg.{name}='
-                             f'{cfg[name]!r} is outside of its range')
+def _read(test_cfg: Optional[dict]) -> dict:
+    who = 'ImageClassifier: test_cfg'
+    check_settings(test_cfg, who, tuple(DEFAULTS))
+    cfg = dict(DEFAULTS, **(test_cfg or {}))
+    check_whole(cfg['topk'], f'{who}.topk')
+    check_number(cfg['score_thr'], f'{who}.score_thr', 0, 1)
+    check_number(cfg['box_threshold'], f'{who}.box_threshold', 0, 0.999)
+    check_flag(cfg['with_maps'], f'{who}.with_maps')
+    if cfg['boxes'] not in WHICH:
+        raise ValueError(f'{who}.boxes must be one of {WHICH}, got '
+                         f'{cfg["boxes"]!r:.80}')
     return cfg

@@ -8,6 +8,8 @@ from mmengine.dist import get_world_size
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmgwap.argument_checks import (check_config, check_flag,
+                                    check_number, check_settings)
 from mmgwap.registry import MODELS
 
 from .multi_task_inputs import fill_instances, take_plain_checkpoint
@@ -49,6 +51,10 @@ class MultiTaskDetector(BaseDetector):
                  test_cfg: OptConfigType = None,
                  data_preprocessor: OptConfigType = None,
                  init_cfg: OptMultiConfig = None) -> None:
+        check_config(detector, 'MultiTaskDetector: detector')
+        check_config(cls_head, 'MultiTaskDetector: cls_head')
+        check_settings(test_cfg, 'MultiTaskDetector: test_cfg',
+                       ('rescore', 'with_maps'))
         detector = dict(detector)
         own = detector.pop('data_preprocessor', None)
         super().__init__(data_preprocessor or own, init_cfg)
@@ -168,9 +174,8 @@ class MultiTaskDetector(BaseDetector):
 
 
 def _read(rescore: float = 0., with_maps: bool = False) -> tuple:
-    if not 0 <= rescore <= 1:
-        raise ValueError('MultiTaskDetector: test_cfg.rescore must be in '
-                         f'[0, 1], got {rescore}')
+    check_number(rescore, 'MultiTaskDetector: test_cfg.rescore', 0, 1)
+    check_flag(with_maps, 'MultiTaskDetector: test_cfg.with_maps')
     return rescore, with_maps
 
 

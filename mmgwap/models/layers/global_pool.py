@@ -11,6 +11,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmgwap.argument_checks import check_number, check_whole
 from mmgwap.ops import (class_agnostic_gwap, class_specific_attention,
                         class_specific_gwap)
 from mmgwap.ops.gwap import spatial_softmax
@@ -32,6 +33,8 @@ class GlobalPool(BaseModule):
 
     def __init__(self, in_channels: int = None, init_cfg: dict = None) -> None:
         super().__init__(init_cfg)
+        if in_channels is not None:
+            check_whole(in_channels, f'{type(self).__name__}: in_channels')
 
     def localize(self, maps: Tensor, score_map: Tensor) -> Tensor:
         """Localization maps of the classes (B, K, H, W).
@@ -78,13 +81,13 @@ class LogSumExpPool(GlobalPool):
     large.  The map is its derivative by x, the softmax of ``r * x``.
 
     Args:
-        r (float): sharpness, > 0.
+        r (float): sharpness, 1e-6 to 1e6.
     """
 
     def __init__(self, r: float = 5., **kwargs) -> None:
         super().__init__(**kwargs)
-        if not r > 0:
-            raise ValueError(f'LogSumExpPool needs r > 0, got {r}')
+        # Below, nothing but the error of the logarithm would be left.
+        check_number(r, 'LogSumExpPool: r', 1e-6, 10**6)
         self.r = r
 
     def forward(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
@@ -104,6 +107,7 @@ class ClassAgnosticGWAP(GlobalPool):
     """
 
     def __init__(self, in_channels: int, init_cfg: dict = None) -> None:
+        check_whole(in_channels, 'ClassAgnosticGWAP: in_channels')
         super().__init__(init_cfg=init_cfg or dict(
             type='Constant', layer='Conv2d', val=0))
         self.attention = nn.Conv2d(in_channels, 1, 1)

@@ -11,6 +11,7 @@ from mmdet.structures.bbox import bbox2roi, cat_boxes
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmgwap.argument_checks import check_flag, check_whole
 from mmgwap.registry import TASK_UTILS
 
 
@@ -23,10 +24,16 @@ class RFCNOHEMSampler:
         context (RFCNRoIHead): the RoI head; mmdet passes it.
         add_gt_as_proposals (bool): whether the ground-truth boxes are RoIs
             too.
+
+    Raises:
+        ValueError: if an argument is of another kind.
     """
 
     def __init__(self, num: int, context,
                  add_gt_as_proposals: bool = True) -> None:
+        check_whole(num, 'RFCNOHEMSampler: num')
+        check_flag(add_gt_as_proposals,
+                   'RFCNOHEMSampler: add_gt_as_proposals')
         self.num = num
         self.context = context
         self.add_gt_as_proposals = add_gt_as_proposals

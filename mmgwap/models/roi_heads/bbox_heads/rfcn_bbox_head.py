@@ -3,6 +3,7 @@ from mmdet.models.roi_heads import BBoxHead
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmgwap.argument_checks import check_flag, check_whole
 from mmgwap.registry import MODELS
 
 
@@ -37,6 +38,9 @@ class RFCNBBoxHead(BBoxHead):
             0.001 for the box maps.
         **kwargs: for ``BBoxHead``: ``num_classes``, ``bbox_coder``,
             ``loss_cls``, ``loss_bbox`` ...
+
+    Raises:
+        ValueError: if a number is outside of its range.
     """
 
     def __init__(self,
@@ -46,6 +50,11 @@ class RFCNBBoxHead(BBoxHead):
                  reg_class_agnostic: bool = True,
                  init_cfg: dict = None,
                  **kwargs) -> None:
+        check_whole(in_channels, 'RFCNBBoxHead: in_channels')
+        check_whole(feat_channels, 'RFCNBBoxHead: feat_channels', least=0)
+        check_whole(output_size, 'RFCNBBoxHead: output_size', most=100)
+        check_flag(reg_class_agnostic, 'RFCNBBoxHead: reg_class_agnostic')
+        check_whole(kwargs.get('num_classes', 80), 'RFCNBBoxHead: num_classes')
         predictor = dict(type=PositionSensitiveConv, output_size=output_size)
         super().__init__(
             in_channels=feat_channels or in_channels,

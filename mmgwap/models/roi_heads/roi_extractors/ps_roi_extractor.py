@@ -5,6 +5,7 @@ R-FCN: Dai et al., NIPS 2016, arXiv 1605.06409, section 2.
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmgwap.argument_checks import check_number, check_whole
 from mmgwap.ops import PSRoIVote
 from mmgwap.registry import MODELS
 
@@ -21,6 +22,9 @@ class PSRoIExtractor(BaseModule):
             samples.
         sampling_ratio (int): samples along each side of a bin, for 'align'.
         init_cfg (dict, optional): for ``BaseModule``.
+
+    Raises:
+        ValueError: if an argument is outside of its range.
     """
 
     def __init__(self,
@@ -30,6 +34,14 @@ class PSRoIExtractor(BaseModule):
                  sampling_ratio: int = 2,
                  init_cfg: dict = None) -> None:
         super().__init__(init_cfg=init_cfg)
+        check_whole(output_size, 'PSRoIExtractor: output_size', most=100)
+        check_whole(sampling_ratio, 'PSRoIExtractor: sampling_ratio',
+                    most=100)
+        check_number(featmap_stride, 'PSRoIExtractor: featmap_stride', 1,
+                     10**6)
+        if mode not in ('pool', 'align'):
+            raise ValueError("PSRoIExtractor: mode must be 'pool' or 'align', "
+                             f'got {mode!r:.80}')
         self.vote = PSRoIVote(output_size, 1 / featmap_stride, mode,
                               sampling_ratio)
 
