@@ -1,9 +1,9 @@
 """COCO's annotation files: what is wrong in one is said before it is used.
 
 pycocotools takes what comes.  Annotations without an image are dropped without
-a word, of two entries with an id the last one wins, and what is missing becomes
-a bare ``KeyError`` somewhere else.  The format: https://cocodataset.org,
-"Data format".
+a word, of two entries with an id the last one wins, and what is missing
+becomes a bare ``KeyError`` somewhere else.  The format:
+https://cocodataset.org, "Data format".
 """
 import logging
 from collections import Counter
@@ -147,8 +147,8 @@ def _tell_of_same_files(images: List[dict], where: str) -> None:
     if again:
         print_log(
             f'{where}: {again} images have the file_name of another, such as '
-            f'{names.most_common(1)[0][0]!r}; each is an image of its own, with '
-            'its own annotations alone', 'current', logging.WARNING)
+            f'{names.most_common(1)[0][0]!r}; each is an image of its own, '
+            'with its own annotations alone', 'current', logging.WARNING)
 
 
 def _check_boxes(annotations: List[dict], what: str) -> None:
@@ -176,8 +176,8 @@ def _fill_areas(annotations: List[dict], where: str) -> None:
     if bare:
         print_log(
             f'{where}: {len(bare)} annotations have no area, such as '
-            f'{bare[0]["id"]!r}; that of the box is taken, but CocoMetric needs '
-            'it in the file that it reads', 'current', logging.WARNING)
+            f'{bare[0]["id"]!r}; that of the box is taken, but CocoMetric '
+            'needs it in the file that it reads', 'current', logging.WARNING)
 
 
 def _of_images(annotations: List[dict], images: List[dict],

@@ -52,9 +52,10 @@ def read_csv(dataset: BaseDetDataset) -> List[Labelled]:
             # Under None is what lies beyond the last column.
             if not row['image'] or None in row or None in row.values():
                 raise ValueError(
-                    f'{dataset.ann_file}, line {rows.line_num}: needs an image '
-                    'and a label, which may be empty, and as many fields as '
-                    'the first line; a comma in a name needs quotes around it')
+                    f'{dataset.ann_file}, line {rows.line_num}: needs an '
+                    'image and a label, which may be empty, and as many '
+                    'fields as the first line; a comma in a name needs quotes '
+                    'around it')
             of_image = labels.setdefault(row['image'], [])
             if row['label']:
                 of_image.append(row['label'])
@@ -78,8 +79,8 @@ def read_coco(dataset: BaseDetDataset) -> List[Labelled]:
     labels = {image['id']: list(ids) for image, ids in zip(images, given)}
     for one in annotations:
         if one['image_id'] not in labels:
-            raise ValueError(f'{where}, annotation {one["id"]!r}: no image has '
-                             f'the id {one["image_id"]!r}')
+            raise ValueError(f'{where}, annotation {one["id"]!r}: no image '
+                             f'has the id {one["image_id"]!r}')
         labels[one['image_id']].append(one['category_id'])
     return [
         Labelled(one['id'], _path(dataset, one['file_name']),

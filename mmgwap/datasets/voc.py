@@ -56,8 +56,8 @@ class CheckedXMLDataset(AnnotationChecks, BoxLimit, XMLDataset):
             data = get(path, backend_args=self.backend_args)
         except FileNotFoundError:
             raise FileNotFoundError(
-                f'{path}: missing, the annotation of {img_info["img_id"]!r} in '
-                f'{self.ann_file}') from None
+                f'{path}: missing, the annotation of {img_info["img_id"]!r} '
+                f'in {self.ann_file}') from None
         root = parse_xml(data, path)
         img_path = osp.join(self.sub_data_root, img_info['file_name'])
         size = read_size(root, path) or self._size_of_image(img_path)
