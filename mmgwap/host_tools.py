@@ -6,6 +6,7 @@ import argparse
 import gc
 import os
 import runpy
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,8 +58,7 @@ def _cpu_group() -> Iterator[None]:
     mmengine takes for granted that each process has a GPU, unless it finds the
     group made and the wrapper's device given.
     """
-    if 'pytorch' not in sys.argv or 'RANK' not in os.environ \
-            or torch.cuda.is_available():
+    if torch.cuda.is_available() or not _launched():
         yield
         return
     torch.distributed.init_process_group('gloo')
@@ -70,6 +70,24 @@ def _cpu_group() -> Iterator[None]:
     torch.distributed.barrier()
     gc.collect()
     torch.distributed.destroy_process_group()
+
+
+def _launched() -> bool:
+    """Whether this is one of several processes, and told so by a launcher.
+
+    What Slurm says of the processes is said in torch's words as well.
+    """
+    if 'slurm' in sys.argv and 'SLURM_PROCID' in os.environ:
+        env = os.environ
+        env.update(RANK=env['SLURM_PROCID'], LOCAL_RANK=env['SLURM_LOCALID'],
+                   WORLD_SIZE=env['SLURM_NTASKS'])
+        env.setdefault('MASTER_PORT', '29500')
+        if 'MASTER_ADDR' not in env:
+            hosts = subprocess.check_output(
+                ['scontrol', 'show', 'hostnames', env['SLURM_NODELIST']])
+            env['MASTER_ADDR'] = hosts.decode().split()[0]
+        return True
+    return 'pytorch' in sys.argv and 'RANK' in os.environ
 
 
 def _wrap_without_device() -> None:

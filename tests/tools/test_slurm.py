@@ -1,23 +1,38 @@
-"""What the Slurm scripts ask for."""
+"""What the Slurm scripts ask for, and what runs where it is granted."""
 import os
 import stat
 import subprocess
+import sys
 
 import pytest
+import torch
 
-SRUN = '''#!/usr/bin/env bash
+from tests.models.test_distributed import free_port
+
+# Prints what it was asked for.
+ASKED = '''#!/usr/bin/env bash
 printf '%s\\n' "$@"
+'''
+
+# Runs the command, which its own options come before, in two tasks.
+GRANTED = '''#!/usr/bin/env bash
+while [[ $1 == --* ]]; do shift; done
+export SLURM_NTASKS=2 SLURM_NODELIST="nodes[1-2]" CUDA_VISIBLE_DEVICES=
+SLURM_PROCID=1 SLURM_LOCALID=1 "$@" & other=$!
+SLURM_PROCID=0 SLURM_LOCALID=0 "$@" && wait $other
+'''
+SCONTROL = '''#!/usr/bin/env bash
+[ "$*" = "show hostnames nodes[1-2]" ] && printf 'localhost\\nelsewhere\\n'
 '''
 
 
 @pytest.fixture
 def srun(repo, tmp_path):
-    """Run a script beside an ``srun`` that prints what it was asked for."""
-    fake = tmp_path / 'srun'
-    fake.write_text(SRUN)
-    fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
-
-    def run(script, *args, **variables):
+    """Run a script beside commands that stand for Slurm's."""
+    def run(script, *args, srun=ASKED, **variables):
+        for name, text in dict(srun=srun, scontrol=SCONTROL).items():
+            (tmp_path / name).write_text(text)
+            (tmp_path / name).chmod(stat.S_IRWXU)
         path = f'{tmp_path}:{os.environ["PATH"]}'
         done = subprocess.run(
             [repo / 'tools' / script, *args], capture_output=True, text=True,
@@ -62,3 +77,23 @@ def test_missing_arguments(srun, script, count):
     code, asked, error = srun(script, *['one'] * count)
     assert code == 1 and not asked
     assert f'usage: tools/{script} PARTITION' in error
+
+
+def test_two_tasks_train_and_test(srun, config, tmp_path):
+    variables = dict(srun=GRANTED, PYTHON=sys.executable, GPUS='2',
+                     MASTER_PORT=str(free_port()), OMP_NUM_THREADS='1')
+    work_dir = tmp_path / 'run'
+    code, _, error = srun(
+        'slurm_train.sh', 'gpus', 'job', str(config), str(work_dir),
+        '--cfg-options', 'train_cfg.max_iters=4', **variables)
+    assert code == 0, error[-3000:]
+    state = torch.load(work_dir / 'iter_4.pth', weights_only=True)
+    assert state['meta']['iter'] == 4
+    code, lines, error = srun(
+        'slurm_test.sh', 'gpus', 'job', str(config),
+        str(work_dir / 'iter_4.pth'), '--work-dir', str(work_dir), **variables)
+    assert code == 0, error[-3000:]
+    # Each task tests its half of two batches, and one of them reports.
+    text = '\n'.join(lines) + error
+    assert 'Iter(test) [1/1]' in text and '[2/2]' not in text
+    assert 'coco/bbox_mAP' in text
