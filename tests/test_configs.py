@@ -186,3 +186,23 @@ def test_lip_twins():
             model['backbone'].pop('init_cfg')
             model['backbone'].pop('type')
         assert one == two
+
+
+def test_rates_are_scaled_from_the_batch_of_the_name(cfg):
+    """``--auto-scale-lr`` on as many GPUs as the name says changes nothing."""
+    per_gpu = cfg.train_dataloader.batch_size
+    named = re.search(r'_(\d+)xb(\d+)-', str(cfg.filename))
+    if named:
+        assert per_gpu == int(named[2])
+        gpus = int(named[1])
+    else:
+        # mmdet's names leave out 8xb2, ours of small data one process.
+        gpus = 8 if '_fpn_' in str(cfg.filename) else 1
+    assert cfg.auto_scale_lr.base_batch_size == gpus * per_gpu
+
+
+def test_runs_survive(cfg):
+    assert cfg.default_hooks.checkpoint.type == 'mmgwap.AtomicCheckpointHook'
+    assert {hook.type for hook in cfg.custom_hooks} >= {
+        'NumClassCheckHook', 'mmgwap.ExactResumeHook',
+        'mmgwap.StopAtInvalidLossHook', 'mmgwap.BadImagesHook'}
