@@ -6,6 +6,7 @@ import pytest
 from mmdet.utils import register_all_modules
 
 from mmgwap.datasets import CheckedCocoDataset, CheckedXMLDataset
+from mmgwap.datasets.coco_file import check_coco
 
 from .test_checked import CLASSES, GOOD, write_images
 
@@ -179,6 +180,8 @@ def test_missing_areas_are_those_of_the_boxes(tmp_path, warnings):
     content['annotations'][2]['bbox'] = [1, 2, 3, 0]  # without area after all
     assert boxes_of(load_coco(tmp_path, content)) == [BOXES[0], []]
     assert len(warnings) == 2
+    check_coco(content, 'coco.json')
+    assert [one['area'] for one in content['annotations']] == [20, 30, 0]
     assert 'coco.json: 2 annotations have no area, such as 1;' in warnings[0]
     assert 'CocoMetric needs it' in warnings[0]
     assert 'dropped 1 boxes without area' in warnings[1]
