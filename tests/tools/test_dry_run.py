@@ -234,11 +234,14 @@ def test_a_dry_run_leaves_nothing(dry_run, config, tmp_path, monkeypatch):
         assert said in text
 
 
-def test_what_does_not_fit(dry_run, config):
+def test_what_does_not_fit(dry_run, config, tmp_path):
     text = dry_run(config, '--steps', 1, '--warm-up', 1, '--device', 'cpu',
-                   '--device-memory', 0.0001, '--cfg-options',
+                   '--device-memory', 0.0001, '--out',
+                   tmp_path / 'numbers.json', '--cfg-options',
                    'val_dataloader=None', 'val_cfg=None', 'val_evaluator=None')
     assert 'does not fit into 0.0001 GiB' in text
+    found = json.loads((tmp_path / 'numbers.json').read_text())
+    assert found['fits'] is False
     assert '0 images, without its metric' in text
 
 
