@@ -5,7 +5,8 @@ import math
 import pytest
 from mmdet.utils import register_all_modules
 
-from mmgwap.datasets import CheckedCocoDataset, CheckedXMLDataset
+from mmgwap.datasets import (CheckedCocoDataset, CheckedXMLDataset,
+                             ImageLabelDataset)
 from mmgwap.datasets.coco_file import check_coco
 
 from .test_checked import CLASSES, GOOD, write_images
@@ -433,3 +434,26 @@ def test_ids_may_have_folders(tmp_path):
     dataset = load_voc(tmp_path, lines='a/b c\n', images=0)
     assert dataset.get_data_info(0)['img_path'] == (
         f'{tmp_path}/JPEGImages/a/b c.jpg')
+
+
+@pytest.mark.parametrize('low, high, kept', [
+    (64, 66, [[63, 10, 65, 30]]), (65, 70, []), (-5, 1, []),
+    (-5, 2, [[-6, 10, 1, 30]])])
+def test_pixels_of_voc_are_counted_from_one(low, high, kept, tmp_path):
+    """64 is the last of 64."""
+    xml = XML.replace('<xmin>11<', f'<xmin>{low}<').replace(
+        '<xmax>41<', f'<xmax>{high}<')
+    assert boxes_of(load_voc(tmp_path, xml)) == [kept]
+
+
+@pytest.mark.parametrize('lines, told', [
+    ('0 1\n\n0 -1\n', 'cat.txt, line 3: 0 comes a second time'),
+    ('0\n', "cat.txt, line 1: needs an id and 1, 0 or -1, got '0'"),
+    ('0 yes\n', 'cat.txt, line 1: needs an id and 1, 0 or -1')])
+def test_a_faulty_set_of_a_class_is_named(lines, told, tmp_path):
+    (tmp_path / 'cat.txt').write_text(lines)
+    (tmp_path / 'dog.txt').write_text('0 -1\n')
+    message = refused(
+        ImageLabelDataset, ann_file=str(tmp_path / '{}.txt'), format='voc',
+        metainfo=CLASSES, data_prefix=dict(img='img'))
+    assert message.startswith(f'{tmp_path}/{told}')
