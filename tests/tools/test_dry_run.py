@@ -185,7 +185,7 @@ def test_what_is_reckoned():
 
 
 def test_durations():
-    from dry_run import duration
+    from dry_run_report import duration
     assert [duration(seconds) for seconds in (
         0.01234, 60, 91, 3599, 3 * 3600 + 120, 47.9 * 3600, 50 * 3600)] == [
         '0.0123 s', '60 s', '2 min', '1 h 0 min', '3 h 2 min', '47 h 54 min',
@@ -196,7 +196,7 @@ def test_durations():
     (2, 2, 2, 'it keeps up'), (2, 3, 4, 'it does not keep up'),
     (2, 8, 4, 'there are 4 cores'), (0, 1, 4, 'waits for each')])
 def test_whether_the_loader_keeps_up(workers, needed, cores, said):
-    from dry_run import tell_loader
+    from dry_run_report import tell_loader
     text = tell_loader(dict(workers=workers, workers_needed=needed,
                             cores=cores, seconds_a_batch=1))
     assert said in text and f'{needed} would do' in text
