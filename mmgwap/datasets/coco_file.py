@@ -23,9 +23,10 @@ NUMBER = (int, float)
 def check_coco(content: Any, where: str, annotated: bool = True) -> None:
     """Refuse a file that is not as COCO's, and complete what may be missing.
 
-    An annotation without ``area`` gets that of its box, and one of an image
-    that the file does not have is left out; both with one warning.  Boxes
-    without area, not finite or off the image are for the data set to drop.
+    An annotation without ``area`` gets that of its box, one without ``iscrowd``
+    is a single object, and one of an image that the file does not have is left
+    out; each with one warning.  Boxes without area, not finite or off the image
+    are for the data set to drop.
 
     Args:
         content: of the file; its ``annotations`` are changed as above.
@@ -45,7 +46,9 @@ def check_coco(content: Any, where: str, annotated: bool = True) -> None:
     _tell_of_same_files(images, where)
     if annotations:
         _check_boxes(annotations, f'{where}, annotation')
-        _fill_areas(annotations, where)
+        _fill(annotations, where, 'area', _area, 'that of the box is taken')
+        _fill(annotations, where, 'iscrowd', lambda one: 0,
+              'they count as single objects')
         content['annotations'] = _of_images(annotations, images, where)
 
 
@@ -141,6 +144,10 @@ def _is_number(value: Any) -> bool:
     return type(value) is float or type(value) is int and abs(value) < 2**64
 
 
+def _area(annotation: dict) -> float:
+    return annotation['bbox'][2] * annotation['bbox'][3]
+
+
 def _tell_of_same_files(images: List[dict], where: str) -> None:
     names = Counter(image['file_name'] for image in images)
     again = len(images) - len(names)
@@ -169,15 +176,17 @@ def _check_boxes(annotations: List[dict], what: str) -> None:
            default=0)
 
 
-def _fill_areas(annotations: List[dict], where: str) -> None:
-    bare = [one for one in annotations if 'area' not in one]
+def _fill(annotations: List[dict], where: str, key: str, value: Callable,
+          taken: str) -> None:
+    """Give annotations without a key what most files without it mean."""
+    bare = [one for one in annotations if key not in one]
     for one in bare:
-        one['area'] = one['bbox'][2] * one['bbox'][3]
+        one[key] = value(one)
     if bare:
         print_log(
-            f'{where}: {len(bare)} annotations have no area, such as '
-            f'{bare[0]["id"]!r}; that of the box is taken, but CocoMetric '
-            'needs it in the file that it reads', 'current', logging.WARNING)
+            f'{where}: {len(bare)} annotations have no {key}, such as '
+            f'{bare[0]["id"]!r}; {taken}, but CocoMetric needs it in the file '
+            'that it reads', 'current', logging.WARNING)
 
 
 def _of_images(annotations: List[dict], images: List[dict],

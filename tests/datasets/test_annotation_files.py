@@ -151,7 +151,7 @@ BOXES = [[[10, 10, 40, 30], [.5, 1, 5.5, 7]], [[1, 2, 4, 6]]]
 
 
 @pytest.mark.parametrize('content', [
-    coco(), changed('annotations', 0, iscrowd=None),
+    coco(),
     changed('annotations', 0, iscrowd=False, ignore=0),
     changed('annotations', 0, segmentation=[[1, 2, 3, 4, 5, 6]]),
     b'\xef\xbb\xbf' + json.dumps(coco()).encode(),
@@ -186,6 +186,16 @@ def test_missing_areas_are_those_of_the_boxes(tmp_path, warnings):
     assert 'coco.json: 2 annotations have no area, such as 1;' in warnings[0]
     assert 'CocoMetric needs it' in warnings[0]
     assert 'dropped 1 boxes without area' in warnings[1]
+
+
+def test_a_missing_iscrowd_is_that_of_a_single_object(tmp_path, warnings):
+    content = changed('annotations', 0, iscrowd=None)
+    assert boxes_of(load_coco(tmp_path, content)) == BOXES
+    assert len(warnings) == 1
+    assert 'coco.json: 1 annotations have no iscrowd, such as 0;' \
+        in warnings[0] and 'CocoMetric needs it' in warnings[0]
+    check_coco(content, 'coco.json')
+    assert content['annotations'][0]['iscrowd'] == 0
 
 
 def test_annotations_of_other_images_are_told(tmp_path, warnings):

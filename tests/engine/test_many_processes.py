@@ -1,37 +1,24 @@
 """Two and four processes: batches, order after a resume, accumulation."""
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 
+from mmgwap.testing import tiny_rfcn_run
 from tests.models.conftest import build, multi_task
-from tests.models.test_distributed import free_port
+from tests.processes import launch
 
 from .accumulated_steps import BATCHES, COUNTS, RATE, micro_batch
 
 
-def launch(repo, world, module, *args):
-    variables = dict(os.environ, WORLD_SIZE=str(world), LOCAL_RANK='0',
-                     MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port()),
-                     OMP_NUM_THREADS='1')
-    processes = [
-        subprocess.Popen(
-            [sys.executable, '-W', 'ignore', '-m', module, *map(str, args)],
-            cwd=repo, env=dict(variables, RANK=str(rank)), text=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        for rank in range(world)]
-    for process in processes:
-        _, errors = process.communicate(timeout=600)
-        assert process.returncode == 0, errors[-3000:]
+def succeed(*args):
+    for done in launch(*args):
+        assert done.code == 0, done.errors[-3000:]
 
 
 @pytest.fixture(scope='module')
 def config(repo, tool, tmp_path_factory):
     """On 49 images, so that neither kind fills its last batch."""
-    from mmgwap.testing import tiny_rfcn_run
     folder = tmp_path_factory.mktemp('many')
     tool('tools/dataset_converters/make_digits.py', '--out', folder / 'digits',
          '--train', '49', '--val', '2')
@@ -44,7 +31,7 @@ def config(repo, tool, tmp_path_factory):
 def seen(request, repo, config, tmp_path_factory):
     """What each process saw, ``seen[kind][rank][run]``."""
     folder = tmp_path_factory.mktemp('seen')
-    launch(repo, request.param, 'tests.engine.many_processes', config, folder)
+    succeed(repo, request.param, 'tests.engine.many_processes', config, folder)
     return {kind: [json.loads((folder / f'{kind}_{rank}.json').read_text())
                    for rank in range(request.param)]
             for kind in ('endless', 'epochs')}
@@ -88,7 +75,7 @@ class TestBatches:
 
 def test_accumulated_gradients(repo, tmp_path):
     """As one process gets them that sees all batches, image by image."""
-    launch(repo, 2, 'tests.engine.accumulated_steps', tmp_path / 'out.pth')
+    succeed(repo, 2, 'tests.engine.accumulated_steps', tmp_path / 'out.pth')
     trained = torch.load(tmp_path / 'out.pth', weights_only=True)
     model = build(multi_task('rfcn'))
     start = {name: p.detach().clone() for name, p in model.named_parameters()}

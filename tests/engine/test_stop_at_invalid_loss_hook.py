@@ -1,15 +1,12 @@
 """NaN and infinity stop a run before they reach the weights."""
 import math
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import find_latest_checkpoint
 
-from tests.models.test_distributed import free_port
+from tests.processes import launch
 
 from .conftest import differing, state_of
 
@@ -105,20 +102,11 @@ def test_a_good_run_is_as_without(training):
 
 def test_one_of_two_processes(repo, config, tmp_path):
     """Both stop, with the same message, of the one whose loss it is."""
-    variables = dict(os.environ, WORLD_SIZE='2', MASTER_ADDR='127.0.0.1',
-                     MASTER_PORT=str(free_port()), OMP_NUM_THREADS='1')
-    processes = [
-        subprocess.Popen(
-            [sys.executable, '-W', 'ignore', '-m',
-             'tests.engine.invalid_loss_steps', str(config), str(tmp_path)],
-            cwd=repo, env=dict(variables, RANK=str(rank), LOCAL_RANK='0'),
-            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for rank in range(2)]
     messages = []
-    for process in processes:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 1
-        messages += [line for line in errors.splitlines()
+    for done in launch(repo, 2, 'tests.engine.invalid_loss_steps', config,
+                       tmp_path):
+        assert done.code == 1
+        messages += [line for line in done.errors.splitlines()
                      if line.startswith('FloatingPointError')]
     assert len(messages) == 2 and messages[0] == messages[1]
     assert 'process 1' in messages[0] and 'process 0' not in messages[0]

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from tests.models.test_distributed import free_port
+from tests.processes import free_port
 
 # Prints what it was asked for.
 ASKED = '''#!/usr/bin/env bash
