@@ -12,7 +12,7 @@ default_hooks = dict(
         type='mmgwap.AtomicCheckpointHook', by_epoch=False, interval=10000,
         max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='DetVisualizationHook'))
+    visualization=dict(type='mmgwap.ReadableVisualizationHook'))
 
 env_cfg = dict(
     cudnn_benchmark=False,

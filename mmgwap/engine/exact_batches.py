@@ -10,14 +10,16 @@ from .randomness import seed_all
 Place = Tuple[int, int, int]
 
 
-def exact_loader(loader: DataLoader, start: int, *stream: int) -> DataLoader:
-    """The batches of a loader without end, from a given one on.
+def exact_loader(loader: DataLoader, batch_sampler: Any, start: int,
+                 *stream: int) -> DataLoader:
+    """A loader of batches without end, from a given one on.
 
     The n-th batch has the same images and the same augmentations whether or
     not those before it were read, and with any number of workers.
 
     Args:
-        loader (DataLoader): which nobody has begun to read.
+        loader (DataLoader): whose data set and settings are taken.
+        batch_sampler: that nobody has begun to read.
         start (int): number of the first batch, from 0.
         stream (int): what the random numbers follow from, beside the number of
             the batch.
@@ -29,7 +31,7 @@ def exact_loader(loader: DataLoader, start: int, *stream: int) -> DataLoader:
         if loader.num_workers else {}
     return DataLoader(
         _SeededDataset(loader.dataset, stream),
-        batch_sampler=_NumberedBatches(loader.batch_sampler, start),
+        batch_sampler=_NumberedBatches(batch_sampler, start),
         num_workers=loader.num_workers, collate_fn=loader.collate_fn,
         pin_memory=loader.pin_memory, timeout=loader.timeout,
         worker_init_fn=loader.worker_init_fn, **workers)

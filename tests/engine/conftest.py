@@ -38,7 +38,9 @@ def training(config, tmp_path):
         cfg = Config.fromfile(config)
         cfg.work_dir = str(tmp_path / name)
         cfg.train_dataloader.dataset.pipeline[2:2] = RANDOM
-        cfg.train_cfg.update(max_iters=iterations, val_interval=1000)
+        cfg.train_cfg.update(max_iters=iterations)
+        if 'train_cfg.val_interval' not in changes:
+            cfg.update(val_cfg=None, val_dataloader=None, val_evaluator=None)
         cfg.default_hooks.checkpoint.interval = 2
         cfg.log_level = 'ERROR'
         if partial:

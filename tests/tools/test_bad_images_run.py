@@ -11,7 +11,6 @@ from mmgwap.testing import tiny_rfcn_run
 from tests.datasets.bad_files import BAD_FILES
 
 KINDS = ('truncated_jpeg', 'empty', 'text', 'gif_header', 'png_header')
-HOOKS = [dict(type='NumClassCheckHook'), dict(type='mmgwap.BadImagesHook')]
 # 5 % of 40 images of each kind, and two more to measure on.
 BAD = {split: [f'{split}/{place:06d}.bmp' for place in places]
        for split, places in (('train', range(3, 40, 4)), ('val', (2, 6)))}
@@ -39,7 +38,7 @@ def bad_digits(tool, tmp_path_factory):
 def skipping(repo, bad_digits, tmp_path_factory):
     """A config of 10 iterations, in which each image is taken once."""
     cfg = tiny_rfcn_run(
-        repo / 'configs', bad_digits, 10, custom_hooks=HOOKS,
+        repo / 'configs', bad_digits, 10,
         **{f'{name}_dataloader.dataset.on_bad_image': 'skip'
            for name in ('train', 'val', 'test')})
     path = tmp_path_factory.mktemp('config') / 'skip.py'
@@ -68,8 +67,10 @@ def test_a_training_goes_on_to_its_end(tool, skipping, bad_digits, tmp_path):
             assert len(re.findall(f'{name} cannot be read and is skipped: ',
                                   text)) == 1
     measured = tool('tools/test.py', skipping, tmp_path / 'iter_10.pth',
-                    '--tta', '--work-dir', tmp_path / 'test').stdout
+                    '--tta', '--work-dir', tmp_path / 'test', '--show-dir',
+                    tmp_path / 'pictures').stdout
     assert 'test: 2 of 8 images could not be read' in measured
+    assert len(list((tmp_path / 'pictures').iterdir())) == 6
 
 
 def test_two_processes_count_together(repo, skipping, bad_digits, tmp_path):

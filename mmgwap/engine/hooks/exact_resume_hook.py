@@ -5,8 +5,9 @@ from typing import Any, Callable, Optional
 
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
+from mmengine.registry import DATA_SAMPLERS
 from mmengine.runner import IterBasedTrainLoop, Runner
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler
 
 from mmgwap.engine.exact_batches import exact_loader
 from mmgwap.engine.randomness import DATA, STEP, WORKER, seed_all
@@ -36,33 +37,26 @@ class ExactResumeHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         _check_accumulation(runner)
-        randomness = runner.cfg.get('randomness', {})
         self.seed = runner.seed
-        if randomness.get('diff_rank_seed'):
+        if runner.cfg.get('randomness', {}).get('diff_rank_seed'):
             self.seed -= runner.rank
-        loop, config = runner.train_loop, runner.cfg.get('train_dataloader')
-        # mmengine learns the seed of a resumed run after it has made the
-        # sampler, and may have begun to read.
-        if isinstance(config, dict):
-            stale = loop.dataloader
-            loop.dataloader = runner.build_dataloader(
-                dict(config, dataset=stale.dataset), seed=self.seed)
-            stale._iterator = None  # ends its workers
-        self._start_worker = loop.dataloader.worker_init_fn
+        self._start_worker = runner.train_dataloader.worker_init_fn
 
     def before_train_epoch(self, runner: Runner) -> None:
         loop = runner.train_loop
+        # Ends workers that read ahead, or would live on with their numbers.
+        loop.dataloader._iterator = None
         if isinstance(loop, IterBasedTrainLoop):
             loop.dataloader_iterator = _Batches(
-                loop, self.seed, runner.rank, DATA)
+                loop, _batch_sampler(runner, self.seed), self.seed,
+                runner.rank, DATA)
             return
+        # These begin anew in each epoch, and need nothing but the seed.
+        loop.dataloader.batch_sampler.sampler.seed = self.seed
         stream = self.seed, runner.rank, WORKER, runner.epoch
         seed_all(*stream)
-        if loop.dataloader.num_workers:
-            loop.dataloader.worker_init_fn = partial(
-                _start_worker, first=self._start_worker, stream=stream)
-            # Workers that live for several epochs would go on as they are.
-            loop.dataloader._iterator = None
+        loop.dataloader.worker_init_fn = partial(
+            _start_worker, first=self._start_worker, stream=stream)
 
     def before_train_iter(self, runner: Runner, batch_idx: int,
                           data_batch: Optional[dict] = None) -> None:
@@ -72,14 +66,16 @@ class ExactResumeHook(Hook):
 class _Batches:
     """Stands for mmengine's iterator of an ``IterBasedTrainLoop``."""
 
-    def __init__(self, loop: IterBasedTrainLoop, *stream: int) -> None:
+    def __init__(self, loop: IterBasedTrainLoop, batch_sampler: Any,
+                 *stream: int) -> None:
         # mmengine either asks the iterator to skip what was trained on, or
         # reads it and drops it, which need not be read here.
         reads = not hasattr(loop.dataloader_iterator, 'skip_iter') \
             and not getattr(loop, 'fast_forward_on_resume', False)
         self._dropped = loop.iter if reads else 0
         self._batches = None
-        self._loader = exact_loader(loop.dataloader, loop.iter, *stream)
+        self._loader = exact_loader(
+            loop.dataloader, batch_sampler, loop.iter, *stream)
 
     def skip_iter(self, count: int) -> None:
         """The batches begin behind those already."""
@@ -94,6 +90,24 @@ class _Batches:
         if self._batches is None:
             self._batches = iter(self._loader)
         return next(self._batches)
+
+
+def _batch_sampler(runner: Runner, seed: int) -> Any:
+    """A fresh one, as the loader's.
+
+    mmengine learns the seed of a resumed run after it has made the sampler,
+    and may have begun to read.
+    """
+    loader, config = runner.train_dataloader, runner.cfg.get(
+        'train_dataloader')
+    if not isinstance(config, dict) or not isinstance(config.sampler, dict):
+        return loader.batch_sampler
+    sampler = DATA_SAMPLERS.build(config.sampler, default_args=dict(
+        dataset=loader.dataset, seed=seed))
+    if not config.get('batch_sampler'):
+        return BatchSampler(sampler, loader.batch_size, loader.drop_last)
+    return DATA_SAMPLERS.build(config.batch_sampler, default_args=dict(
+        sampler=sampler, batch_size=config.batch_size))
 
 
 def _start_worker(worker_id: int, first: Optional[Callable],
