@@ -77,5 +77,7 @@ def check_norm(value: Any, name: str, optional: bool = False) -> None:
     """
     check_config(value, name, optional)
     kind = (value or {}).get('type')
-    if isinstance(kind, str) and MODELS.get(kind) is None:
-        raise ValueError(f'{name}: there is no norm layer {kind!r:.80}')
+    # As mmcv looks for it: from the scope of the run down.
+    with MODELS.switch_scope_and_registry(None) as registry:
+        if isinstance(kind, str) and registry.get(kind) is None:
+            raise ValueError(f'{name}: there is no norm layer {kind!r:.80}')

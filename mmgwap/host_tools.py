@@ -77,7 +77,8 @@ def _launched() -> bool:
 
     What Slurm says of the processes is said in torch's words as well.
     """
-    if 'slurm' in sys.argv and 'SLURM_PROCID' in os.environ:
+    words = [word for one in sys.argv for word in one.split('=')]
+    if 'slurm' in words and 'SLURM_PROCID' in os.environ:
         env = os.environ
         env.update(RANK=env['SLURM_PROCID'], LOCAL_RANK=env['SLURM_LOCALID'],
                    WORLD_SIZE=env['SLURM_NTASKS'])
@@ -87,7 +88,7 @@ def _launched() -> bool:
                 ['scontrol', 'show', 'hostnames', env['SLURM_NODELIST']])
             env['MASTER_ADDR'] = hosts.decode().split()[0]
         return True
-    return 'pytorch' in sys.argv and 'RANK' in os.environ
+    return 'pytorch' in words and 'RANK' in os.environ
 
 
 def _wrap_without_device() -> None:

@@ -45,6 +45,8 @@ def parse_args() -> argparse.Namespace:
 
 def submission_config(args: argparse.Namespace, config: str) -> Config:
     """The config that tests for the server."""
+    if not Path(config).is_file():
+        raise SubmissionError(f'{config}: there is no such config')
     cfg = Config.fromfile(config)
     cfg.merge_from_dict(args.cfg_options)
     if args.coco_test_dev:

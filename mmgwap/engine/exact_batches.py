@@ -15,7 +15,8 @@ def exact_loader(loader: DataLoader, batch_sampler: Any, start: int,
     """A loader of batches without end, from a given one on.
 
     The n-th batch has the same images and the same augmentations whether or
-    not those before it were read, and with any number of workers.
+    not those before it were read, and with any number of workers; but for
+    transforms that remember earlier samples (mmdet's CachedMosaic).
 
     Args:
         loader (DataLoader): whose data set and settings are taken.

@@ -9,7 +9,7 @@ import time
 
 import pytest
 import torch
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmgwap.engine.atomic_backend import AtomicLocalBackend
@@ -36,7 +36,8 @@ def test_put_writes_and_replaces(tmp_path):
 
 def test_a_killed_writer_leaves_a_whole_file(tmp_path):
     """Killed at any moment, of which most are within a write."""
-    path, partial = tmp_path / 'file', 0
+    path, within = tmp_path / 'file', 0
+    beside = tmp_path / 'file.tmp'
     rng = random.Random(0)
     for _ in range(8):
         process = subprocess.Popen(
@@ -45,14 +46,15 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path):
         process.stdout.readline()
         while not path.exists():
             time.sleep(0.001)
-        time.sleep(rng.uniform(0, 0.1))
+        while not beside.exists():
+            pass
+        time.sleep(rng.uniform(0, 0.02))
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         content = path.read_bytes()
         assert len(content) == 20_000_000 and len(set(content)) == 1
-        beside = tmp_path / 'file.tmp'
-        partial += beside.exists() and beside.stat().st_size < 20_000_000
-    assert partial, 'no kill came while it wrote'
+        within += beside.exists()
+    assert within, 'no kill came while it wrote'
 
 
 @pytest.mark.parametrize('kept', [1, 2, -1])
@@ -93,6 +95,31 @@ def test_same_checkpoints_as_mmengines(training, tmp_path):
             assert torch.equal(value, host[name]['state_dict'][key])
         assert state['message_hub']['runtime_info'].get('keep_ckpt_ids') == \
             host[name]['message_hub']['runtime_info'].get('keep_ckpt_ids')
+
+
+def test_names_without_the_step(training, tmp_path):
+    """Then the new checkpoint is where the outdated one was."""
+    training(6, **{'default_hooks.checkpoint.filename_tmpl': 'latest.pth',
+                   'default_hooks.checkpoint.max_keep_ckpts': 1})
+    folder = tmp_path / 'run'
+    assert find_latest_checkpoint(str(folder)) == str(folder / 'latest.pth')
+    assert torch.load(folder / 'latest.pth', weights_only=True)['meta'][
+        'iter'] == 6
+
+
+def test_a_better_one_of_the_same_name(training, tmp_path):
+    """mmengine names all of them epoch_0 in such a loop, by default."""
+    class Better(Hook):
+        priority = 'HIGHEST'
+
+        def after_val_epoch(self, runner, metrics=None):
+            metrics['coco/bbox_mAP'] = runner.iter / 10
+    training(4, hooks=[Better()], **{
+        'default_hooks.checkpoint.by_epoch': True,
+        'default_hooks.checkpoint.save_best': 'coco/bbox_mAP',
+        'train_cfg.val_interval': 2})
+    best, = (tmp_path / 'run').glob('best_*.pth')
+    assert torch.load(best, weights_only=True)['meta']['iter'] == 4
 
 
 def test_epochs_are_named_by_epoch(training, tmp_path):

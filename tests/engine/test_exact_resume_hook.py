@@ -118,13 +118,16 @@ def test_trained_batches_are_not_read_again(training, monkeypatch):
     assert len(read) == 4  # images of one batch
 
 
-@pytest.mark.parametrize('counts, warned', [(2, False), (3, True)])
-def test_checkpoints_between_steps_are_warned_of(training, counts, warned,
-                                                 monkeypatch):
+@pytest.mark.parametrize('changes, counts, warned', [
+    (dict(), 2, False), (dict(), 3, True),
+    # Of four batches.
+    (EPOCHS, 2, False), (EPOCHS, 3, True)])
+def test_checkpoints_between_steps_are_warned_of(training, changes, counts,
+                                                 warned, monkeypatch):
     messages = []
     monkeypatch.setattr(
         'mmgwap.engine.hooks.exact_resume_hook.print_log',
         lambda text, *_: messages.append(text))
-    training(1, **{'optim_wrapper.accumulative_counts': counts})
+    training(1, **changes, **{'optim_wrapper.accumulative_counts': counts})
     assert [f'multiple of {counts}' in text for text in messages] \
         == [True] * warned

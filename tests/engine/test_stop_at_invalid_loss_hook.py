@@ -1,11 +1,14 @@
 """NaN and infinity stop a run before they reach the weights."""
 import math
+import re
 
 import pytest
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.hooks import Hook
 from mmengine.runner import find_latest_checkpoint
 
+from mmgwap.engine.hooks.stop_at_invalid_loss_hook import _paths
 from tests.processes import launch
 
 from .conftest import differing, state_of
@@ -93,6 +96,52 @@ def test_gradients(training, tmp_path, value, kind):
                if one.is_floating_point())
 
 
+def test_of_accumulated_gradients_all_images_are_named(training, tmp_path):
+    """The iteration at fault is one of two, and both are repeated."""
+    spoil = SpoilGradient('roi_head.bbox_head.conv_new.weight', math.nan, at=3)
+    seen = Spoil('loss_cls', 1., at=0)  # spoils nothing
+    with pytest.raises(FloatingPointError) as caught:
+        training(6, hooks=[spoil, seen],
+                 **{'optim_wrapper.accumulative_counts': 2})
+    message = str(caught.value)
+    assert message.startswith('iteration 4: ')
+    paths = message.split('of the images ')[1].split('. What')[0].split(', ')
+    assert len(paths) == 8 and paths[4:] == seen.images
+    path = tmp_path / 'run' / 'invalid_loss_at_iter_4.pth'
+    assert torch.load(path, weights_only=True)['meta']['iter'] == 2
+
+
+def test_it_is_told_even_if_nothing_can_be_saved(training, monkeypatch):
+    def full(*_):
+        raise OSError(28, 'No space left on device')
+    monkeypatch.setattr('mmgwap.engine.atomic_backend.os.fsync', full)
+    with pytest.raises(FloatingPointError, match='iteration 1: loss_cls is NaN'
+                       '.* could not be saved: .*No space left on device'):
+        training(2, hooks=[Spoil('loss_cls', math.nan, at=1)])
+
+
+def test_batches_of_several_branches():
+    """As of semi-supervised detectors."""
+    one, two = (DetDataSample(metainfo=dict(img_path=f'{name}.jpg'))
+                for name in 'ab')
+    assert list(_paths(dict(sup=[one], unsup=[None, [two]]))) == [
+        'a.jpg', 'b.jpg']
+    assert list(_paths(None)) == []
+    assert list(_paths([DetDataSample()])) == ['without a path']
+
+
+def test_epochs_go_on_at_their_start(training, tmp_path):
+    with pytest.raises(FloatingPointError):
+        training(0, hooks=[Spoil('loss_cls', math.nan, at=6)], **{
+            'train_cfg': dict(type='EpochBasedTrainLoop', max_epochs=3),
+            'train_dataloader.sampler.type': 'DefaultSampler',
+            'default_hooks.checkpoint.by_epoch': True,
+            'param_scheduler': None})
+    meta = torch.load(tmp_path / 'run' / 'invalid_loss_at_iter_6.pth',
+                      weights_only=True)['meta']
+    assert (meta['epoch'], meta['iter']) == (1, 4)
+
+
 def test_a_good_run_is_as_without(training):
     one = state_of(training(3, 'with'))
     two = state_of(training(3, 'without', custom_hooks=[
@@ -106,8 +155,8 @@ def test_one_of_two_processes(repo, config, tmp_path):
     for done in launch(repo, 2, 'tests.engine.invalid_loss_steps', config,
                        tmp_path):
         assert done.code == 1
-        messages += [line for line in done.errors.splitlines()
-                     if line.startswith('FloatingPointError')]
+        # torch puts the rank before it.
+        messages += re.findall('FloatingPointError: (.*)', done.errors)
     assert len(messages) == 2 and messages[0] == messages[1]
     assert 'process 1' in messages[0] and 'process 0' not in messages[0]
     state = torch.load(tmp_path / 'invalid_loss_at_iter_2.pth',

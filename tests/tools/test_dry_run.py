@@ -1,5 +1,6 @@
 """dry_run.py: what it measures, and what it reckons from that."""
 import json
+import shutil
 import sys
 from itertools import repeat
 from types import SimpleNamespace
@@ -243,6 +244,37 @@ def test_what_does_not_fit(dry_run, config, tmp_path):
     found = json.loads((tmp_path / 'numbers.json').read_text())
     assert found['fits'] is False
     assert '0 images, without its metric' in text
+
+
+def test_missing_images_are_named(dry_run, config, digits, tmp_path):
+    root = tmp_path / 'digits'
+    shutil.copytree(digits, root)
+    for path in (root / 'train').iterdir():
+        path.unlink()
+    with pytest.raises(SystemExit) as error:
+        dry_run(config, '--cfg-options',
+                f'train_dataloader.dataset.data_root={root}/')
+    message = error.value.code
+    assert message.startswith(str(config)) and '\n' not in message
+    assert f'cannot prepare {root}/train/' in message
+
+
+def test_bad_images_are_skipped_where_the_config_says_so(dry_run, config,
+                                                         digits, tmp_path):
+    root = tmp_path / 'digits'
+    shutil.copytree(digits, root)
+    (root / 'val' / '000000.bmp').write_bytes(b'')
+    dry_run(config, '--steps', '1', '--warm-up', '1', '--cfg-options',
+            f'val_dataloader.dataset.data_root={root}/',
+            'val_dataloader.dataset.on_bad_image=skip')
+
+
+def test_too_little_memory_is_said(dry_run, config, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError('CUDA out of memory.')
+    monkeypatch.setattr('dry_run.time_steps', full)
+    with pytest.raises(SystemExit, match='4 images a step do not fit'):
+        dry_run(config)
 
 
 def test_missing_data_is_named(dry_run, config):

@@ -25,6 +25,8 @@ from torch.utils.data import DataLoader
 from training_step import (add_config, build_training, images_a_step,
                            read_config, schedule)
 
+from mmgwap.datasets.bad_images import skipping
+
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -69,6 +71,8 @@ def validation(cfg: Config, args: argparse.Namespace, model: torch.nn.Module
     if not (cfg.get('val_dataloader') and cfg.get('val_cfg')):
         return dict(seconds_an_image=0., images=0)
     loader = build_loader(cfg, args, 'val_dataloader')
+    for dataset in skipping(loader.dataset):
+        dataset.drops_predictions = True  # nothing is measured by them
     model.eval()
     with torch.no_grad():
         seconds = seconds_an_image(model.val_step, loader,
@@ -85,6 +89,13 @@ def peak_memory(step: Callable[[dict], object], batch: dict,
     return step_memory(lambda: step(batch), model, wrapper.optimizer)['peak']
 
 
+def cores() -> int:
+    """Those that this process may use."""
+    # Linux alone tells.
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') \
+        else os.cpu_count()
+
+
 def dry_run(cfg: Config, args: argparse.Namespace) -> dict:
     """Measure, and reckon what follows."""
     device = torch.device(args.device)
@@ -97,14 +108,15 @@ def dry_run(cfg: Config, args: argparse.Namespace) -> dict:
     source = batches(loader)
     seconds = time_steps(step, source, device, args.warm_up, args.steps)
     peak = peak_memory(step, next(source), model, wrapper, device)
-    source.close()  # with its workers
+    source.close()
+    loader._iterator = None  # ends its workers
     one = seconds_a_batch(loader, cfg.train_dataloader.batch_size)
     found = dict(
         config=str(args.config), device=device_name(device), gpus=args.gpus,
         steps=args.steps, seconds=seconds, loader=dict(
             workers=loader.num_workers, seconds_a_batch=one,
             workers_needed=max(1, math.ceil(one / seconds['model'])),
-            cores=len(os.sched_getaffinity(0))),
+            cores=cores()),
         validation=validation(cfg, args, model),
         peak_bytes=peak, training_images=len(loader.dataset))
     return dict(found, **reckon(cfg, args.gpus, len(loader), found))
@@ -143,7 +155,18 @@ def device_name(device: torch.device) -> str:
 def main() -> None:
     args = parse_args()
     cfg = read_config(args)
-    found = dry_run(cfg, args)
+    try:
+        found = dry_run(cfg, args)
+    except torch.OutOfMemoryError:
+        sys.exit(f'{args.config}: {cfg.train_dataloader.batch_size} images a '
+                 f'step do not fit into the memory of {args.device}; lower '
+                 'train_dataloader.batch_size')
+    except (OSError, RuntimeError) as error:
+        # Of a worker process the text is its whole traceback.
+        told = str(error).strip().splitlines()[-1]
+        if not (isinstance(error, OSError) or 'cannot prepare' in told):
+            raise
+        sys.exit(f'{args.config}: {told}')
     tell(cfg, args, found)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)

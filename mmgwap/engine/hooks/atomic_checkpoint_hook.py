@@ -53,7 +53,9 @@ class AtomicCheckpointHook(CheckpointHook):
             if is_main_process():
                 AtomicLocalBackend().put_text(
                     self.last_ckpt, Path(runner.work_dir) / 'last_checkpoint')
-        if outdated is not None and is_main_process():
+        # A filename_tmpl need not hold the step.
+        if outdated is not None and is_main_process() \
+                and self._path(outdated) != self.last_ckpt:
             self._remove(self._path(outdated))
 
     def _path(self, step: int) -> str:
@@ -84,7 +86,9 @@ class AtomicCheckpointHook(CheckpointHook):
         with mock.patch.object(self.file_backend, 'remove', outdated.append), \
                 _telling(runner):
             super()._save_best_checkpoint(runner, metrics)
-        for path in outdated:
+        best = {getattr(self, 'best_ckpt_path', None),
+                *getattr(self, 'best_ckpt_path_dict', {}).values()}
+        for path in set(outdated) - best:
             self._remove(path)
 
 

@@ -52,7 +52,8 @@ class ExactResumeHook(Hook):
                 runner.rank, DATA)
             return
         # These begin anew in each epoch, and need nothing but the seed.
-        loop.dataloader.batch_sampler.sampler.seed = self.seed
+        if isinstance(runner.cfg.get('train_dataloader'), dict):
+            loop.dataloader.batch_sampler.sampler.seed = self.seed
         stream = self.seed, runner.rank, WORKER, runner.epoch
         seed_all(*stream)
         loop.dataloader.worker_init_fn = partial(
@@ -121,10 +122,14 @@ def _check_accumulation(runner: Runner) -> None:
     """Warn of checkpoints between two steps of the optimizer."""
     counts = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
     for hook in runner.hooks:
-        if isinstance(hook, CheckpointHook) and not hook.by_epoch \
-                and hook.interval > 0 and hook.interval % counts:
+        if not isinstance(hook, CheckpointHook) or hook.interval < 1:
+            continue
+        between = hook.interval
+        if hook.by_epoch:
+            between *= len(runner.train_dataloader)
+        if between % counts:
             print_log(
                 f'gradients are accumulated over {counts} iterations, and a '
-                f'checkpoint each {hook.interval} loses a part of them if the '
-                'run goes on from it; make the interval a multiple of '
+                f'checkpoint each {between} loses a part of them if the run '
+                'goes on from it; make the interval a multiple of '
                 f'{counts}', 'current', logging.WARNING)

@@ -1,13 +1,14 @@
 """NaN and infinity, before they reach the weights."""
 from pathlib import Path
-from typing import Dict, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 import torch
 from mmengine.dist import all_gather_object, all_reduce
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmgwap.registry import HOOKS
@@ -21,7 +22,9 @@ class StopAtInvalidLossHook(Hook):
     step, when the weights are NaN too.  This one looks before each step, on all
     processes; it tells the iteration, the terms of the loss and the images of
     the batch, and saves ``invalid_loss_at_iter_N.pth``, a whole checkpoint of
-    what was before that iteration, statistics of batch norm included.
+    what was before that iteration, statistics of batch norm included.  Where
+    gradients are accumulated, it is of what was before the first of their
+    iterations, and a bad gradient is one of all their images.
 
     In mixed precision gradients may overflow, and the gradient scaler skips
     such steps, so there the loss alone is looked at.
@@ -33,7 +36,7 @@ class StopAtInvalidLossHook(Hook):
     def before_train(self, runner: Runner) -> None:
         model = runner.model
         self._model = model.module if is_model_wrapper(model) else model
-        self._terms = {}
+        self._terms, self._batches = {}, []
         self._watch_terms()
         self._watch_loss(runner)
         if not isinstance(runner.optim_wrapper, AmpOptimWrapper):
@@ -41,10 +44,14 @@ class StopAtInvalidLossHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int,
                           data_batch: Optional[dict] = None) -> None:
-        self._images = [sample.get('img_path', 'without a path') for sample
-                        in (data_batch or {}).get('data_samples', ())]
-        self._buffers = {name: buffer.clone() for name, buffer
-                         in self._model.named_buffers()}
+        counts = runner.optim_wrapper._accumulative_counts
+        if runner.iter % counts == 0 or not self._batches:
+            self._first = runner.iter
+            self._batches = []
+            self._buffers = {name: buffer.clone() for name, buffer
+                             in self._model.named_buffers()}
+        self._batches.append(list(_paths((data_batch or {}).get(
+            'data_samples'))))
 
     def _watch_terms(self) -> None:
         parse = self._model.parse_losses
@@ -59,13 +66,10 @@ class StopAtInvalidLossHook(Hook):
         update = runner.optim_wrapper.update_params
 
         def update_params(loss: Tensor, *args, **kwargs) -> None:
-            invalid = (~torch.isfinite(loss.detach())).float()
-            # All processes stop, and none waits for another.
-            all_reduce(invalid, 'max')
-            if invalid.item():
+            if _anywhere(~torch.isfinite(loss.detach())):
                 terms = {name: value for name, value in self._terms.items()
                          if name != 'loss'}
-                self._stop(runner, dict(terms, loss=loss))
+                self._stop(runner, dict(terms, loss=loss), self._batches[-1])
             update(loss, *args, **kwargs)
         runner.optim_wrapper.update_params = update_params
 
@@ -73,32 +77,67 @@ class StopAtInvalidLossHook(Hook):
         step = runner.optim_wrapper.step
 
         def checked_step(**kwargs) -> None:
-            # They are means over the processes: each finds the same.
             grads = {f'the gradient of {name}': p.grad for name, p in
                      self._model.named_parameters() if p.grad is not None}
             norm = nn.utils.get_total_norm(list(grads.values()))
-            if not torch.isfinite(norm):
+            if _anywhere(~torch.isfinite(norm)):
                 self._stop(runner, dict(
-                    grads, **{'the norm of all gradients': norm}))
+                    grads, **{'the norm of all gradients': norm}),
+                    sum(self._batches, []))
             step(**kwargs)
         runner.optim_wrapper.step = checked_step
 
-    def _stop(self, runner: Runner, values: Dict[str, Tensor]) -> None:
+    def _stop(self, runner: Runner, values: Dict[str, Tensor],
+              images: List[str]) -> None:
+        # Saving may fail on the process that saves; first the others are told.
+        found = all_gather_object((_describe(values), images))
+        where = '; '.join(
+            f'{what} in process {rank}, of the images {", ".join(of_rank)}'
+            for rank, (what, of_rank) in enumerate(found) if what)
+        raise FloatingPointError(
+            f'iteration {runner.iter + 1}: {where}. What was before it '
+            f'{self._save(runner)}')
+
+    def _save(self, runner: Runner) -> str:
+        """Save what was before; returns where it is."""
         for name, buffer in self._model.named_buffers():
             buffer.copy_(self._buffers[name])
         path = Path(runner.work_dir) / \
             f'invalid_loss_at_iter_{runner.iter + 1}.pth'
-        runner.save_checkpoint(
-            str(path.parent), path.name, by_epoch=False,
-            meta=dict(iter=runner.iter, epoch=runner.epoch),
-            backend_args=dict(backend='mmgwap.atomic'))
-        found = all_gather_object((_describe(values), self._images))
-        where = '; '.join(
-            f'{what} in process {rank}, of the images {", ".join(images)}'
-            for rank, (what, images) in enumerate(found) if what)
-        raise FloatingPointError(
-            f'iteration {runner.iter + 1}: {where}. What was before it is in '
-            f'{path}')
+        done = self._first
+        if not isinstance(runner.train_loop, IterBasedTrainLoop):
+            # These go on at the start of an epoch.
+            done = runner.epoch * len(runner.train_dataloader)
+        try:
+            runner.save_checkpoint(
+                str(path.parent), path.name, by_epoch=False,
+                meta=dict(iter=done, epoch=runner.epoch),
+                backend_args=dict(backend='mmgwap.atomic'))
+        except OSError as error:
+            return f'could not be saved: {error}'
+        return f'is in {path}'
+
+
+def _anywhere(invalid: Tensor) -> bool:
+    """Whether something holds on any process; all have to ask.
+
+    So all of them stop, and none waits for another.
+    """
+    invalid = invalid.float()
+    all_reduce(invalid, 'max')
+    return bool(invalid.item())
+
+
+def _paths(samples: Any) -> Iterator[str]:
+    """Of the images, in whatever lists and dicts a batch holds them."""
+    if isinstance(samples, dict):
+        samples = samples.values()
+    elif isinstance(samples, BaseDataElement):
+        yield samples.get('img_path', 'without a path')
+        return
+    if not isinstance(samples, (str, bytes, Tensor, type(None))):
+        for sample in samples:
+            yield from _paths(sample)
 
 
 def _describe(values: Dict[str, Tensor]) -> str:
