@@ -1,5 +1,29 @@
 """Train a detector: mmdet's own tools/train.py, with safe checkpoints."""
-from mmgwap.host_tools import run_tool
+import os.path as osp
+import sys
+
+from mmengine.config import Config
+
+from mmgwap.host_tools import parse_tool_args, run_tool
+
+
+def nothing_to_resume() -> str:
+    """The work directory, if ``--resume`` finds no checkpoint there."""
+    args = parse_tool_args('train.py')
+    if args.resume != 'auto' or not osp.isfile(args.config):
+        return ''
+    stem = osp.splitext(osp.basename(args.config))[0]
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options or {})
+    folder = args.work_dir or cfg.get('work_dir') or f'./work_dirs/{stem}'
+    return '' if osp.exists(osp.join(folder, 'last_checkpoint')) else folder
+
 
 if __name__ == '__main__':
+    if '--resume' in sys.argv:
+        work_dir = nothing_to_resume()
+        if work_dir:
+            # mmdet would start from random weights, load_from or not.
+            print(f'nothing to resume in {work_dir}: the run starts anew')
+            sys.argv.remove('--resume')
     run_tool('train.py')

@@ -1,5 +1,5 @@
 # R-FCN on your own photographs with COCO JSON.  Copy this file, and change:
-data_root = 'data/own/'
+data_root = 'data/own/'  # ends with a slash
 classes = ('cat', 'dog')  # names and order of `categories` in the JSON
 train_json, train_images = 'annotations/train.json', 'train/'
 val_json, val_images = 'annotations/val.json', 'val/'

@@ -106,6 +106,24 @@ def test_each_iteration_draws_its_own_numbers(training):
     assert len(set(Draws.seen)) == 4
 
 
+@pytest.mark.parametrize('processes, warned', [(1, False), (8, True)])
+def test_another_number_of_processes_is_told(training, tmp_path, processes,
+                                             warned, monkeypatch):
+    training(2)
+    path = tmp_path / 'run' / 'iter_2.pth'
+    state = torch.load(path, weights_only=True)
+    assert state['meta']['world_size'] == 1
+    state['meta']['world_size'] = processes
+    torch.save(state, path)
+    messages = []
+    monkeypatch.setattr(
+        'mmgwap.engine.hooks.exact_resume_hook.print_log',
+        lambda text, *_: messages.append(text))
+    training(3, resume=True)
+    assert ['saved by 8 processes' in text for text in messages] \
+        == [True] * warned
+
+
 def test_trained_batches_are_not_read_again(training, monkeypatch):
     training(4, 'parts')
     read = []

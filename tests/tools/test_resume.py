@@ -50,6 +50,22 @@ def test_resume_after_a_kill(tool, repo, config, trained, tmp_path):
     assert state['state_dict']['backbone.bn1.num_batches_tracked'] == saved + 2
 
 
+def test_before_the_first_checkpoint_it_starts_as_the_config_says(
+        tool, config, trained, tmp_path):
+    """From ``load_from``, which mmdet's --resume forgets."""
+    first = []
+    for name, options in (('plain', []), ('resumed', ['--resume'])):
+        done = tool('tools/train.py', config, '--work-dir', tmp_path / name,
+                    *options, '--cfg-options', 'train_cfg.max_iters=1',
+                    f'load_from={trained / "iter_8.pth"}')
+        first += losses(tmp_path / name)
+        assert ('nothing to resume in ' in done.stdout) == bool(options)
+    assert first[0] == first[1] and len(first) == 2
+    tool('tools/train.py', config, '--work-dir', tmp_path / 'random',
+         '--cfg-options', 'train_cfg.max_iters=1')
+    assert losses(tmp_path / 'random')[0] != first[0]
+
+
 @pytest.mark.parametrize('module', [b'numpy.core', b'numpy._core'])
 @pytest.mark.parametrize('value', [
     np.float64(1.5), np.int64(3), np.float32(2.5), np.bool_(True),

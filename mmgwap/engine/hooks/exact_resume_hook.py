@@ -30,13 +30,26 @@ class ExactResumeHook(Hook):
     reading again what was trained on.  Epoch-based loops go on at the start of
     an epoch, where mmengine's checkpoints are made.
 
-    The number of processes must stay the same: the images are shared out among
-    them.  A ``train_dataloader`` that is no config keeps its sampler's seed.
+    The number of processes must stay the same, since the images are shared out
+    among them; a warning tells of another.  A ``train_dataloader`` that is no config keeps its sampler's seed.
     """
     priority = 'VERY_HIGH'
+    _processes = None
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        checkpoint['meta']['world_size'] = runner.world_size
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        self._processes = checkpoint.get('meta', {}).get('world_size')
 
     def before_train(self, runner: Runner) -> None:
         _check_accumulation(runner)
+        if runner.iter and self._processes not in (None, runner.world_size):
+            print_log(
+                f'the run was saved by {self._processes} processes and goes on '
+                f'with {runner.world_size}: images are shared out otherwise, '
+                'so some come twice in this epoch and others not at all',
+                'current', logging.WARNING)
         self.seed = runner.seed
         if runner.cfg.get('randomness', {}).get('diff_rank_seed'):
             self.seed -= runner.rank
