@@ -1,10 +1,9 @@
 """Short trainings of a tiny detector."""
-import logging
-
 import pytest
 import torch
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 register_all_modules()
@@ -53,8 +52,11 @@ def training(config, tmp_path):
             runner.register_hook(hook)
         runner.train()
         return runner
+    before = dict(MMLogger._instance_dict)
     yield train
-    logging.shutdown()
+    # Later tests find the logger that they would have found.
+    MMLogger._instance_dict.clear()
+    MMLogger._instance_dict.update(before)
 
 
 def state_of(runner) -> dict:
