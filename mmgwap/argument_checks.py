@@ -49,7 +49,7 @@ def check_config(value: Any, name: str, optional: bool = False) -> None:
 
 def check_indices(values: Any, name: str, count: int) -> None:
     """Refuse what are no places, one or more, among so many from 0."""
-    if not isinstance(values, (list, tuple)) or not values or not all(
+    if not isinstance(values, (list, tuple, range)) or not values or not all(
             type(place) is int and 0 <= place < count for place in values):
         raise ValueError(f'{name} must be of 0 to {count - 1}, got '
                          f'{values!r:.80}')
