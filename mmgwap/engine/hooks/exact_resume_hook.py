@@ -31,7 +31,8 @@ class ExactResumeHook(Hook):
     an epoch, where mmengine's checkpoints are made.
 
     The number of processes must stay the same, since the images are shared out
-    among them; a warning tells of another.  A ``train_dataloader`` that is no config keeps its sampler's seed.
+    among them; a warning tells of another.  A ``train_dataloader`` that is no
+    config keeps its sampler's seed.
     """
     priority = 'VERY_HIGH'
     _processes = None
@@ -128,6 +129,7 @@ def _start_worker(worker_id: int, first: Optional[Callable],
                   stream: tuple) -> None:
     if first is not None:
         first(worker_id)
+    # A last 0 would be the stream of the process itself.
     seed_all(*stream, worker_id + 1)
 
 
