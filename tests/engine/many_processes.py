@@ -59,6 +59,9 @@ def run(config: str, work_dir: Path, kind: str, early: bool = False) -> list:
     loader.batch_sampler.boxed = 1
     if kind == 'epochs':
         loader.sampler.type = 'DefaultSampler'
+    else:
+        # Each process draws its own numbers, but of the same order of images.
+        cfg.randomness = dict(seed=3, diff_rank_seed=True)
     cfg.default_hooks.checkpoint.update(by_epoch=kind == 'epochs', interval=1)
     cfg.update(
         work_dir=str(work_dir), launcher='pytorch', resume=True,
