@@ -14,7 +14,8 @@ import pytest
 def install(repo, monkeypatch):
     """The installer's modules."""
     monkeypatch.syspath_prepend(str(repo / 'tools' / 'install'))
-    names = ('surroundings', 'environment', 'mmcv_wheel')
+    names = ('surroundings', 'environment', 'mmcv_build', 'mmcv_wheel',
+             'toolkit')
     return collections.namedtuple('Install', names)(
         *(importlib.import_module(name) for name in names))
 
@@ -132,10 +133,13 @@ def test_the_cache_name_tells_builds_apart(install, monkeypatch):
              name('openmmlab', '2.13.0+cpu', 'cpu'),
              name('onedl', '2.14.1+cpu', 'cpu'),
              name('onedl', '2.13.0+cu130', 'cu130'),
-             name('onedl', '2.13.0+cu130', 'cpu')}
+             name('onedl', '2.13.0+cu130', 'cpu'),
+             name('onedl', '2.13.0+cu130', 'cu130', '9.0'),
+             name('onedl', '2.13.0+cu130', 'cu130', '8.0;9.0+PTX')}
+    assert any('cu130-sm80-sm90ptx-cp' in n for n in names)
     monkeypatch.setattr(sys, 'version_info', (3, 99))
     names.add(name('onedl', '2.13.0+cpu', 'cpu'))
-    assert len(names) == 6
+    assert len(names) == 8
     assert any('2.3.6' in n and 'torch2.13.0+cpu-cpu-cp399' in n
                for n in names)
 
@@ -155,8 +159,8 @@ class FakeEnvironment:
 def cache(install, monkeypatch, tmp_path):
     """An empty cache; compiling only says that it was asked for."""
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    monkeypatch.setattr(install.mmcv_wheel, '_compile',
-                        lambda env, folder, cuda: ('compiled', folder))
+    monkeypatch.setattr(install.mmcv_build, 'build',
+                        lambda env, folder, *rest: ('compiled', folder))
     return tmp_path / 'mmgwap' / 'wheels'
 
 
@@ -223,6 +227,12 @@ def test_an_nvcc_of_another_cuda_is_named(install, gpu):
         install.mmcv_wheel.get(gpu('12.6'))
 
 
+def test_an_nvcc_that_tells_no_release_is_named(install, gpu, tmp_path):
+    (tmp_path / 'cuda' / 'bin' / 'nvcc').write_text('#!/bin/sh\nexit 3\n')
+    with pytest.raises(SystemExit, match='nvcc --version tells no release'):
+        install.mmcv_wheel.get(gpu('13.0'))
+
+
 def test_a_missing_nvcc_is_said_first(install, gpu, monkeypatch, tmp_path):
     monkeypatch.setenv('CUDA_HOME', str(tmp_path))
     with pytest.raises(SystemExit, match='no nvcc.*CUDA 13.0'):
@@ -248,6 +258,80 @@ def test_a_wheel_folder_without_mmcv_is_named(install, cache, tmp_path):
     (tmp_path / 'onedl_mmcv-2.3.6.tar.gz').write_text('')
     assert install.mmcv_wheel.get(
         FakeEnvironment('2.13.0', str(tmp_path)))[0] == 'compiled'
+
+
+@pytest.fixture
+def nvidia(tmp_path):
+    """Torch's NVIDIA packages: all headers, and the runtime."""
+    folder = tmp_path / 'site-packages' / 'nvidia'
+    for path in ('cu13/include/cuda_runtime_api.h',
+                 'cu13/include/cublas_v2.h', 'cu13/include/cublasLt.h',
+                 'cusparse/include/cusparse.h', 'cu13/include/cusolverDn.h',
+                 'cu13/lib/libcudart.so.13'):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text('')
+    return folder
+
+
+@pytest.fixture
+def nvcc(install, monkeypatch, tmp_path):
+    """A script that calls the nvcc of a toolkit elsewhere."""
+    monkeypatch.setattr(install.toolkit, 'SYSTEM', ())
+    for name in ('CPATH', 'LIBRARY_PATH'):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / 'toolkit').mkdir()
+    script = tmp_path / 'bin' / 'nvcc'
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\necho "#$ TOP={tmp_path}/toolkit/bin/.." '
+                      '>&2\n')
+    script.chmod(0o755)
+    (tmp_path / 'toolkit' / 'bin').mkdir()
+    return str(script)
+
+
+def test_what_the_toolkit_lacks_is_taken_from_torch(install, nvcc, nvidia,
+                                                    tmp_path, capsys):
+    include = tmp_path / 'toolkit' / 'include'
+    include.mkdir()
+    (include / 'cuda_runtime_api.h').write_text('')
+    found = install.toolkit.variables(nvcc, str(nvidia), str(tmp_path))
+    assert found == dict(
+        CUDA_HOME=str(tmp_path / 'toolkit'), LIBRARY_PATH=str(tmp_path),
+        CPATH=os.pathsep.join(str(nvidia / name / 'include')
+                              for name in ('cu13', 'cusparse')))
+    assert (tmp_path / 'libcudart.so').resolve() == (
+        nvidia / 'cu13' / 'lib' / 'libcudart.so.13')
+    said = capsys.readouterr().out
+    assert 'has no cublas_v2.h, cublasLt.h, cusparse.h, cusolverDn.h' in said
+    assert 'has no libcudart.so: taken from' in said
+
+
+def test_a_whole_toolkit_is_left_alone(install, nvcc, nvidia, tmp_path,
+                                       capsys):
+    shutil.copytree(nvidia / 'cu13' / 'include',
+                    tmp_path / 'toolkit' / 'include')
+    (tmp_path / 'toolkit' / 'include' / 'cusparse.h').write_text('')
+    (tmp_path / 'toolkit' / 'lib64').mkdir()
+    (tmp_path / 'toolkit' / 'lib64' / 'libcudart.so').write_text('')
+    found = install.toolkit.variables(nvcc, str(nvidia), str(tmp_path))
+    assert found == dict(CUDA_HOME=str(tmp_path / 'toolkit'))
+    assert capsys.readouterr().out == ''
+
+
+def test_the_user_s_search_path_stays_in_front(install, nvcc, nvidia,
+                                               tmp_path, monkeypatch):
+    own = tmp_path / 'own'
+    own.mkdir()
+    (own / 'cusparse.h').write_text('')
+    monkeypatch.setenv('CPATH', str(own))
+    found = install.toolkit.variables(nvcc, str(nvidia), str(tmp_path))
+    assert found['CPATH'] == f'{own}:{nvidia}/cu13/include'
+
+
+def test_a_header_that_is_nowhere_is_named(install, nvcc, nvidia, tmp_path):
+    (nvidia / 'cusparse' / 'include' / 'cusparse.h').unlink()
+    with pytest.raises(SystemExit, match='has no cusparse.h, and no NVIDIA'):
+        install.toolkit.variables(nvcc, str(nvidia), str(tmp_path))
 
 
 def test_packages_of_the_user_are_never_removed(env):

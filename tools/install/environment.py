@@ -1,30 +1,16 @@
-"""The virtual environment: made, filled, and marked when it is finished."""
-import fcntl
-import glob
+"""The environment of ``make install``: all that is pinned, and torch."""
 import hashlib
-import json
 import os
 import platform
-import shutil
-import subprocess
-import sys
-from contextlib import contextmanager
 
-from surroundings import say, stop
+from marked_venv import BUILD_TOOLS, REPO, MarkedVenv
+from surroundings import say
 
-REPO = os.path.dirname(os.path.dirname(os.path.dirname(
-    os.path.abspath(__file__))))
 CONSTRAINTS = os.path.join(REPO, 'requirements', 'common.txt')
-# mmcv's setup needs pkg_resources, which setuptools 81 dropped.
-BUILD_TOOLS = ['setuptools==80.9.0', 'wheel==0.45.1', 'ninja==1.13.0']
 
 
-class Environment:
-    """A virtual environment of this project.
-
-    ``mmgwap-install.json`` in it says for what it was made and whether it is
-    finished, so that an interrupted installation is seen for what it is, and
-    nobody's own environment is ever removed.
+class Environment(MarkedVenv):
+    """A virtual environment that needs nothing of the machine's packages.
 
     Args:
         path (str): folder, made if missing.
@@ -34,15 +20,11 @@ class Environment:
     """
 
     def __init__(self, path, stack, torch, wheels):
-        self.path = os.path.abspath(path)
-        self.name = path
         self.stack = stack
         self.torch = torch
-        self.wheels = os.path.abspath(wheels) if wheels else ''
-        self.python = os.path.join(self.path, 'bin', 'python')
-        self._mark = os.path.join(self.path, 'mmgwap-install.json')
-        self._wanted = dict(stack=stack, python=platform.python_version(),
-                            repo=REPO, requirements=self._fingerprint())
+        super().__init__(
+            path, dict(stack=stack, python=platform.python_version(),
+                       repo=REPO, requirements=self._fingerprint()), wheels)
 
     @property
     def requirements(self):
@@ -58,83 +40,6 @@ class Environment:
             digest.update(file.read())
         return digest.hexdigest()
 
-    def is_finished(self):
-        """Whether what is wanted is there already."""
-        return self._read_mark() == dict(self._wanted, finished=True) \
-            and os.path.exists(self.python)
-
-    def _read_mark(self):
-        try:
-            with open(self._mark) as file:
-                return json.load(file)
-        except (OSError, ValueError):
-            return None
-
-    def _write_mark(self, finished):
-        draft = self._mark + '.tmp'
-        with open(draft, 'w') as file:
-            json.dump(dict(self._wanted, finished=finished), file)
-        os.replace(draft, self._mark)
-
-    @contextmanager
-    def locked(self):
-        """Let one installation at a time work on the environment."""
-        os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        with open(self.path + '.lock', 'w') as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                say('waiting for another make install')
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-
-    def create(self):
-        """Make the environment anew, in place of a half-made one."""
-        if os.path.lexists(self.path):
-            self._remove()
-        os.makedirs(self.path)
-        self._write_mark(finished=False)
-        self._call([sys.executable, '-m', 'venv', self.path],
-                   'create {}'.format(self.name))
-
-    def _remove(self):
-        """Remove an environment of this project, or what is left of one."""
-        mark = self._read_mark()
-        if mark is None and not self._is_remnant():
-            stop('{} is there and was not made by make install; move it away, '
-                 'or name another place: make install VENV=.venv-mmgwap'
-                 .format(self.name))
-        say('{} is {}: making it again'.format(
-            self.name, 'out of date' if (mark or {}).get('finished')
-            else 'half-made'))
-        # Out of the way in one stroke: what is left of an interrupted removal
-        # is never taken for an environment.
-        doomed = self.path + '.removed'
-        shutil.rmtree(doomed, ignore_errors=True)
-        os.rename(self.path, doomed)
-        shutil.rmtree(doomed)
-
-    def _is_remnant(self):
-        """Whether there is nothing but parts of a broken environment."""
-        if not os.path.isdir(self.path) or os.path.islink(self.path):
-            return False
-        parts = {'bin', 'include', 'lib', 'lib64', 'share', 'pyvenv.cfg',
-                 '.gitignore', os.path.basename(self._mark),
-                 os.path.basename(self._mark) + '.tmp'}
-        if not set(os.listdir(self.path)) <= parts:
-            return False
-        installed = glob.glob(os.path.join(
-            glob.escape(self.path), 'lib', '*', 'site-packages', '*'))
-        if any(not os.path.basename(path).startswith(('pip', 'setuptools'))
-               for path in installed):
-            return False
-        try:
-            return subprocess.call([self.python, '-m', 'pip', '--version'],
-                                   stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL) != 0
-        except OSError:
-            return True
-
     def install_dependencies(self):
         say('installing torch {} and the other dependencies (some minutes, '
             'with what has to be downloaded)'.format(self.torch))
@@ -147,38 +52,9 @@ class Environment:
         self.pip('install', '--no-deps', '--no-build-isolation', '-r',
                  self.requirements)
 
-    def install_wheel(self, wheel):
-        self.pip('install', '--no-deps', '--no-index', wheel)
-
-    def install_project(self):
-        self.pip('install', '--no-deps', '--no-index', '--no-build-isolation',
-                 '-e', REPO)
-
-    def finish(self):
-        """Try the result, and mark it."""
-        self._call([self.python, '-c', 'import mmgwap.ops'],
-                   'import mmgwap in {}'.format(self.name))
-        self._write_mark(finished=True)
-
     def save_wheels(self, folder):
         """Fill ``folder`` with all but mmcv."""
         self.pip('wheel', '-w', folder, '-c', CONSTRAINTS,
                  *BUILD_TOOLS, 'torch==' + self.torch)
         self.pip('wheel', '-w', folder, '--no-deps', '--no-build-isolation',
                  '-r', self.requirements)
-
-    def pip(self, command, *args):
-        source = ['--no-index', '--find-links', self.wheels] \
-            if self.wheels else []
-        self._call([self.python, '-m', 'pip', command, '-q',
-                    '--disable-pip-version-check'] + source + list(args),
-                   'pip ' + command)
-
-    def ask(self, code):
-        """Run code in the environment and read the JSON that it prints."""
-        return json.loads(subprocess.check_output([self.python, '-c', code]))
-
-    @staticmethod
-    def _call(command, what):
-        if subprocess.call(command) != 0:
-            stop('could not {}; what failed stands above'.format(what))

@@ -8,12 +8,12 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
-import tempfile
-import time
 
-from surroundings import check_compiler, find_nvcc, say, stop
+import mmcv_build
+import mmcv_source
+import toolkit
+from surroundings import check_compiler, say, stop
 
 VERSIONS = dict(onedl=('onedl-mmcv', '2.3.6'), openmmlab=('mmcv', '2.1.0'))
 ASK_TORCH = ('import json, torch; print(json.dumps([torch.__version__, '
@@ -27,17 +27,21 @@ def cache_folder():
     return os.path.join(base, 'mmgwap', 'wheels')
 
 
-def folder_name(stack, torch, cuda):
+def folder_name(stack, torch, cuda, archs=''):
     """Name that holds all that a compiled mmcv depends on.
 
     Args:
         torch (str): ``torch.__version__``, or a pattern.
         cuda (str): 'cpu', 'cu130' ..., or a pattern.
+        archs (str): as in TORCH_CUDA_ARCH_LIST, '8.0;9.0+PTX'; '' for those
+            that torch chooses.
     """
     name, version = VERSIONS[stack]
-    return '{}-{}-torch{}-{}-cp{}{}-{}'.format(
-        name, version, torch, cuda, sys.version_info[0], sys.version_info[1],
-        platform.machine())
+    chips = ''.join('-sm' + re.sub(r'\W', '', arch).lower()
+                    for arch in re.split(r'[; ]+', archs) if arch)
+    return '{}-{}-torch{}-{}{}-cp{}{}-{}'.format(
+        name, version, torch, cuda, chips, sys.version_info[0],
+        sys.version_info[1], platform.machine())
 
 
 def is_at_hand(stack, torch, wheels):
@@ -47,37 +51,69 @@ def is_at_hand(stack, torch, wheels):
                for root in (cache_folder(), wheels) if root)
 
 
-def get(env):
-    """Path of the wheel for the torch in an environment; compiles if need be.
+def find(name, wheels):
+    """Path of the wheel in the folder of that name, or None.
 
     Args:
-        env (Environment): with torch and the build tools installed.
+        name (str): from :func:`folder_name`.
+        wheels (str): a wheel folder, which serves like the cache, or ''.
     """
-    torch, torch_cuda, has_gpu = env.ask(ASK_TORCH)
-    cuda = 'cu' + torch_cuda.replace('.', '') if has_gpu and torch_cuda \
-        else 'cpu'
-    name = folder_name(env.stack, torch, cuda)
-    for root in (cache_folder(), env.wheels):
+    for root in (cache_folder(), wheels):
         found = glob.glob(os.path.join(glob.escape(root), glob.escape(name),
                                        '*.whl'))
         if found:
-            say('taking mmcv from {}'.format(found[0]))
             return found[0]
+    return None
+
+
+def get(env, archs=''):
+    """Path of the wheel for the torch in an environment; compiles if need be.
+
+    Args:
+        env (MarkedVenv): with torch and the build tools in it.
+        archs (str): GPUs to compile for, whichever are there, as in
+            TORCH_CUDA_ARCH_LIST; '' for those that are there, if any.
+    """
+    torch, torch_cuda, has_gpu = env.ask(ASK_TORCH)
+    if not (has_gpu or archs):
+        torch_cuda = None
+    name = folder_name(env.stack, torch, cuda_name(torch_cuda), archs)
+    wheel = find(name, env.wheels)
+    if wheel:
+        say('taking mmcv from {}'.format(wheel))
+        return wheel
+    nvcc, source = means(env.stack, name, torch_cuda, env.wheels)
+    return mmcv_build.build(env, os.path.join(cache_folder(), name), source,
+                            nvcc, archs)
+
+
+def cuda_name(torch_cuda):
+    """'cu130' for CUDA 13.0, 'cpu' for None."""
+    return 'cu' + torch_cuda.replace('.', '') if torch_cuda else 'cpu'
+
+
+def means(stack, name, torch_cuda, wheels):
+    """What mmcv is compiled with; stops where something is missing.
+
+    Args:
+        name (str): from :func:`folder_name`.
+        torch_cuda (str, optional): of which the compiler has to be.
+        wheels (str): folder that has to hold the source, or ''.
+
+    Returns:
+        tuple[str | None, str | tuple]: nvcc, and mmcv's source package or its
+        name and version.
+    """
     check_compiler()
-    if cuda != 'cpu':
-        _check_nvcc(torch_cuda)
-    if env.wheels and not _find_source(env):
+    nvcc = toolkit.check_nvcc(torch_cuda) if torch_cuda else None
+    if not wheels:
+        return nvcc, VERSIONS[stack]
+    source = glob.glob(os.path.join(glob.escape(wheels), '{}-{}.tar.gz'.format(
+        VERSIONS[stack][0].replace('-', '[-_]'), VERSIONS[stack][1])))
+    if not source:
         stop('{} holds neither {} nor the source of mmcv; fill it on a machine'
-             ' like this one, or without WHEELS'.format(env.wheels, name))
-    return _compile(env, os.path.join(cache_folder(), name), cuda)
-
-
-def _find_source(env):
-    """mmcv's source package in the wheel folder."""
-    name, version = VERSIONS[env.stack]
-    return glob.glob(os.path.join(
-        glob.escape(env.wheels), '{}-{}.tar.gz'.format(
-            name.replace('-', '[-_]'), version)))
+             ' like this one, or without WHEELS'.format(wheels, name))
+    return nvcc, source[0]
 
 
 def save(env, folder):
@@ -86,67 +122,4 @@ def save(env, folder):
     target = os.path.join(folder, os.path.basename(os.path.dirname(wheel)))
     os.makedirs(target, exist_ok=True)
     shutil.copy(wheel, target)
-    name, version = VERSIONS[env.stack]
-    env.pip('download', '-d', folder, '--no-deps', '--no-binary', name,
-            '--no-build-isolation', name + '==' + version)
-
-
-def _check_nvcc(torch_cuda):
-    """Stop unless there is an nvcc of torch's CUDA."""
-    nvcc = find_nvcc()
-    if nvcc is None:
-        stop('a GPU is here but no nvcc, and mmcv has to be compiled for CUDA '
-             '{}; install that toolkit or set CUDA_HOME'.format(torch_cuda))
-    text = subprocess.check_output([nvcc, '--version']).decode()
-    version = re.search(r'release (\d+)\.', text).group(1)
-    if version != torch_cuda.split('.')[0]:
-        stop('torch was built for CUDA {}, and {} is of CUDA {}; set CUDA_HOME'
-             ' to a toolkit {}'.format(torch_cuda, nvcc, version, torch_cuda))
-
-
-def _compile(env, folder, cuda):
-    """Compile mmcv and keep the wheel in ``folder``; returns its path."""
-    name, version = VERSIONS[env.stack]
-    os.makedirs(folder, exist_ok=True)
-    log = os.path.join(folder, 'build.log')
-    say('compiling mmcv {} for {} (8 to 15 minutes on two cores, and only '
-        'once); log: {}'.format(version, cuda, log))
-    variables = dict(
-        os.environ, MMCV_WITH_OPS='1', FORCE_CUDA=str(int(cuda != 'cpu')),
-        MAX_JOBS=os.environ.get('MAX_JOBS', str(_jobs())),
-        PATH=os.path.dirname(env.python) + os.pathsep + os.environ['PATH'])
-    source = ['--no-index', '--find-links', env.wheels] if env.wheels else []
-    # Next to where the wheel will be: the move at the end is atomic, so that
-    # an interrupted build leaves no wheel.
-    with tempfile.TemporaryDirectory(dir=folder) as work:
-        command = [env.python, '-m', 'pip', 'wheel', '-v', '--no-deps',
-                   '--no-build-isolation', '--no-cache-dir', '--no-binary',
-                   name, '-w', work] + source + [name + '==' + version]
-        with open(log, 'w') as file:
-            process = subprocess.Popen(command, env=variables, stdout=file,
-                                       stderr=subprocess.STDOUT)
-            _wait(process)
-        built = glob.glob(os.path.join(work, '*.whl'))
-        if process.returncode != 0 or not built:
-            stop('mmcv did not compile; see the end of {}'.format(log))
-        wheel = os.path.join(folder, os.path.basename(built[0]))
-        os.replace(built[0], wheel)
-    return wheel
-
-
-def _wait(process):
-    """Wait, with a sign of life every minute."""
-    start = time.time()
-    while True:
-        try:
-            process.wait(timeout=60)
-            return
-        except subprocess.TimeoutExpired:
-            say('  still compiling, {:.0f} min'.format(
-                (time.time() - start) / 60))
-
-
-def _jobs():
-    """Compilers at once: one a core, and 2 GB of memory for each."""
-    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2e9
-    return max(1, min(os.cpu_count() or 1, int(memory)))
+    mmcv_source.download(env, *VERSIONS[env.stack], folder)

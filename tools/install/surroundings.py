@@ -12,6 +12,7 @@ import tempfile
 PYTHONS = ((3, 11), (3, 12))
 DISK_GB = 10  # PyPI's torch for Linux brings CUDA's libraries along
 DISK_GB_CPU = 4
+PROGRAM = 'make install'  # whose messages these are
 
 
 def say(message):
@@ -22,7 +23,7 @@ def say(message):
 
 def stop(message):
     """End with one line."""
-    sys.exit('make install: ' + message)
+    sys.exit(PROGRAM + ': ' + message)
 
 
 def check_python():
@@ -42,9 +43,9 @@ def check(venv, mmcv_at_hand):
         venv (str): absolute path of the environment to be made.
         mmcv_at_hand (bool): whether a compiled mmcv is there already.
     """
-    _check_venv_module()
-    _check_disk(venv, DISK_GB_CPU if _wants_cpu_torch() else DISK_GB)
-    _check_disk(tempfile.gettempdir(), 2)
+    check_venv_module()
+    check_disk(venv, DISK_GB_CPU if _wants_cpu_torch() else DISK_GB)
+    check_disk(tempfile.gettempdir(), 2)
     if not mmcv_at_hand:
         check_compiler()
         if has_gpu() and find_nvcc() is None:
@@ -53,7 +54,8 @@ def check(venv, mmcv_at_hand):
                  'GPU out: CUDA_VISIBLE_DEVICES= make install')
 
 
-def _check_venv_module():
+def check_venv_module():
+    """Stop where Debian has split the module off."""
     try:
         import ensurepip  # noqa: F401
         import venv  # noqa: F401
@@ -62,7 +64,8 @@ def _check_venv_module():
              'python{}.{}-venv'.format(sys.executable, *sys.version_info[:2]))
 
 
-def _check_disk(path, need):
+def check_disk(path, need):
+    """Stop where less than ``need`` GB are free."""
     while not os.path.isdir(path):
         path = os.path.dirname(path)
     free = shutil.disk_usage(path).free / 1e9
