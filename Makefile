@@ -3,7 +3,11 @@
 # make test     run the tests
 # make compare  shares of boxes, seeds and poolings: a table and a plot (two hours)
 # make poolings  classifiers with five poolings, and what their maps show (half an hour)
+# make bench    speed and memory beside other operators and models, on the CPU
+#               (5 minutes); bench-gpu on a GPU (docs/speed.md)
 # make install  only the environment that both need
+# make gpu-check  for a machine with a GPU: compile mmcv for the torch that is
+#               there, run the tests that need a GPU, and the GPU benchmark
 #
 # STACK=openmmlab       mmcv 2.1.0, mmdet 3.3.0, mmengine 0.10.7 instead of
 #                       their maintained distributions
@@ -11,6 +15,13 @@
 # PYTHON=python3.11     what it is made with
 # WHEELS=folder         install from a folder, without a network; filled on
 #                       another machine by: make wheels WHEELS=folder
+# Of make gpu-check:
+# VENV=.venv-gpu        where what the local Python lacks goes
+# PYTHON=python3        whose torch has CUDA; the first that has it
+# WHEELS=folder         without a network; filled on another machine by:
+#                       make gpu-wheels WHEELS=folder [GPU_PYTHON=3.12] [SLIM=1]
+# GPU_CHECK_ONLY=build  one stage alone: build, test or bench
+# GPU_BENCH="..."       options for tools/benchmarks
 STACK ?= onedl
 VENV ?= .venv
 WHEELS ?=
@@ -23,7 +34,7 @@ LABELS := configs/gwap/rfcn_r18_gwap_digits-p10.py
 COMPARE ?= --jobs 2
 POOLINGS ?= --jobs 2
 
-.PHONY: install wheels test demo compare poolings
+.PHONY: gpu-check gpu-wheels install wheels test demo compare poolings bench bench-gpu
 install:
 	@$(or $(PYTHON),python3) tools/install --stack $(STACK) \
 		--venv $(VENV) --wheels "$(WHEELS)"
@@ -53,3 +64,25 @@ compare: install
 poolings: install
 	$(RUN) tools/dataset_converters/make_digits.py --single
 	$(RUN) tools/compare/poolings.py $(POOLINGS)
+
+bench: install
+	$(RUN) -W ignore tools/benchmarks --device cpu
+
+bench-gpu: install
+	$(RUN) -W ignore tools/benchmarks --device cuda
+
+# What the user has named, not the default of the other targets.
+named = $(if $(filter command environment,$(origin $(1))),$($(1)))
+GPU_CHECK := tools/gpu_check --stack $(STACK)
+gpu-check:
+	@$(or $(call named,PYTHON),python3) $(GPU_CHECK) \
+		--python "$(call named,PYTHON)" --wheels "$(WHEELS)" \
+		--venv "$(or $(call named,VENV),.venv-gpu)" \
+		--only "$(GPU_CHECK_ONLY)" --bench-options="$(GPU_BENCH)"
+
+gpu-wheels:
+	@test -n "$(WHEELS)" || { echo "usage: make gpu-wheels WHEELS=folder" \
+		"[GPU_PYTHON=3.12] [SLIM=1]"; exit 1; }
+	@$(or $(call named,PYTHON),python3) $(GPU_CHECK) \
+		--save-wheels "$(WHEELS)" $(if $(SLIM),--slim) \
+		$(if $(GPU_PYTHON),--for-python $(GPU_PYTHON))

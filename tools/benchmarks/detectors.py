@@ -1,152 +1,140 @@
-"""Time R-FCN, with and without an image-level branch, against Faster R-CNN.
+"""Detectors with random weights, and their steps.
 
-The same ResNet, the same image, random weights, 300 proposals; in training
-each head takes 300 RoIs, with OHEM the 128 hardest of them.  One step is
-forward, backward and SGD.  Faster R-CNN is mmdet's, with C4 and with FPN.
+The same ResNet, the same image, the same number of proposals; in training each
+head takes all of them, with OHEM the 128 hardest.
 """
-import argparse
 from pathlib import Path
+from typing import Callable, Tuple
 
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
+from mmengine.hub import get_config
 from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
-from timing import measure, report
 
-REPO = Path(__file__).resolve().parents[2]
+CONFIG_FOLDER = Path(__file__).resolve().parents[2] / 'configs'
+OBJECTS = 8
 CONFIGS = {
-    'R-FCN': REPO / 'configs/rfcn/rfcn_r50_8xb1-120k_coco.py',
-    'R-FCN, GWAP branch':
-        REPO / 'configs/gwap/rfcn_r50_gwap_8xb2-120k_coco-p10.py',
-    'R-FCN, OHEM': REPO / 'configs/rfcn/rfcn_r50_ohem_8xb1-120k_coco.py',
-    'Faster R-CNN C4': 'faster_rcnn/faster-rcnn_r50-caffe_c4-1x_coco.py',
-    'Faster R-CNN FPN': 'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+    'R-FCN': 'rfcn/rfcn_r50_8xb1-120k_coco.py',
+    'R-FCN, GWAP branch': 'gwap/rfcn_r50_gwap_8xb2-120k_coco-p10.py',
+    'R-FCN, OHEM': 'rfcn/rfcn_r50_ohem_8xb1-120k_coco.py',
+    'Faster R-CNN C4': 'mmdet::faster_rcnn/faster-rcnn_r50-caffe_c4-1x_coco.py',
+    'Faster R-CNN FPN': 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
 }
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--depth', type=int, choices=(50, 101), default=50,
-                        help='of the ResNet (default: %(default)s)')
-    parser.add_argument('--size', type=int, nargs=2, default=[600, 1000],
-                        metavar=('H', 'W'),
-                        help='of the image (default: %(default)s)')
-    parser.add_argument('--objects', type=int, default=8,
-                        help='true boxes (default: %(default)s)')
-    parser.add_argument('--only', nargs='+', choices=CONFIGS, default=CONFIGS,
-                        help='default: all of them')
-    parser.add_argument('--runs', type=int, default=5,
-                        help='default: %(default)s')
-    parser.add_argument('--threads', type=int, default=0,
-                        help='0, the default, leaves it to torch')
-    parser.add_argument('--device', default='cpu', help='default: %(default)s')
-    parser.add_argument('--out', type=Path,
-                        default=Path('work_dirs/bench/detectors.json'),
-                        help='default: %(default)s')
-    return parser.parse_args()
-
-
-def load_config(path) -> Config:
-    """A config of ours by path, or one of the installed mmdet by its name."""
-    if isinstance(path, Path):
-        return Config.fromfile(path)
-    import mmdet
-    root = Path(mmdet.__file__).parent / '.mim' / 'configs'
-    return Config.fromfile(root / path)
-
-
-def build(path, depth: int, device: torch.device) -> torch.nn.Module:
-    """The detector with random weights and 300 proposals."""
-    whole = load_config(path).model
+def build(name: str, depth: int, proposals: int,
+          num_classes: int = 80) -> torch.nn.Module:
+    """The detector with random weights and so many proposals, on the CPU."""
+    whole = _load(name)
     model = whole.get('detector', whole)
-    model.backbone.update(depth=depth, init_cfg=None)
-    shared_head = model.roi_head.get('shared_head')
-    if shared_head:
-        shared_head.update(depth=depth, init_cfg=None)
-    for proposals in (model.train_cfg.rpn_proposal, model.test_cfg.rpn):
-        proposals.update(nms_pre=6000, max_per_img=300)
+    model.backbone.init_cfg = None
+    if model.roi_head.get('shared_head'):
+        model.roi_head.shared_head.init_cfg = None
+    _set_depth(whole, model, depth)
+    model.roi_head.bbox_head.num_classes = num_classes
+    for settings in (model.train_cfg.rpn_proposal, model.test_cfg.rpn):
+        settings.update(nms_pre=6000, max_per_img=proposals)
     if model.train_cfg.rcnn.sampler.type == 'RandomSampler':
         # All of them: a quota of positives would leave some out.
-        model.train_cfg.rcnn.sampler.update(num=300, pos_fraction=1.0)
+        model.train_cfg.rcnn.sampler.update(num=proposals, pos_fraction=1.0)
         model.train_cfg.rcnn.assigner.update(neg_iou_thr=0.5)
     # Random weights score every box about 1 / 81: keep none, as a trained
     # detector keeps few, so that the last NMS does not drown the rest.
     model.test_cfg.rcnn.score_thr = 0.5
     built = MODELS.build(whole)
     built.init_weights()
-    return built.to(device)
+    return built
 
 
-def make_sample(args: argparse.Namespace) -> tuple:
-    """An image, (1, 3, H, W), and its boxes."""
-    height, width = args.size
+def build_roi_head(name: str, num_classes: int) -> torch.nn.Module:
+    """The RoI head of a detector on ResNet-50 or deeper."""
+    model = _load(name)
+    head = model.roi_head
+    head.bbox_head.num_classes = num_classes
+    if head.get('shared_head'):
+        head.shared_head.init_cfg = None
+    return MODELS.build(dict(head, train_cfg=None,
+                             test_cfg=model.test_cfg.rcnn))
+
+
+def build_res5() -> torch.nn.Module:
+    """The last stage of R-FCN's ResNet-50: (B, 1024, H, W) to (B, 2048, H, W).
+    """
+    return MODELS.build(dict(_load('R-FCN').backbone, init_cfg=None)).layer4
+
+
+def _load(name: str) -> ConfigDict:
+    """The model of a config of ours, or of the installed mmdet's."""
+    register_all_modules()
+    MMLogger.get_current_instance().setLevel('ERROR')
+    path = CONFIGS[name]
+    return (get_config(path) if path.startswith('mmdet::')
+            else Config.fromfile(CONFIG_FOLDER / path)).model
+
+
+def _set_depth(whole: ConfigDict, model: ConfigDict, depth: int) -> None:
+    """Change it from 50; below that, a ResNet has a quarter of the channels.
+    """
+    model.backbone.depth = depth
+    head = model.roi_head
+    if head.get('shared_head'):
+        head.shared_head.depth = depth
+    if depth >= 50:
+        return
+    if model.get('neck'):
+        model.neck.in_channels = [n // 4 for n in model.neck.in_channels]
+        return
+    model.rpn_head.in_channels //= 4
+    head.bbox_head.in_channels //= 4
+    if 'out_channels' in head.bbox_roi_extractor:
+        head.bbox_roi_extractor.out_channels //= 4
+    if 'cls_head' in whole:
+        whole.cls_head.in_channels //= 4
+
+
+def make_sample(size: Tuple[int, int], device: torch.device) -> tuple:
+    """An image of noise, (1, 3, H, W), and its boxes."""
+    height, width = size
     torch.manual_seed(0)
-    start = torch.rand(args.objects, 2) * torch.tensor([width, height]) * 0.6
-    size = 32 + torch.rand(args.objects, 2) * torch.tensor(
-        [width, height]) * 0.3
+    sides = torch.tensor([width, height])
+    start = torch.rand(OBJECTS, 2) * sides * 0.6
+    extent = 32 + torch.rand(OBJECTS, 2) * sides * 0.3
     sample = DetDataSample(metainfo=dict(
-        img_shape=(height, width), ori_shape=(height, width),
-        batch_input_shape=(height, width), pad_shape=(height, width),
-        scale_factor=(1., 1.), img_id=0))
+        img_shape=size, ori_shape=size, batch_input_shape=size,
+        pad_shape=size, scale_factor=(1., 1.), img_id=0))
     sample.gt_instances = InstanceData(
-        bboxes=torch.cat([start, start + size], dim=1),
-        labels=torch.randint(0, 80, (args.objects, )))
+        bboxes=torch.cat([start, start + extent], dim=1),
+        labels=torch.randint(0, 80, (OBJECTS, )))
     sample.ignored_instances = InstanceData(
         bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
-    return torch.randn(1, 3, height, width), sample
+    return torch.randn(1, 3, height, width).to(device), sample.to(device)
 
 
-def training_step(model, image: torch.Tensor, sample: DetDataSample):
+def training_step(model: torch.nn.Module, image: torch.Tensor,
+                  sample: DetDataSample) -> Callable[[], None]:
+    """Forward, backward and SGD with a rate of 0, which keeps the weights."""
+    model.train()
     optimizer = torch.optim.SGD(
         [p for p in model.parameters() if p.requires_grad], lr=0.)
 
     def step() -> None:
         losses = model.loss(image, [sample.clone()])
-        optimizer.zero_grad()
         model.parse_losses(losses)[0].backward()
         optimizer.step()
+        optimizer.zero_grad()  # now, that its peak holds the gradients
     return step
 
 
-def inference(model, image: torch.Tensor, sample: DetDataSample):
+def inference(model: torch.nn.Module, image: torch.Tensor,
+              sample: DetDataSample) -> Callable[[], None]:
+    """From the image to the boxes."""
+    model.eval()
+
     @torch.no_grad()
     def run() -> None:
         model.predict(image, [sample.clone()], rescale=False)
     return run
-
-
-def main() -> None:
-    args = parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    register_all_modules()
-    MMLogger.get_current_instance().setLevel('ERROR')
-    device = torch.device(args.device)
-    image, sample = make_sample(args)
-    image, sample = image.to(device), sample.to(device)
-    models = {name: build(CONFIGS[name], args.depth, device)
-              for name in args.only}
-    title = f'ResNet-{args.depth}, one image of {args.size[0]} x ' \
-        f'{args.size[1]}, 300 proposals'
-    results = {}
-    for model in models.values():
-        model.train()
-    results[f'{title}, training step'] = measure(
-        {name: training_step(model, image, sample)
-         for name, model in models.items()}, device, 1, args.runs)
-    for model in models.values():
-        model.eval()
-    results[f'{title}, inference'] = measure(
-        {name: inference(model, image, sample)
-         for name, model in models.items() if name != 'R-FCN, OHEM'},
-        device, 1, args.runs)
-    report(results, device, args.out)
-
-
-if __name__ == '__main__':
-    main()

@@ -1,90 +1,108 @@
-"""Timing for the benchmarks: warm-up, alternation, median and quartiles."""
-import json
-import platform
+"""Timing: warm-up, turns, medians and quartiles."""
+import math
 import statistics
 import time
-from pathlib import Path
-from typing import Callable, Dict
+from typing import Callable, Dict, List, NamedTuple, Tuple, Union
 
 import torch
 
+# A stretch of calls lasts so long at least, so that neither the clock nor the
+# first launch counts.
+STRETCH_MS = dict(cpu=5., cuda=20.)
+MOST_CALLS = 1000
+SLOW_MS = 1000.  # one call of warm-up is enough
+
+
+class Times(NamedTuple):
+    """Milliseconds of a call, one value a stretch of ``calls`` calls."""
+    values: List[float]
+    calls: int
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def quartiles(self) -> Tuple[float, float]:
+        """First and third, within what was measured."""
+        if len(self.values) < 2:
+            return self.values[0], self.values[0]
+        low, _, high = statistics.quantiles(self.values, n=4,
+                                            method='inclusive')
+        return low, high
+
+
+class Failure(NamedTuple):
+    """Why there is no time, in one line."""
+    reason: str
+
 
 def measure(contenders: Dict[str, Callable[[], None]], device: torch.device,
-            warm_up: int = 3, runs: int = 15) -> Dict[str, dict]:
+            runs: int) -> Dict[str, Union[Times, Failure]]:
     """Time functions side by side.
 
     They take turns, so that a machine that slows down slows all of them, and
-    their ratios stay good where their times do not.
+    their ratios stay good where their times do not.  A turn is a stretch of
+    calls without a pause.  On a GPU it lies between two events of the queue:
+    what is measured is the time that a call adds to a queue of such calls,
+    with the gaps that the launches leave where the GPU is faster than they
+    are.  On a CPU it is the clock on the wall.
 
-    Returns:
-        dict: for each name the median and the quartiles in milliseconds, and
-        how often the first contender's median it took.
+    A function that fails is left out from then on, and the reason is told.
     """
-    times = {name: [] for name in contenders}
-    for run in range(warm_up + runs):
+    found, calls = {}, {}
+    for name, function in contenders.items():
+        try:
+            calls[name] = _warm_up(function, device)
+            found[name] = Times([], calls[name])
+        except Exception as error:
+            found[name] = failure(error)
+    for _ in range(runs):
         for name, function in contenders.items():
-            seconds = _once(function, device)
-            if run >= warm_up:
-                times[name].append(seconds * 1e3)
-    result = {}
-    for name, values in times.items():
-        low, median, high = statistics.quantiles(values, n=4)
-        result[name] = dict(median_ms=median, quartiles_ms=[low, high],
-                            runs=runs, warm_up=warm_up)
-    first = next(iter(result.values()))['median_ms']
-    for values in result.values():
-        values['times_the_first'] = values['median_ms'] / first
-    return result
+            if isinstance(found[name], Failure):
+                continue
+            try:
+                found[name].values.append(
+                    _stretch(function, calls[name], device))
+            except Exception as error:
+                found[name] = failure(error)
+    return found
 
 
-def _once(function: Callable[[], None], device: torch.device) -> float:
+def failure(error: Exception) -> Failure:
+    """The first line of an error; what runs out of memory says so first."""
+    lines = str(error).strip().splitlines()
+    first = lines[0] if lines else ''
+    name = 'out of memory' if isinstance(
+        error, (MemoryError, torch.OutOfMemoryError)) else type(error).__name__
+    return Failure(f'{name}: {first}' if first else name)
+
+
+def _warm_up(function: Callable[[], None], device: torch.device) -> int:
+    """Call until caches and compilers are done; returns calls a stretch."""
+    first = _stretch(function, 1, device)
+    if first > SLOW_MS:
+        return 1
+    once = _stretch(function, 1, device)
+    wanted = STRETCH_MS[device.type] / max(once, 1e-6)
+    calls = min(MOST_CALLS, max(1, math.ceil(wanted)))
+    _stretch(function, calls, device)
+    return calls
+
+
+def _stretch(function: Callable[[], None], calls: int,
+             device: torch.device) -> float:
+    """Milliseconds a call."""
     if device.type == 'cuda':
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    function()
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
-
-
-def surroundings(device: torch.device) -> dict:
-    """Device and versions that the numbers hold for."""
-    import mmcv
-    import mmdet
-    import mmengine
-
-    import mmgwap
-    name = torch.cuda.get_device_name(device) if device.type == 'cuda' \
-        else _cpu_name()
-    return dict(
-        date=time.strftime('%Y-%m-%d'), device=name,
-        threads=torch.get_num_threads(), python=platform.python_version(),
-        torch=torch.__version__, mmcv=mmcv.__version__,
-        mmengine=mmengine.__version__, mmdet=mmdet.__version__,
-        mmgwap=mmgwap.__version__)
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path('/proc/cpuinfo').read_text().splitlines():
-            if line.startswith('model name'):
-                return line.split(':', 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def report(results: Dict[str, Dict[str, dict]], device: torch.device,
-           out: Path) -> None:
-    """Print a table and write everything as JSON."""
-    content = dict(surroundings=surroundings(device), results=results)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(content, indent=1))
-    print(', '.join(f'{k} {v}' for k, v in content['surroundings'].items()))
-    for title, contenders in results.items():
-        print(f'\n{title}')
-        for name, row in contenders.items():
-            low, high = row['quartiles_ms']
-            print(f'  {name:<38} {row["median_ms"]:>9.1f} ms '
-                  f'[{low:.1f}, {high:.1f}]  {row["times_the_first"]:>6.2f}x')
-    print(f'\nwritten to {out}')
+        start.record()
+        for _ in range(calls):
+            function()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end) / calls
+    begin = time.perf_counter()
+    for _ in range(calls):
+        function()
+    return (time.perf_counter() - begin) * 1e3 / calls

@@ -5,18 +5,26 @@ upsampled noise of so many cells a side, smooth to rough, a uniform one and
 one to the power of 4, whose peaks stand alone as those of a trained model.
 Their results are compared before the clock starts.
 """
+import quiet  # noqa: F401,I001  before torch
+
 import argparse
+from functools import partial
 from itertools import cycle
 from pathlib import Path
+from typing import Callable, Iterator, Sequence
 
 import cv2
 import numpy as np
 import torch
-from timing import measure, report
+from contest import Setting, StepCase
+from equal import WrongResult
+from machine import surroundings
+from sizes import Sizes
+from table import case_lines, write_json
 
 from mmgwap.evaluation.functional import MaxBoxAcc, box_iou
 
-SIDE = 224
+SIDE, INTERVAL = 224, 0.001
 IOUS = (.3, .5, .7)
 
 
@@ -28,7 +36,7 @@ def parse_args() -> argparse.Namespace:
                         help='default: 7 14 28')
     parser.add_argument('--images', type=int, default=8,
                         help='of each kind, in turns (default: %(default)s)')
-    parser.add_argument('--interval', type=float, default=0.001,
+    parser.add_argument('--interval', type=float, default=INTERVAL,
                         help='default: %(default)s')
     parser.add_argument('--runs', type=int, default=24,
                         help='default: %(default)s')
@@ -88,40 +96,65 @@ class DirectLoop:
 
 
 def check_equal(images: list, interval: float) -> None:
-    """Refuse to time contenders that do not compute the same."""
+    """Refuse to time contenders that do not compute the same.
+
+    Raises:
+        WrongResult: if they do not.
+    """
     direct, own = DirectLoop(interval), MaxBoxAcc(interval, IOUS)
     for image in images:
         direct.add(*image)
         own.add(*image)
     found = own.compute()
-    np.testing.assert_allclose(
-        [found['max_box_acc'], *(found[f'max_box_acc_v2_{round(100 * iou)}']
-                                 for iou in IOUS)],
-        direct.compute(), rtol=1e-12)
+    found = [found['max_box_acc'], *(found[f'max_box_acc_v2_{round(100 * iou)}']
+                                     for iou in IOUS)]
+    if not np.allclose(found, direct.compute(), rtol=1e-12, atol=0):
+        raise WrongResult(f'MaxBoxAcc counts {found} against the direct '
+                          f'loop: {direct.compute()}')
 
 
-def counting(accuracy, images: list):
+def counting(accuracy, images: list) -> Callable[[], None]:
     """A function that counts the next image."""
     turns = cycle(images)
     return lambda: accuracy.add(*next(turns))
 
 
+def checked(images: list, interval: float) -> Callable[[], None]:
+    check_equal(images, interval)
+    return counting(MaxBoxAcc(interval, IOUS), images)
+
+
+def cases(sizes: Sizes, device: torch.device) -> Iterator[StepCase]:
+    if device.type == 'cpu':  # a GPU has no part in it
+        yield from make_cases(sizes.wsol_cells, sizes.wsol_images, INTERVAL)
+
+
+def make_cases(all_cells: Sequence[int], count: int,
+               interval: float) -> Iterator[StepCase]:
+    cv2.setNumThreads(1)
+    for cells in all_cells:
+        for power in (1, 4):
+            images = make_images(cells, power, count)
+            title = f'{cells} x {cells} cells' + ', peaked' * (power > 1)
+            yield StepCase(
+                f'MaxBoxAcc, {title}, one image of {SIDE} x {SIDE}',
+                {'MaxBoxAcc': partial(checked, images, interval),
+                 'direct loop': partial(counting, DirectLoop(interval),
+                                        images)}, weighed=False)
+
+
 def main() -> None:
     args = parse_args()
     torch.set_num_threads(1)
-    cv2.setNumThreads(1)
     device = torch.device('cpu')
-    results = {}
-    for cells in args.cells:
-        for power in (1, 4):
-            images = make_images(cells, power, args.images)
-            check_equal(images, args.interval)
-            title = f'{cells} x {cells} cells' + ', peaked' * (power > 1)
-            results[f'{title}, one image of {SIDE} x {SIDE}'] = measure(
-                {'MaxBoxAcc': counting(MaxBoxAcc(args.interval, IOUS), images),
-                 'direct loop': counting(DirectLoop(args.interval), images)},
-                device, runs=args.runs)
-    report(results, device, args.out)
+    results = []
+    for case in make_cases(args.cells, args.images, args.interval):
+        results.append(case.run(Setting(device, args.runs)))
+        print('\n'.join(case_lines(results[-1])), end='\n\n', flush=True)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(dict(surroundings=surroundings(device),
+                    results=dict(wsol=results)), args.out)
+    print(args.out)
 
 
 if __name__ == '__main__':
