@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from .kernels import use_kernels
 from .windows import (Axis, Pair, is_channels_last, pair, window_axes,
                       window_spread, window_sum)
 
@@ -64,6 +65,9 @@ def lip2d(x: Tensor, logit: Tensor, kernel_size: Pair = 3, stride: Pair = 2,
                          f'{tuple(logit.shape)}')
     if logit.shape[2:] != x.shape[2:]:
         logit = logit.expand(-1, -1, *x.shape[2:])
+    if use_kernels(x, logit):
+        return _by_kernels(x, logit, pair(kernel_size), pair(stride),
+                           pair(padding), ceil_mode)
     if torch.jit.is_tracing() or torch.compiler.is_compiling():
         if not bounded:
             logit = logit - logit.amax(dim=(2, 3), keepdim=True).detach()
@@ -73,6 +77,14 @@ def lip2d(x: Tensor, logit: Tensor, kernel_size: Pair = 3, stride: Pair = 2,
     if bounded or _is_bounded(logit):
         return _LIP.apply(x, logit, axes)
     return _by_windows(x, logit, axes)
+
+
+def _by_kernels(x: Tensor, logit: Tensor, kernel_size: Tuple[int, int],
+                stride: Tuple[int, int], padding: Tuple[int, int],
+                ceil_mode: bool) -> Tensor:
+    from .kernels.lip import lip2d as kernel  # needs Triton
+    keep = torch.is_grad_enabled() and (x.requires_grad or logit.requires_grad)
+    return kernel(x, logit, kernel_size, stride, padding, ceil_mode, keep)[0]
 
 
 def _is_bounded(logit: Tensor) -> bool:

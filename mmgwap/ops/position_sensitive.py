@@ -13,6 +13,10 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+# Orders of (B, C, P*P, H, W) that make each cell's C values a row.
+BY_CELL = (0, 3, 4, 2, 1)
+BY_BIN = (2, 0, 3, 4, 1)
+
 
 class Taps(NamedTuple):
     """The cells that bins read, sorted by bin and then by RoI.
@@ -29,8 +33,14 @@ class Taps(NamedTuple):
     count: Tensor
 
 
-def check_arguments(input: Tensor, rois: Tensor, output_size: int) -> None:
+def check_arguments(input: Tensor, rois: Tensor, output_size: int) -> Tensor:
     """Refuse what cannot be pooled, naming the shape that is wrong.
+
+    Args:
+        input (Tensor): (B, C*P*P, H, W), or unflattened, (B, C, P*P, H, W).
+
+    Returns:
+        Tensor: (B, C, P*P, H, W), a view of ``input``.
 
     Raises:
         ValueError: if a shape or ``output_size`` is wrong, or a RoI names an
@@ -39,13 +49,19 @@ def check_arguments(input: Tensor, rois: Tensor, output_size: int) -> None:
     """
     if output_size < 1:
         raise ValueError(f'output_size must be at least 1, got {output_size}')
-    if input.dim() != 4:
-        raise ValueError('input must have shape (B, C*P*P, H, W), got '
-                         f'{tuple(input.shape)}')
-    if input.size(1) == 0 or input.size(1) % output_size**2:
+    bins = output_size**2
+    if input.dim() != 5 and input.dim() != 4:
+        raise ValueError('input must have shape (B, C*P*P, H, W) or '
+                         f'(B, C, P*P, H, W), got {tuple(input.shape)}')
+    if input.dim() == 5 and (input.size(1) == 0 or input.size(2) != bins):
+        raise ValueError(
+            f'input has {input.size(1)} channels of {input.size(2)} bins '
+            f'(shape {tuple(input.shape)}), which must be output_size^2 = '
+            f'{bins}')
+    if input.size(1) == 0 or input.dim() == 4 and input.size(1) % bins:
         raise ValueError(
             f'input has {input.size(1)} channels (shape {tuple(input.shape)}),'
-            f' which must be a multiple of output_size^2 = {output_size**2}')
+            f' which must be a multiple of output_size^2 = {bins}')
     if rois.dim() != 2 or rois.size(1) != 5:
         raise ValueError('rois must have shape (K, 5), rows of (batch index, '
                          f'x1, y1, x2, y2), got {tuple(rois.shape)}')
@@ -56,6 +72,9 @@ def check_arguments(input: Tensor, rois: Tensor, output_size: int) -> None:
             raise ValueError(
                 f'rois[{int(wrong.nonzero()[0])}] has batch index '
                 f'{index[wrong][0]:g}, but input holds {input.size(0)} images')
+    if input.dim() == 5:
+        return input
+    return input.unflatten(1, (input.size(1) // bins, bins))
 
 
 def split_rois(rois: Tensor) -> Tuple[Tensor, Tensor]:
@@ -80,107 +99,137 @@ def split_rois(rois: Tensor) -> Tuple[Tensor, Tensor]:
     return batch, torch.where(finite, boxes, boxes.new_full((), -1e6))
 
 
-def sum_taps(input: Tensor, taps: Taps, vote: bool) -> Tensor:
+def sum_taps(maps: Tensor, taps: Taps, vote: bool) -> Tensor:
     """Weighted sums of the cells of each bin.
 
     Args:
-        input (Tensor): (B, C*P*P, H, W); gradients flow to it alone.
+        maps (Tensor): (B, C, P*P, H, W); gradients flow to it alone.  One that
+            lies in memory as (B, H, W, P*P, C) is read without a copy.
         taps (Taps): which cells, and how much of each.
         vote (bool): whether to add up the bins of a RoI.
 
     Returns:
         Tensor: (P*P, K, C), or (K, C) with ``vote``, in the dtype of
-        ``input``, accumulated in at least float32.
+        ``maps``, accumulated in at least float32.
     """
-    return _SumTaps.apply(input, *taps, vote)
+    return _SumTaps.apply(maps, *taps, vote)
 
 
 class _SumTaps(Function):
-    """``embedding_bag`` over a table whose rows are the C values of a cell.
-
-    It gathers, multiplies and adds in one pass: nothing of the size T * C is
-    stored.  The gradient is the same operation with RoIs and cells exchanged,
-    so it writes each cell once, in a fixed order.
-    """
+    """Its gradient is the same operation, with RoIs and cells exchanged."""
 
     @staticmethod
-    def forward(ctx, input: Tensor, cell: Tensor, weight: Tensor, bag: Tensor,
+    def forward(ctx, maps: Tensor, cell: Tensor, weight: Tensor, bag: Tensor,
                 count: Tensor, vote: bool) -> Tensor:
         ctx.save_for_backward(cell, weight, bag, count)
-        ctx.like, ctx.vote = input.new_empty(0), vote
-        ctx.shape = input.shape
-        batch, channels, *size = input.shape
-        maps = input.reshape(batch, channels // len(count), len(count),
-                             size[0] * size[1])
-        sums = []
-        for bins, part in _chunks(maps, count):
-            rows = maps[:, :, bins].permute(2, 0, 3, 1).reshape(
-                -1, maps.size(1)).to(_exact(input)).contiguous()
-            size = count[bins].flatten()
-            chunk = F.embedding_bag(
-                _row(cell[part], bag[part], bins, len(rows), count), rows,
-                size.cumsum(0) - size, mode='sum',
-                per_sample_weights=weight[part].to(rows.dtype))
-            chunk = chunk.view(*count[bins].shape, maps.size(1))
-            sums.append(chunk.sum(0, keepdim=True) if vote else chunk)
-        total = torch.cat(sums)
-        return (total.sum(0) if vote else total).to(input.dtype)
+        ctx.vote, ctx.shape = vote, maps.shape
+        ctx.by_cell = lies_by_cell(maps)
+        return _gather(maps, Taps(cell, weight, bag, count), vote)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple:
-        cell, weight, bag, count = ctx.saved_tensors
-        num_bins, num_rois = count.shape
-        batch, channels, *size = ctx.shape
-        result = ctx.like.new_empty(batch, channels // num_bins, num_bins,
-                                    size[0] * size[1])
-        grad = grad.to(_exact(ctx.like)).contiguous()
-        for bins, part in _chunks(result, count):
-            # Which row of the gradient each tap hands on.
-            giver = bag[part] % num_rois if ctx.vote else \
-                bag[part] - bins.start * num_rois
-            source = grad if ctx.vote else grad[bins].flatten(0, 1)
-            num_rows = result[:, 0, bins].numel()
-            row, order = _row(cell[part], bag[part], bins, num_rows,
-                              count).int().sort()
-            start = torch.searchsorted(row, torch.arange(
-                num_rows, device=row.device, dtype=row.dtype))
-            rows = F.embedding_bag(
-                giver[order], source, start, mode='sum',
-                per_sample_weights=weight[part][order].to(grad.dtype))
-            result[:, :, bins] = rows.view(
-                -1, batch, result.size(3), result.size(1)).permute(1, 3, 0, 2)
-        return result.view(ctx.shape), None, None, None, None, None
+        grad = spread_taps(grad, Taps(*ctx.saved_tensors), ctx.shape, ctx.vote,
+                           ctx.by_cell)
+        return grad, None, None, None, None, None
 
 
-def _exact(input: Tensor) -> torch.dtype:
-    """The dtype to accumulate in."""
-    return torch.promote_types(input.dtype, torch.float32)
+def _gather(maps: Tensor, taps: Taps, vote: bool) -> Tensor:
+    """``embedding_bag`` over a table whose rows are the C values of a cell.
+
+    It gathers, multiplies and adds in one pass: nothing of the size T * C is
+    stored.
+    """
+    by_cell = lies_by_cell(maps)
+    sums = []
+    for bins, part in _chunks(maps.shape, taps.count, by_cell):
+        rows = maps[:, :, bins].permute(BY_CELL if by_cell else BY_BIN)
+        rows = rows.to(exact(maps)).flatten(0, 3).contiguous()
+        size = taps.count[bins].flatten()
+        chunk = F.embedding_bag(
+            _row(taps, bins, part, maps.shape, by_cell), rows,
+            size.cumsum(0) - size, mode='sum',
+            per_sample_weights=taps.weight[part].to(rows.dtype))
+        chunk = chunk.view(*taps.count[bins].shape, maps.size(1))
+        sums.append(chunk.sum(0, keepdim=True) if vote else chunk)
+    total = torch.cat(sums)
+    return (total.sum(0) if vote else total).to(maps.dtype)
 
 
-def _chunks(maps: Tensor, count: Tensor) -> Iterator[Tuple[slice, slice]]:
-    """Bins to work on at a time, and their part of the taps.
-
-    On CPU, a table that stays in the cache and that the allocator can reuse is
-    twice as fast as one for the whole map; a GPU takes it all at once.
+def spread_taps(grad: Tensor, taps: Taps, shape: torch.Size, vote: bool,
+                by_cell: bool) -> Tensor:
+    """Adjoint of :func:`sum_taps`, which writes each cell once.
 
     Args:
-        maps (Tensor): (B, C, P*P, H*W).
+        grad (Tensor): (P*P, K, C), or (K, C) with ``vote``.
+        shape (torch.Size): of the map, (B, C, P*P, H, W).
+        by_cell (bool): whether it lies in memory as (B, H, W, P*P, C).
+
+    Returns:
+        Tensor: of that shape, layout, and the dtype of ``grad``; the order of
+        its sums is fixed.
+    """
+    num_bins, num_rois = taps.count.shape
+    batch, channels, _, *size = shape
+    result = None if by_cell else grad.new_empty(shape)
+    wide = grad.to(exact(grad)).contiguous()
+    for bins, part in _chunks(shape, taps.count, by_cell):
+        # Which row of the gradient each tap hands on.
+        giver = taps.bag[part] % num_rois if vote else \
+            taps.bag[part] - bins.start * num_rois
+        source = wide if vote else wide[bins].flatten(0, 1)
+        num_rows = (bins.stop - bins.start) * batch * size[0] * size[1]
+        row, order = _row(taps, bins, part, shape, by_cell).int().sort(
+            stable=True)
+        start = torch.searchsorted(row, torch.arange(
+            num_rows, device=row.device, dtype=row.dtype))
+        rows = F.embedding_bag(
+            giver[order], source, start, mode='sum',
+            per_sample_weights=taps.weight[part][order].to(wide.dtype))
+        if by_cell:
+            return rows.view(batch, *size, num_bins, channels).permute(
+                0, 4, 3, 1, 2).to(grad.dtype)
+        result[:, :, bins] = rows.view(
+            bins.stop - bins.start, batch, *size, channels).permute(
+                1, 4, 0, 2, 3)
+    return result
+
+
+def exact(maps: Tensor) -> torch.dtype:
+    """The dtype to accumulate in."""
+    return torch.promote_types(maps.dtype, torch.float32)
+
+
+def lies_by_cell(maps: Tensor) -> bool:
+    """Whether (B, C, P*P, H, W) lies in memory as (B, H, W, P*P, C)."""
+    return maps.permute(BY_CELL).is_contiguous()
+
+
+def _chunks(shape: torch.Size, count: Tensor,
+            by_cell: bool) -> Iterator[Tuple[slice, slice]]:
+    """Bins to work on at a time, and their part of the taps.
+
+    What lies by cell is its own table.  Else one is copied, and on CPU one
+    that stays in the cache and that the allocator can reuse is twice as fast
+    as one for the whole map; a GPU takes it all at once.
     """
     num_bins = len(count)
-    if maps.is_cuda:
+    if by_cell or count.is_cuda:
         yield slice(0, num_bins), slice(None)
         return
-    step = max(1, 2**20 // max(1, maps[:, :, 0].numel()))
+    step = max(1, 2**20 // max(1, shape.numel() // num_bins))
     stop = [0] + count.sum(1).cumsum(0).tolist()
     for first in range(0, num_bins, step):
         last = min(first + step, num_bins)
         yield slice(first, last), slice(stop[first], stop[last])
 
 
-def _row(cell: Tensor, bag: Tensor, bins: slice, num_rows: int,
-         count: Tensor) -> Tensor:
-    """Row of each tap in the table of some bins, (bins, batch, cells)."""
-    of_bin = bag.div(max(count.size(1), 1), rounding_mode='floor')
-    rows_of_bin = num_rows // (bins.stop - bins.start)
-    return cell + (of_bin - bins.start) * rows_of_bin
+def _row(taps: Taps, bins: slice, part: slice, shape: torch.Size,
+         by_cell: bool) -> Tensor:
+    """Row of each tap in a table: (B, H, W, P*P), or (bins, B, H, W)."""
+    of_bin = taps.bag[part].div(max(taps.count.size(1), 1),
+                                rounding_mode='floor')
+    if by_cell:
+        return taps.cell[part] * len(taps.count) + of_bin
+    cells = shape[0] * shape[3] * shape[4]
+    return taps.cell[part] + (of_bin - bins.start) * cells

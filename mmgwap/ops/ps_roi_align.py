@@ -26,7 +26,7 @@ def ps_roi_align(input: Tensor, rois: Tensor, output_size: int,
 
     Args:
         input (Tensor): position-sensitive map, (B, C*P*P, H, W), with channel
-            ``(c_out * P + row) * P + col``.
+            ``(c_out * P + row) * P + col``, or (B, C, P*P, H, W).
         rois (Tensor): (K, 5), rows of (batch index, x1, y1, x2, y2) in pixels
             of the image; pixel centres lie at .5.  No gradient flows to them.
         output_size (int): P, the bins on each side.
@@ -40,10 +40,8 @@ def ps_roi_align(input: Tensor, rois: Tensor, output_size: int,
     Raises:
         ValueError: if a shape does not fit.
     """
-    check_arguments(input, rois, output_size)
-    batch, channels, height, width = input.shape
-    bins = output_size**2
-    maps = input.reshape(batch, channels // bins, bins, height, width)
+    maps = check_arguments(input, rois, output_size)
+    channels = maps.size(1)
     maps = maps.transpose(1, 2).flatten(0, 1)
     # mmcv reads memory as it lies and both arguments as one dtype: a map that
     # is not contiguous comes out wrong without a word, and half has too few
@@ -57,7 +55,7 @@ def ps_roi_align(input: Tensor, rois: Tensor, output_size: int,
     else:
         pooled = roi_align(exact, bins_as_rois, (1, 1), spatial_scale,
                            sampling_ratio)
-    pooled = pooled.view(-1, output_size, output_size, channels // bins)
+    pooled = pooled.view(-1, output_size, output_size, channels)
     return pooled.permute(0, 3, 1, 2).to(input.dtype)
 
 

@@ -24,7 +24,7 @@ def ps_roi_pool(input: Tensor, rois: Tensor, output_size: int,
 
     Args:
         input (Tensor): position-sensitive map, (B, C*P*P, H, W), with channel
-            ``(c_out * P + row) * P + col``.
+            ``(c_out * P + row) * P + col``, or (B, C, P*P, H, W).
         rois (Tensor): (K, 5), rows of (batch index, x1, y1, x2, y2) in pixels
             of the image.  No gradient flows to them.
         output_size (int): P, the bins on each side.
@@ -36,9 +36,9 @@ def ps_roi_pool(input: Tensor, rois: Tensor, output_size: int,
     Raises:
         ValueError: if a shape does not fit.
     """
-    check_arguments(input, rois, output_size)
-    taps = pool_taps(rois, output_size, spatial_scale, *input.shape[-2:])
-    pooled = sum_taps(input, taps, vote=False)
+    maps = check_arguments(input, rois, output_size)
+    taps = pool_taps(rois, output_size, spatial_scale, *maps.shape[-2:])
+    pooled = sum_taps(maps, taps, vote=False)
     pooled = pooled.view(output_size, output_size, *pooled.shape[1:])
     return pooled.permute(2, 3, 0, 1).contiguous()
 

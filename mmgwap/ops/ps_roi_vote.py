@@ -7,7 +7,9 @@ of map rows, with weights that depend on the RoI alone.
 import torch
 from torch import Tensor, nn
 
-from .position_sensitive import Taps, check_arguments, split_rois, sum_taps
+from .kernels import use_kernels
+from .position_sensitive import (BY_CELL, Taps, check_arguments, split_rois,
+                                 sum_taps)
 from .ps_roi_align import ps_roi_align
 from .ps_roi_pool import pool_taps
 
@@ -24,9 +26,11 @@ def ps_roi_vote(input: Tensor, rois: Tensor, output_size: int,
 
     Args:
         input (Tensor): position-sensitive map, (B, C*P*P, H, W), with channel
-            ``(c_out * P + row) * P + col``.
+            ``(c_out * P + row) * P + col``, or (B, C, P*P, H, W), which is
+            read without a copy if it lies in memory as (B, H, W, P*P, C).
         rois (Tensor): (K, 5), rows of (batch index, x1, y1, x2, y2) in pixels
-            of the image.  No gradient flows to them.
+            of the image.  No gradient flows to them.  On a GPU, where a look
+            at them would stall the queue, one of no image gets NaN.
         output_size (int): P, the bins on each side.
         spatial_scale (float): cells per pixel, 1 / stride of the map.
         mode (str): 'pool', R-FCN's quantised bins, or 'align', bilinear
@@ -39,7 +43,8 @@ def ps_roi_vote(input: Tensor, rois: Tensor, output_size: int,
         Tensor: (K, C), in the dtype of ``input``.
 
     Raises:
-        ValueError: if a shape does not fit, or ``mode`` is unknown.
+        ValueError: if a shape does not fit, ``mode`` is unknown, or, on CPU, a
+            RoI names an image outside of the batch.
     """
     if mode not in MODES:
         raise ValueError(f'mode must be one of {MODES}, got {mode!r}')
@@ -49,15 +54,34 @@ def ps_roi_vote(input: Tensor, rois: Tensor, output_size: int,
         # operator is wanted.
         return ps_roi_align(input, rois, output_size, spatial_scale,
                             sampling_ratio).mean((2, 3))
-    check_arguments(input, rois, output_size)
-    size = input.shape[-2:]
-    if mode == 'pool':
-        taps = pool_taps(rois, output_size, spatial_scale, *size)
-    else:
-        taps = _align_taps(rois, output_size, spatial_scale, sampling_ratio,
-                           *size)
-    taps = taps._replace(weight=taps.weight / output_size**2)
-    return sum_taps(input, taps, vote=True)
+    maps = check_arguments(input, rois, output_size)
+    samples = sampling_ratio if mode == 'align' else 0
+    if use_kernels(maps):
+        return _by_kernel(maps, rois, output_size, spatial_scale, samples)
+    taps = vote_taps(rois, output_size, spatial_scale, samples,
+                     *maps.shape[-2:])
+    return sum_taps(maps, taps, vote=True)
+
+
+def _by_kernel(maps: Tensor, rois: Tensor, bins: int, scale: float,
+               samples: int) -> Tensor:
+    from .kernels.vote import ps_roi_vote as kernel  # needs Triton
+    if rois.dtype != torch.float64:
+        rois = rois.float()  # half has too few digits for coordinates
+    return kernel(maps.permute(BY_CELL).contiguous(),
+                  rois.detach().contiguous(), bins, float(scale), samples)
+
+
+def vote_taps(rois: Tensor, bins: int, scale: float, samples: int,
+              height: int, width: int) -> Taps:
+    """The cells whose weighted sum a vote is.
+
+    Args:
+        samples (int): along each side of a bin; 0 for quantised bins.
+    """
+    taps = _align_taps(rois, bins, scale, samples, height, width) \
+        if samples else pool_taps(rois, bins, scale, height, width)
+    return taps._replace(weight=taps.weight / bins**2)
 
 
 def _align_taps(rois: Tensor, bins: int, scale: float, samples: int,

@@ -1,4 +1,5 @@
 """R-FCN's box head: Dai et al., NIPS 2016, arXiv 1605.06409, section 2."""
+import torch
 from mmdet.models.roi_heads import BBoxHead
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,13 +11,30 @@ from mmgwap.registry import MODELS
 class PositionSensitiveConv(nn.Conv2d):
     """1x1 convolution to ``out_features`` values for each of k*k bins.
 
-    Output channel ``(c_out * k + row) * k + col``.  It takes the place of the
-    linear predictors of mmdet's ``BBoxHead``, whose argument names it keeps.
+    Filter ``(c_out * k + row) * k + col``, as in Caffe.  It takes the place of
+    the linear predictors of mmdet's ``BBoxHead``, whose argument names it
+    keeps.
     """
 
     def __init__(self, in_features: int, out_features: int,
                  output_size: int) -> None:
         super().__init__(in_features, out_features * output_size**2, 1)
+        self.num_bins = output_size**2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_features, H, W) to (B, out_features, k*k, H, W).
+
+        The maps lie in memory as (B, H, W, k*k, out_features), in which a vote
+        reads rows: so the filters are put in that order, which are fewer than
+        the values of the maps, and nothing is copied afterwards.
+        """
+        weight, bias = (
+            one.unflatten(0, (-1, self.num_bins)).transpose(0, 1).flatten(0, 1)
+            for one in (self.weight, self.bias))
+        x = x.contiguous(memory_format=torch.channels_last)
+        maps = F.conv2d(x, weight, bias).contiguous(
+            memory_format=torch.channels_last)
+        return maps.unflatten(1, (self.num_bins, -1)).transpose(1, 2)
 
 
 @MODELS.register_module()
@@ -80,9 +98,9 @@ class RFCNBBoxHead(BBoxHead):
             x (Tensor): (B, in_channels, H, W).
 
         Returns:
-            tuple[Tensor, Tensor]: score maps (B, (classes+1)*k*k, H, W), the
+            tuple[Tensor, Tensor]: score maps (B, classes+1, k*k, H, W), the
             background last, before softmax; and box maps, deltas as the coder
-            has them, (B, 4*k*k, H, W), or (B, classes*4*k*k, H, W).
+            has them, (B, 4, k*k, H, W), or (B, classes*4, k*k, H, W).
         """
         if self.conv_new is not None:
             x = F.relu(self.conv_new(x), inplace=True)

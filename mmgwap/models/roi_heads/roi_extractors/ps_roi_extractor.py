@@ -54,7 +54,7 @@ class PSRoIExtractor(BaseModule):
 
         Args:
             maps (Tensor): (B, C*k*k, H, W), with channel
-                ``(c_out * k + row) * k + col``.
+                ``(c_out * k + row) * k + col``, or (B, C, k*k, H, W).
             rois (Tensor): (K, 5), rows of (batch index, x1, y1, x2, y2) in
                 pixels.
 
@@ -62,6 +62,6 @@ class PSRoIExtractor(BaseModule):
             Tensor: (K, C).
 
         Raises:
-            ValueError: if k*k does not divide the channels.
+            ValueError: if k*k does not divide the channels, or a shape is wrong.
         """
         return self.vote(maps, rois)

@@ -1,0 +1,182 @@
+"""LIP's kernels against the loop over the formula and PyTorch's form."""
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from mmgwap.ops import lip2d
+from mmgwap.ops.kernels import kernels_off, lip_kernels, use_kernels
+from tests.ops.test_lip_pool import WINDOWS, gap, loop, maps
+
+LAYOUTS = [torch.contiguous_format, torch.channels_last]
+NAMES = ['nchw', 'channels_last']
+
+
+@pytest.fixture(autouse=True)
+def _launches(monkeypatch, device):
+    """Refuses to pass where no kernel ran."""
+    count = []
+    real = lip_kernels.forward
+
+    class Counting:
+        def __getitem__(self, grid):
+            count.append(grid)
+            return real[grid]
+
+    monkeypatch.setattr(lip_kernels, 'forward', Counting())
+    yield count
+    assert count
+
+
+def both(x, logit, *windows):
+    """Result and gradients by the kernels, and in PyTorch's form."""
+    found = []
+    for form in ('kernels', 'torch'):
+        leaves = [one.detach().clone(memory_format=torch.preserve_format)
+                  .requires_grad_() for one in (x, logit)]
+        if form == 'torch':
+            with kernels_off():
+                out = lip2d(*leaves, *windows)
+        else:
+            out = lip2d(*leaves, *windows)
+        weight = torch.arange(out.numel(), device=x.device).view(
+            out.shape).to(out.dtype).sin()
+        out.backward(weight)
+        found.append((out, leaves[0].grad, leaves[1].grad))
+    return found
+
+
+@pytest.mark.parametrize('windows', WINDOWS, ids=str)
+@pytest.mark.parametrize('layout', LAYOUTS, ids=NAMES)
+def test_is_the_loop(device, windows, layout):
+    x, logit = maps(2, 3, 9, 7), maps(2, 3, 9, 7, scale=5., seed=1)
+    out = lip2d(*(one.contiguous(memory_format=layout).to(device)
+                  for one in (x, logit)), *windows)
+    wanted = loop(x, logit, *windows)
+    assert out.shape == wanted.shape
+    assert gap(out.cpu(), wanted) < 1e-12
+
+
+@pytest.mark.parametrize('windows', WINDOWS, ids=str)
+@pytest.mark.parametrize('layout', LAYOUTS, ids=NAMES)
+@pytest.mark.parametrize('spread', [1., 300.])
+def test_has_the_gradients_of_the_torch_form(device, windows, layout, spread):
+    x, logit = (one.contiguous(memory_format=layout).to(device) for one in (
+        maps(2, 3, 7, 6), maps(2, 3, 7, 6, scale=spread, seed=1)))
+    ours, theirs = both(x, logit, *windows)
+    for one, other in zip(ours, theirs):
+        assert one.is_contiguous(memory_format=layout)
+        assert gap(one.cpu(), other.detach().cpu()) < 1e-10
+
+
+@pytest.mark.parametrize('windows', [(3, 2, 1), (2, 2, 0, True)], ids=str)
+def test_gradcheck(device, windows):
+    x, logit = (maps(1, 1, 3, 4, seed=seed).to(device).requires_grad_()
+                for seed in range(2))
+    assert gradcheck(lambda *leaves: lip2d(*leaves, *windows), (x, logit))
+
+
+@pytest.mark.parametrize('shape', [(2, 1, 7, 6), (1, 3, 7, 6), (1, 1, 1, 1)],
+                         ids=str)
+def test_a_logit_that_broadcasts(device, shape):
+    x, logit = maps(2, 3, 7, 6).to(device), maps(*shape, seed=1).to(device)
+    ours, theirs = both(x, logit)
+    for one, other in zip(ours, theirs):
+        assert one.shape == other.shape
+        assert gap(one.cpu(), other.detach().cpu()) < 1e-12
+
+
+@pytest.mark.parametrize('layout', LAYOUTS, ids=NAMES)
+def test_more_rows_and_columns_than_one_program_takes(device, layout,
+                                                      _launches):
+    x, logit = (maps(1, 12, 19, 50, seed=seed).to(device).contiguous(
+        memory_format=layout) for seed in range(2))
+    ours, theirs = both(x, logit)
+    for one, other in zip(ours, theirs):
+        assert gap(one.cpu(), other.detach().cpu()) < 1e-12
+    assert _launches[0][0] >= 2 * (3 if layout == LAYOUTS[0] else 1)
+
+
+def test_layouts_may_differ_and_maps_have_gaps(device):
+    x, logit = maps(2, 4, 9, 8).to(device), maps(2, 4, 9, 8, seed=1).to(device)
+    wanted = lip2d(x, logit)
+    last = logit.contiguous(memory_format=torch.channels_last)
+    wide = torch.stack([x, x + 1], dim=-1)[..., 0]
+    turned = x.transpose(2, 3).contiguous().transpose(2, 3)
+    assert not wide.is_contiguous() and not turned.is_contiguous()
+    for one in (wide, turned):
+        for other in (logit, last):
+            ours, theirs = both(one, other)
+            assert gap(ours[0].cpu(), wanted.cpu()) < 1e-14
+            assert gap(ours[2].cpu(), theirs[2].detach().cpu()) < 1e-13
+
+
+@pytest.mark.parametrize('dtype, error', [(torch.float32, 3e-6),
+                                          (torch.bfloat16, 2e-2),
+                                          (torch.float16, 2e-3)])
+@pytest.mark.parametrize('wide_logit', [True, False])
+def test_types_near_float64(device, dtype, error, wide_logit):
+    x = maps(2, 4, 9, 8).to(dtype)
+    logit = (12 * maps(2, 4, 9, 8, seed=1).sigmoid()).to(
+        torch.float32 if wide_logit else dtype)
+    ours = both(x.to(device), logit.to(device))[0]
+    exact = both(x.double().to(device), logit.double().to(device))[1]
+    assert ours[0].dtype == ours[1].dtype == dtype
+    assert ours[2].dtype == logit.dtype
+    for one, other in zip(ours, exact):
+        assert gap(one.cpu().double(), other.detach().cpu()) < error * max(
+            1, other.abs().max().item())
+
+
+@pytest.mark.parametrize('logit', [-2e38, -1000., 88., 1000., 2e38])
+def test_any_finite_logit_of_float32(device, logit):
+    x = maps(1, 2, 8, 8, dtype=torch.float32).to(device).requires_grad_()
+    logits = torch.full_like(x, logit, requires_grad=True)
+    out = lip2d(x, logits)
+    wanted = torch.nn.functional.avg_pool2d(x, 3, 2, 1,
+                                            count_include_pad=False)
+    assert gap(out.cpu(), wanted.detach().cpu()) < 1e-6
+    out.sum().backward()
+    assert x.grad.isfinite().all() and logits.grad.isfinite().all()
+
+
+def test_a_result_may_be_changed_in_place(device):
+    x, logit = (maps(1, 2, 6, 6, seed=seed).to(device) for seed in range(2))
+    ours = both(x, logit)[0]
+    leaves = [one.clone().requires_grad_() for one in (x, logit)]
+    out = lip2d(*leaves)
+    weight = torch.arange(out.numel(), device=device).view(
+        out.shape).to(out.dtype).sin()
+    out.mul_(2).backward(weight / 2)
+    assert gap(leaves[1].grad.cpu(), ours[2].cpu()) < 1e-14
+
+
+def test_wide_indices_give_the_same(device, monkeypatch):
+    from mmgwap.ops.kernels import lip
+    x, logit = (maps(2, 3, 9, 8, seed=seed).to(device) for seed in range(2))
+    wanted = both(x, logit)[0]
+    monkeypatch.setattr(lip, '_reach', lambda tensor: 2**31)
+    for one, other in zip(both(x, logit)[0], wanted):
+        assert torch.equal(one, other)
+
+
+def test_only_what_is_asked_for(device):
+    x, logit = (maps(1, 2, 6, 6, seed=seed).to(device) for seed in range(2))
+    wanted = both(x, logit)[0]
+    alone = x.clone().requires_grad_()
+    out = lip2d(alone, logit)
+    out.backward(torch.arange(out.numel(), device=device).view(
+        out.shape).to(out.dtype).sin())
+    assert torch.equal(alone.grad, wanted[1])
+    keep = torch.ops.mmgwap.lip2d(x, logit, [3, 3], [2, 2], [1, 1], False,
+                                  False)
+    assert keep[1].numel() == keep[2].numel() == 0
+    assert torch.equal(keep[0], wanted[0])
+
+
+def test_kernels_can_be_switched_off(device):
+    x = maps(1, 1, 4, 4).to(device)
+    assert use_kernels(x)
+    with kernels_off():
+        assert not use_kernels(x)
+        out = lip2d(x, x)
+    assert gap(lip2d(x, x).cpu(), out.cpu()) < 1e-14
