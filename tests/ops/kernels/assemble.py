@@ -1,0 +1,68 @@
+"""Compile the kernels for GPUs that need not be there; prints, as JSON, how
+many instructions of each kind go to memory.
+
+A process of its own: where Triton interprets, it compiles nothing.
+"""
+import json
+import re
+from itertools import product
+
+import triton
+import triton.language as tl
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from mmgwap.ops.kernels import bin_kernels, lip_kernels, vote_kernels
+
+LIP = dict(KERNEL_H=3, KERNEL_W=3, STRIDE_H=2, STRIDE_W=2, PAD_H=1, PAD_W=1,
+           ROWS=8, BLOCK=128, WIDE=tl.float32, INDEX=tl.int32)
+VOTE = dict(BINS=7, SIDE=4, BLOCK=128, WIDE=tl.float32, INDEX=tl.int32)
+CUT = dict(BINS=7, SCALE=1 / 16, BLOCK=128)
+
+
+def cases():
+    """Name, kernel, constants, and the types of pointers."""
+    for dtype, axis in product(('fp32', 'bf16', 'fp16'), 'cw'):
+        types = dict(x=dtype, logit=dtype, out=dtype, mean='fp32',
+                     level='fp32')
+        yield f'lip forward {dtype} {axis}', lip_kernels.forward, dict(
+            LIP, CHANNELS_LAST=axis == 'c', KEEP=False,
+            **{f'{one}_{axis}': 1 for one in 'xlo'}), types
+    for of_logit in (False, True):
+        types = dict.fromkeys(('x', 'logit', 'grad', 'grad_x', 'grad_logit'),
+                              'fp16')
+        yield f'lip backward {of_logit}', lip_kernels.backward, dict(
+            LIP, CHANNELS_LAST=False, OF_LOGIT=of_logit,
+            **{f'{one}_w': 1 for one in 'xlog'}), dict(
+                types, mean='fp32', level='fp32')
+    for name, samples in product(('forward', 'backward'), (0, 2)):
+        types = dict(maps='bf16', grad='bf16', rois='fp32', cells='i32',
+                     weights='fp32' if samples else 'i32', votes='fp32',
+                     grad_maps='fp32')
+        yield f'vote {name} {samples}', getattr(vote_kernels, name), dict(
+            VOTE, SAMPLES=samples), types
+    for dtype in ('fp32', 'fp64'):
+        types = dict(rois=dtype, cells='i32', weights=dtype)
+        yield f'bins quantised {dtype}', bin_kernels.quantised, CUT, types
+        yield f'bins sampled {dtype}', bin_kernels.sampled, dict(
+            CUT, SAMPLES=2), types
+
+
+def count(kernel, constants, types, architecture):
+    signature = {
+        name: 'constexpr' if name in constants
+        else '*' + types[name] if name in types else 'i32'
+        for name in kernel.arg_names}
+    compiled = triton.compile(
+        ASTSource(kernel, signature, constants),
+        target=GPUTarget('cuda', architecture, 32))
+    assert compiled.asm['cubin']
+    return {kind: len(re.findall(rf'\b{kind}[.\w]*?\.global',
+                                 compiled.asm['ptx']))
+            for kind in ('ld', 'st', 'atom', 'red')}
+
+
+if __name__ == '__main__':
+    print(json.dumps({
+        f'{name} sm_{architecture}': count(*case, architecture)
+        for name, *case in cases() for architecture in (80, 90)}))

@@ -1,0 +1,113 @@
+"""The kernels as operators of torch: schema, meta, autograd, compile, export.
+"""
+import pytest
+import torch
+
+from mmgwap.ops import LIP2d, PSRoIVote
+from tests.ops.test_lip_pool import gap, maps
+from tests.ops.test_ps_roi import ALL_ROIS, SCALE, make_map
+
+WINDOWS = ([3, 3], [2, 2], [1, 1], False)
+
+
+def pools(device, layout=torch.contiguous_format):
+    return [maps(1, 2, 6, 5, seed=seed).to(device).contiguous(
+        memory_format=layout).requires_grad_() for seed in range(2)]
+
+
+@pytest.mark.parametrize('layout', [torch.contiguous_format,
+                                    torch.channels_last])
+@pytest.mark.parametrize('keep', [True, False])
+def test_lip2d_is_a_sound_operator(device, layout, keep):
+    x, logit = pools(device, layout)
+    if not keep:
+        x, logit = x.detach(), logit.detach()
+    from mmgwap.ops.kernels.lip import lip2d
+    torch.library.opcheck(lip2d, (x, logit, *WINDOWS, keep))
+
+
+@pytest.mark.parametrize('of_logit', [True, False])
+def test_lip2d_backward_is_a_sound_operator(device, of_logit):
+    from mmgwap.ops.kernels.lip import lip2d, lip2d_backward
+    x, logit = (one.detach() for one in pools(device))
+    out, *kept = lip2d(x, logit, *WINDOWS, True)
+    torch.library.opcheck(lip2d_backward, (out, x, logit, *kept, *WINDOWS[:3],
+                                           of_logit))
+
+
+@pytest.mark.parametrize('samples', [0, 2])
+def test_vote_is_a_sound_operator(device, samples):
+    from mmgwap.ops.kernels.vote import ps_roi_vote, ps_roi_vote_backward
+    maps = torch.randn(2, 5, 4, 4, 3, device=device, requires_grad=True)
+    rois = ALL_ROIS[:3].to(device)
+    torch.library.opcheck(ps_roi_vote, (maps, rois, 2, SCALE, samples))
+    grad = torch.randn(3, 3, device=device)
+    torch.library.opcheck(ps_roi_vote_backward, (
+        grad, rois, list(maps.shape), 2, SCALE, samples))
+
+
+def inputs(name, device):
+    """A module, its input and what it takes besides."""
+    if name == 'lip2d':
+        x, logit = pools(device)
+        return LIP2d(), x, (logit, )
+    maps = make_map(bins=2).to(device).requires_grad_()
+    return PSRoIVote(2, SCALE), maps, (ALL_ROIS[:4].to(device), )
+
+
+@pytest.mark.parametrize('name', ['lip2d', 'ps_roi_vote'])
+def test_compiled_is_eager(device, name):
+    torch._dynamo.reset()
+    module, x, others = inputs(name, device)
+    seen = []
+
+    def backend(graph, _):
+        seen.extend(str(node.target) for node in graph.graph.nodes)
+        return graph.forward
+
+    compiled = torch.compile(module, backend=backend, fullgraph=True)
+    found = []
+    for function in (module, compiled):
+        out = function(x, *others)
+        grad, = torch.autograd.grad(out.square().sum(), x)
+        found.append((out, grad))
+    assert [target for target in seen if name in target], seen
+    for one, other in zip(*found):
+        assert gap(one.cpu(), other.detach().cpu()) < 1e-6
+
+
+@pytest.mark.parametrize('name', ['lip2d', 'ps_roi_vote'])
+def test_an_exported_program_holds_the_operator(device, name):
+    module, x, others = inputs(name, device)
+    with torch.no_grad():
+        program = torch.export.export(module, (x.detach(), *(
+            one.detach() for one in others)))
+        targets = [str(node.target) for node in program.graph.nodes]
+        assert f'mmgwap.{name}.default' in targets
+        again = program.module()(x, *others)
+        assert gap(again.cpu(), module(x, *others).cpu()) < 1e-6
+
+
+def test_a_traced_graph_holds_standard_operators(device):
+    module, x, others = inputs('lip2d', device)
+    traced = torch.jit.trace(module, (x, *others))
+    assert 'mmgwap::' not in str(traced.inlined_graph)
+    assert gap(traced(x, *others).cpu(), module(x, *others).cpu()) < 1e-12
+
+
+def test_autocast_leaves_the_types_to_the_operators(device):
+    x, logit = pools(device)
+    with torch.autocast(device, torch.bfloat16):
+        out = LIP2d()(x.bfloat16(), logit.float())
+        votes = PSRoIVote(2, SCALE)(make_map(bins=2).bfloat16().to(device),
+                                    ALL_ROIS.to(device))
+    assert out.dtype == votes.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize('name', ['lip2d', 'ps_roi_vote'])
+def test_twice_differentiating_is_refused(device, name):
+    module, x, others = inputs(name, device)
+    out = module(x, *others).square().sum()
+    grad, = torch.autograd.grad(out, x, create_graph=True)
+    with pytest.raises(RuntimeError, match='autograd'):
+        torch.autograd.grad(grad.square().sum(), x)

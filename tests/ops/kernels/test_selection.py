@@ -1,0 +1,68 @@
+"""When kernels run, and what is said when they can't."""
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from mmgwap.ops import kernels
+from mmgwap.ops.kernels import selection
+
+
+def run(code, **variables):
+    import os
+    return subprocess.run([sys.executable, '-W', 'ignore', '-c', code],
+                          capture_output=True, text=True,
+                          env=dict(os.environ, **variables))
+
+
+def test_an_unknown_mode_is_named():
+    done = run('import mmgwap.ops', MMGWAP_KERNELS='none')
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith(
+        "MMGWAP_KERNELS must be one of ('auto', 'off'), got 'none'")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('mode', ['auto', 'off'])
+def test_the_variable_decides(mode):
+    done = run('import torch; from mmgwap.ops.kernels import use_kernels; '
+               'print(use_kernels(torch.ones(1, device="cuda")))',
+               MMGWAP_KERNELS=mode)
+    assert done.stdout.strip() == str(mode == 'auto'), done.stderr
+
+
+def test_a_cpu_takes_no_kernels_unasked():
+    assert not kernels.use_kernels(torch.ones(1))
+
+
+def test_interpreting_needs_the_variable(monkeypatch):
+    monkeypatch.delenv('TRITON_INTERPRET', raising=False)
+    with pytest.raises(RuntimeError, match='set TRITON_INTERPRET=1'):
+        kernels.kernels_interpreted()
+
+
+def test_types_that_kernels_have_not(device):
+    one = torch.ones(1, device=device)
+    assert kernels.use_kernels(one, one.double())
+    assert not kernels.use_kernels(one, one.int())
+    assert not kernels.use_kernels(one, torch.ones(1, device='meta'))
+
+
+@pytest.mark.parametrize('version, reason', [
+    (None, r'Triton does not import \(.*\): lip2d and ps_roi_vote run as'),
+    ('3.1.0', 'Triton 3.1.0 is older than 3.2: lip2d and')])
+def test_what_is_missing_is_said_once(monkeypatch, device, version, reason,
+                                      recwarn):
+    import triton
+    monkeypatch.setattr(selection, '_reasons', {})
+    if version:
+        monkeypatch.setattr(triton, '__version__', version)
+    else:
+        monkeypatch.setitem(sys.modules, 'triton', None)
+    one = torch.ones(1, device=device)
+    with pytest.warns(UserWarning, match=reason):
+        assert not kernels.use_kernels(one)
+    recwarn.clear()
+    assert not kernels.use_kernels(one)
+    assert not recwarn.list
