@@ -48,7 +48,7 @@ def parse_args() -> argparse.Namespace:
                         metavar='GROUP', help=f'of {", ".join(GROUPS)}, '
                         f'{GROWTH}; their names are appended to DEVICE')
     parser.add_argument('--runs', type=int, help='of each contender '
-                        '(default: 20 on a GPU, 9 on a CPU, 3 where one takes '
+                        '(default: 20 on a GPU, 7 on a CPU, 3 where one takes '
                         'seconds)')
     parser.add_argument('--threads', type=int, default=0,
                         help='0, the default, leaves it to torch')

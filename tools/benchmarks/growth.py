@@ -19,7 +19,7 @@ class TimeSeries:
         over: what the sizes are, with their unit.
         points: the sizes, in order.
         curves: by name, a function from a size to the call to be timed.
-        power: the time grows at most with this power of the size.
+        power: of the size, with which the time grows.
         seconds: what would take longer a point is left out, and said to be.
     """
     key: str
@@ -57,8 +57,13 @@ class TimeSeries:
         """Why a point is left out, if its time as foreseen is too long."""
         if not curve['points']:
             return ''
-        last = curve['points'][-1]
-        foreseen = last['median'] * 1e-3 * (place / last['x'])**self.power
+        # As much for each step of the size as the last one took; of one point
+        # alone, as if there were no fixed cost.
+        (x, y), *before = [
+            (point['x']**self.power, point['median'] * 1e-3)
+            for point in curve['points'][:-3:-1]]
+        slope = (y - before[0][1]) / (x - before[0][0]) if before else y / x
+        foreseen = y + max(0, slope) * (place**self.power - x)
         if foreseen * (setting.runs + 1) <= self.seconds:
             return ''
         return (f'left out from {place:,} on, where a call would take about '

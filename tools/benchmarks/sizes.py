@@ -80,7 +80,7 @@ GPU = Sizes(
     growth_sides=[224, 448, 672, 896, 1344],
     growth_images=[1000, 10_000, 100_000, 1_000_000], seconds_a_point=30.)
 CPU = Sizes(
-    runs=9, slow_runs=3,
+    runs=7, slow_runs=3,
     lip_maps=[(2, 64, 112, 112), (2, 256, 56, 56)], lip_dtypes=[FP32],
     lip_targets=(None, 1.3), lip_share=None,
     votes=[(300, 21, 1, (38, 63)), (300, 81, 1, (38, 63)),
