@@ -120,6 +120,10 @@ def test_the_first_python_with_cuda_is_taken(check, tmp_path, monkeypatch):
     assert check.local_python.choose('') == 'python3.12'
 
 
+def test_a_whole_machine_is_no_reason_to_stop(check, local):
+    check.local_python.check(local)
+
+
 def test_an_old_python_is_named(check, local):
     with pytest.raises(SystemExit, match='is Python 3.10, and the pinned'):
         check.local_python.check(local._replace(version=[3, 10, 4]))
@@ -245,8 +249,7 @@ def test_the_local_packages_are_seen_behind_ours(check, local, tmp_path,
         (path / f'{name}.py').write_text('place = "local"')
     # It would hide what is installed.
     monkeypatch.setenv('PYTHONPATH', str(path))
-    env = overlay(check, tmp_path, local._replace(
-        ensurepip=False, paths=[str(path)]))
+    env = overlay(check, tmp_path, local._replace(paths=[str(path)]))
     env.create('--without-pip')
     env._see_local()
     packages, = (tmp_path / 'env' / 'lib').glob('python*/site-packages')
@@ -270,7 +273,7 @@ def calls(check, monkeypatch):
 
 def test_what_is_there_is_left_alone(check, local, tmp_path, calls):
     overlay(check, tmp_path, without(local, 'six')).fill()
-    assert calls[0] == ()
+    assert calls[0] == ('--without-pip', )
     installs = calls[1:]
     assert len(installs) == 2
     for call in installs:
@@ -279,10 +282,12 @@ def test_what_is_there_is_left_alone(check, local, tmp_path, calls):
     assert installs[1][-1] == 'six==' + local.packages['six']
 
 
-def test_a_python_without_ensurepip_lends_its_pip(check, local, tmp_path,
-                                                  calls):
-    overlay(check, tmp_path, local._replace(ensurepip=False)).fill()
-    assert calls[0] == ('--without-pip', )
+def test_a_python_without_pip_gets_one(check, local, tmp_path, calls):
+    overlay(check, tmp_path, local._replace(pip=False)).fill()
+    assert calls[0] == ()
+    with pytest.raises(SystemExit, match=r'neither pip nor ensurepip; .*'
+                       r'apt install python3\.12-venv'):
+        check.local_python.check(local._replace(pip=False, ensurepip=False))
 
 
 def test_what_an_installed_package_asks_for_follows(check, local, tmp_path,

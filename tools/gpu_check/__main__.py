@@ -95,7 +95,10 @@ def main():
         if not env.is_finished():
             build(env, local, archs)
     lines, passed = run(env, args)
-    summarize(env, local, archs, lines, passed, time.time() - start)
+    summarize(env, local, archs, lines)
+    surroundings.say('gpu-check{} {} in {:.0f} s'.format(
+        ' ({} alone)'.format(args.only) if args.only else '',
+        'passed' if passed else 'FAILED', time.time() - start))
     sys.exit(not passed)
 
 
@@ -126,16 +129,15 @@ def run(env, args):
     return lines, passed
 
 
-def summarize(env, local, archs, lines, passed, seconds):
+def summarize(env, local, archs, lines):
     """Say in a few lines what was used and what came out."""
     names = sorted({device[0] for device in local.devices}) or ['no GPU']
-    print('\ngpu-check: {} x {} (mmcv compiled for {}), CUDA {}'.format(
-        len(local.devices), ', '.join(names), archs, local.cuda))
-    print('versions: ' + env.ask(VERSIONS))
+    surroundings.say(
+        '\ngpu-check: {} x {} (mmcv compiled for {}), CUDA {}'.format(
+            len(local.devices), ', '.join(names), archs, local.cuda))
+    surroundings.say('versions: ' + env.ask(VERSIONS))
     for line in lines:
-        print(line)
-    print('gpu-check {} in {:.0f} s'.format(
-        'passed' if passed else 'FAILED', seconds))
+        surroundings.say(line)
 
 
 if __name__ == '__main__':

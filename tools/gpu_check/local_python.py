@@ -147,6 +147,10 @@ def check(local, needs_device=True):
     if _numbers(local.torch) < FIRST_TORCH:
         stop('torch {} of {} is too old: mmgwap needs {}.{} or later'.format(
             local.torch, local.executable, *FIRST_TORCH))
+    if not (local.pip or local.ensurepip):
+        stop('{} has neither pip nor ensurepip; on Debian and Ubuntu: apt '
+             'install python{}.{}-venv'.format(local.executable,
+                                               *local.version[:2]))
     if needs_device and not local.devices:
         stop('no CUDA device: torch {} of {} sees none ({})'.format(
             local.torch, local.executable,

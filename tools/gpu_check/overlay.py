@@ -61,11 +61,12 @@ class Overlay(MarkedVenv):
 
     def fill(self):
         """Make the environment, with all but mmcv and this repository."""
-        # Debian's Python may have pip, and nothing to make another with.
-        self.create(*([] if self._local.ensurepip else ['--without-pip']))
+        # The local pip serves, and Debian's Python may have nothing to make
+        # another with.
+        self.create(*(['--without-pip'] if self._local.pip else []))
         self._see_local()
-        say('beside the packages of {} go {} of ours'.format(
-            self._local.executable, len(self._names) or 'none'))
+        say('{}: on top of {}, which stays as it is'.format(
+            self.name, self._local.executable))
         self.pip('install', '--no-deps', *BUILD_TOOLS)
         names, done = self._names, set()
         while names - done:

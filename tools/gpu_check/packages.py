@@ -14,10 +14,10 @@ TORCHS_OWN = ('torch', 'triton')
 # What is tested is these; of the others, what runs them.
 EXACT = ('mmdet', 'mmengine', 'onedl-mmdetection', 'onedl-mmengine')
 OPENCV = 'opencv-python-headless'
-# Older ones lack what mmdet, mmgwap or the tests call.
+# The tests were tried with these, and never with older ones.
 OLDEST = {
-    'hypothesis': '6.80', 'matplotlib': '3.6', 'numpy': '1.26',
-    'onnx': '1.15', 'onnxruntime': '1.17', 'pillow': '9.2', 'pytest': '7.4',
+    'hypothesis': '6.100', 'matplotlib': '3.6', 'numpy': '1.26',
+    'onnx': '1.15', 'onnxruntime': '1.17', 'pillow': '9.3', 'pytest': '7.4',
     'scikit-learn': '1.3', 'scipy': '1.11', 'shapely': '2.0',
     'yapf': '0.40.2'}
 # Compiled against numpy, and perhaps unfit for another.

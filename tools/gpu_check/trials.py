@@ -91,4 +91,4 @@ def _run(env, *command, **variables):
     base = os.environ if env.variables is None else env.variables
     say('$ python ' + ' '.join(command))
     return subprocess.call([env.python, *command], cwd=REPO,
-                           env=dict(base, **variables))
+                           env=dict(base, PYTHONUNBUFFERED='1', **variables))

@@ -68,9 +68,9 @@ def _build(env, folder, source, nvcc, archs, lock):
                       for name in ('source', 'out', 'build.log'))
     variables = build_variables(env, folder, nvcc, archs)
     mmcv_source.prepare(env, folder, tree, source, variables)
-    say('compiling mmcv for {} (8 to 15 minutes on two cores, for a GPU up to '
-        'an hour, and only once; a broken-off one goes on where it was); log: '
-        '{}'.format('CUDA' if nvcc else 'cpu', log))
+    say('compiling mmcv for {} (8 to 15 minutes on two cores, for one kind of '
+        'GPU twice that, and only once; a broken-off one goes on where it was)'
+        '; log: {}'.format('CUDA' if nvcc else 'cpu', log))
     command = [env.python, '-m', 'pip', 'wheel', '-v', '--no-deps',
                '--no-build-isolation', '--no-cache-dir', '--no-index', '-w',
                out, tree]
