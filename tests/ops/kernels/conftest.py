@@ -1,5 +1,6 @@
 """Where kernels run: on a GPU, or on a CPU in Triton's interpreter."""
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,3 +15,12 @@ def device():
     has_gpu = torch.cuda.is_available()
     with nullcontext() if has_gpu else kernels_interpreted():
         yield 'cuda' if has_gpu else 'cpu'
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items):
+    """Where there is a GPU, these are tests of it."""
+    if torch.cuda.is_available():
+        for item in items:
+            if Path(__file__).parent in item.path.parents:
+                item.add_marker('gpu')
