@@ -76,8 +76,8 @@ def run_bench(env, options=()):
         tuple[bool, str]: whether it ran to its end, and a line.
     """
     start = time.time()
-    code = _run(env, os.path.join('tools', 'benchmarks'), '--device', 'cuda',
-                '--out', BENCH, *options)
+    code = _run(env, '-W', 'ignore', os.path.join('tools', 'benchmarks'),
+                '--device', 'cuda', '--out', BENCH, *options)
     written = [path for path in glob.glob(os.path.join(REPO, BENCH, '*.json'))
                if os.path.getmtime(path) >= start - 1]
     line = 'benchmark: ' + (', '.join(
