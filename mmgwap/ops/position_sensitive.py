@@ -179,12 +179,12 @@ def spread_taps(grad: Tensor, taps: Taps, shape: torch.Size, vote: bool,
             taps.bag[part] - bins.start * num_rois
         source = wide if vote else wide[bins].flatten(0, 1)
         num_rows = (bins.stop - bins.start) * batch * size[0] * size[1]
-        row, order = _row(taps, bins, part, shape, by_cell).int().sort(
-            stable=True)
-        start = torch.searchsorted(row, torch.arange(
-            num_rows, device=row.device, dtype=row.dtype))
+        row = _row(taps, bins, part, shape, by_cell)
+        order = row.int().argsort(stable=True)
+        size_of_row = torch.bincount(row, minlength=num_rows)
         rows = F.embedding_bag(
-            giver[order], source, start, mode='sum',
+            giver[order], source, size_of_row.cumsum(0) - size_of_row,
+            mode='sum',
             per_sample_weights=taps.weight[part][order].to(wide.dtype))
         if by_cell:
             return rows.view(batch, *size, num_bins, channels).permute(
