@@ -213,7 +213,7 @@ def test_bytes_that_a_vote_has_to_move(bench):
     rois[:, 1:] = rois[:, 1:].round()  # so that none lies between two cells
     inputs = bench('equal').leaves([maps, rois], 1)
     found = bench('equal').output_and_gradients(
-        cases.contenders('pool')[cases.PLAIN].function, inputs)
+        cases.contenders('pool', CPU)[cases.PLAIN].function, inputs)
     read = set()
     for image, *box in rois.double().tolist():
         start = [side / 16 for side in box[:2]]
@@ -329,7 +329,7 @@ def report_of(results, growth=(), **surroundings):
         clocks=dict(before=dict(mhz=['2000'], load=[.1, .2, .3]),
                     after=dict(mhz=['2000'], load=[.9, .2, .3])),
         copy_bytes_per_second=2e9, seconds=3., command='python it',
-        results=dict(group=results), growth=list(growth))
+        to_come=[], group_seconds=dict(group=3.), results=dict(group=results), growth=list(growth))
 
 
 def test_a_case_that_fails_is_told_in_the_table(bench, tmp_path):
@@ -396,6 +396,9 @@ def test_the_report_says_what_is_absent_and_what_disturbed(bench, tmp_path):
     busy = report_of([])
     busy['clocks']['before']['load'] = [1.5, 0, 0]
     assert 'not quiet**: load average 1.5' in text(busy)
+    assert 'not measured yet' not in text(report_of([]))
+    assert 'not measured yet**: vote, growth' in text(
+        dict(report_of([]), to_come=['vote', 'growth']))
 
 
 def test_the_share_of_the_limit_is_told(bench):
@@ -543,10 +546,11 @@ def test_names_of_files(bench, name, stem):
 PATCHED = """
 import runpy, sys
 sys.path.insert(0, 'tools/benchmarks')
-import lip_cases
-right = lip_cases.average_poolings
-lip_cases.average_poolings = lambda x, logit: right(x, logit) * 1.1
-sys.argv = ['it', '--toy', '--only', 'lip', '--threads', '1', '--out', sys.argv[1]]
+import vote_cases
+right = vote_cases._by_bins
+vote_cases._by_bins = lambda *inputs, **mode: right(*inputs, **mode) * 1.1
+sys.argv = ['it', '--toy', '--only', 'lip', 'vote', '--threads', '1', '--out',
+            sys.argv[1]]
 runpy.run_path('tools/benchmarks', run_name='__main__')
 """
 
@@ -555,9 +559,14 @@ def test_a_wrong_result_stops_all_with_one_line(tool, tmp_path):
     done = tool('-c', PATCHED, tmp_path, check=False)
     assert done.returncode == 1
     line, = done.stderr.strip().splitlines()
-    assert line.startswith('wrong result: 1 x 4 x 8 x 8, float32, NCHW, '
-                           'forward: two average poolings against lip2d: '
-                           'output differs by')
+    assert line.startswith(
+        'wrong result: align, 5 RoIs, 3 classes, 2 x 9 x 12, forward + '
+        "backward: ps_roi_align on mmcv, mean against ps_roi_vote, the head's "
+        'layout: output differs by')
+    # What was measured before is there.
+    table, = tmp_path.glob('*.md')
+    assert 'not measured yet**: vote' in table.read_text()
+    assert 'channels-last, forward + backward' in table.read_text()
 
 
 @pytest.fixture(scope='module')
@@ -588,6 +597,9 @@ def test_everything_is_measured(toy, repo):
     assert found['surroundings']['threads'] == 1
     assert found['copy_bytes_per_second'] > 0
     assert set(found['clocks']) == {'before', 'after'}
+    assert found['to_come'] == []
+    assert set(found['group_seconds']) == {*found['results'], 'growth'}
+    assert sum(found['group_seconds'].values()) <= found['seconds']
 
 
 def test_the_table_holds_it_all(toy):

@@ -19,7 +19,7 @@ import sys
 import time
 from importlib import import_module
 from pathlib import Path
-from typing import Iterable
+from typing import Iterable, List
 
 import torch
 from contest import Setting
@@ -80,23 +80,33 @@ def main() -> None:
     if args.runs:
         sizes = sizes._replace(runs=args.runs, slow_runs=args.runs,
                                growth_runs=args.runs)
-    begin = time.monotonic()
-    report = dict(surroundings=surroundings(args.device),
-                  clocks=dict(before=clocks(args.device)))
-    report['copy_bytes_per_second'] = copy_bandwidth(args.device)
+    report = begin_report(args)
     setting = Setting(args.device, sizes.runs,
                       report['copy_bytes_per_second'])
-    wanted = args.only or [*GROUPS, GROWTH]
-    report['results'] = {group: list(run_group(module, sizes, setting))
-                         for group, module in GROUPS.items()
-                         if group in wanted}
-    report['growth'] = list(run_growth(sizes, setting)) \
-        if GROWTH in wanted else []
-    report['clocks']['after'] = clocks(args.device)
-    report.update(seconds=time.monotonic() - begin,
-                  command=shlex.join(['python', 'tools/benchmarks',
-                                      *sys.argv[1:]]))
-    write(report, args)
+    while report['to_come']:
+        group, begin = report['to_come'][0], time.monotonic()
+        if group == GROWTH:
+            report['growth'] = list(run_growth(sizes, setting))
+        else:
+            report['results'][group] = list(
+                run_group(GROUPS[group], sizes, setting))
+        report['group_seconds'][group] = time.monotonic() - begin
+        del report['to_come'][0]
+        # Now, that a run which is broken off leaves what it has.
+        written = write(report, args)
+    print(count_targets(report), *written, sep='\n')
+
+
+def begin_report(args: argparse.Namespace) -> dict:
+    """What holds for all of it; nothing is measured yet but a copy."""
+    return dict(
+        surroundings=surroundings(args.device),
+        command=shlex.join(['python', 'tools/benchmarks', *sys.argv[1:]]),
+        begin=time.time(), clocks=dict(before=clocks(args.device)),
+        copy_bytes_per_second=copy_bandwidth(args.device),
+        to_come=[group for group in (*GROUPS, GROWTH)
+                 if not args.only or group in args.only],
+        group_seconds={}, results={}, growth=[])
 
 
 def run_group(module: str, sizes: Sizes, setting: Setting) -> Iterable[dict]:
@@ -129,18 +139,21 @@ def _free(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def write(report: dict, args: argparse.Namespace) -> None:
+def write(report: dict, args: argparse.Namespace) -> List[Path]:
+    """Write JSON, tables and plots; returns where they are."""
+    report['clocks']['after'] = clocks(args.device)
+    report['seconds'] = time.time() - report['begin']
     args.out.mkdir(parents=True, exist_ok=True)
     stem = '-'.join([file_stem(device_name(args.device)),
                      *['toy'] * args.toy, *(args.only or ())])
-    table = args.out / f'{stem}.md'
-    write_json(report, args.out / f'{stem}.json')
+    numbers, table = (args.out / f'{stem}.{kind}' for kind in ('json', 'md'))
     plots = []
     for series in report['growth']:
         plots.append(args.out / f'{stem}-{series["key"]}.png')
         draw(series, plots[-1])
+    write_json(report, numbers)
     write_markdown(report, table, plots)
-    print(*[count_targets(report), table, *plots], sep='\n')
+    return [numbers, table, *plots]
 
 
 if __name__ == '__main__':

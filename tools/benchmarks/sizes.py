@@ -103,7 +103,7 @@ TOY = Sizes(
     classifier_most=1.15, detector=(18, (64, 96)), proposals=8,
     detector_least=2.5, branch_most=1.03,
     wsol_cells=[7], wsol_images=1, growth_base=(3, 4, 64), growth_runs=2, growth_rois=[2, 4],
-    growth_classes=[2, 3], growth_sides=[32, 64], growth_images=[800],
+    growth_classes=[3], growth_sides=[64], growth_images=[800],
     seconds_a_point=4.)
 
 

@@ -43,7 +43,12 @@ def _head(report: dict) -> List[str]:
                     f'{load[0]:.1f} before the start')
     rows.append(f'- a copy: {report["copy_bytes_per_second"] / 1e9:.1f} GB/s, '
                 'read and written')
-    rows.append(f'- took {report["seconds"]:.0f} s: `{report["command"]}`')
+    parts = ', '.join(f'{group} {seconds:.0f}' for group, seconds
+                      in report['group_seconds'].items())
+    rows.append(f'- took {report["seconds"]:.0f} s ({parts}): '
+                f'`{report["command"]}`')
+    if report['to_come']:
+        rows.append('- **not measured yet**: ' + ', '.join(report['to_come']))
     rows.append(f'- {count_targets(report)}')
     if here['torchvision'].startswith('does not'):
         rows.append('- without rows of torchvision, which '

@@ -44,7 +44,7 @@ def heads_layout(inputs: Sequence[Tensor]) -> List[Tensor]:
     return [maps.contiguous().permute(0, 4, 3, 1, 2), rois]
 
 
-def contenders(mode: str) -> Dict[str, Contender]:
+def contenders(mode: str, device: torch.device) -> Dict[str, Contender]:
     found = {OURS: Contender(partial(_vote, mode=mode), heads_layout),
              PLAIN: Contender(partial(_vote, mode=mode)),
              WITH_BINS[mode]: Contender(partial(_by_bins, mode=mode))}
@@ -52,12 +52,21 @@ def contenders(mode: str) -> Dict[str, Contender]:
         torchvision = torchvisions_align()
         if torchvision:
             found[TORCHVISION] = Contender(torchvision)
+    if device.type == 'cuda':
+        found[f'{OURS}, MMGWAP_KERNELS=off'] = Contender(
+            partial(_without_kernels, mode=mode), heads_layout)
     return found
 
 
 def _vote(maps: Tensor, rois: Tensor, mode: str) -> Tensor:
     from mmgwap.ops import ps_roi_vote
     return ps_roi_vote(maps, rois, BINS, 1 / STRIDE, mode)
+
+
+def _without_kernels(maps: Tensor, rois: Tensor, mode: str) -> Tensor:
+    from mmgwap.ops.kernels import kernels_off
+    with kernels_off():
+        return _vote(maps, rois, mode)
 
 
 def _by_bins(maps: Tensor, rois: Tensor, mode: str) -> Tensor:
@@ -83,7 +92,7 @@ def cases(sizes: Sizes, device: torch.device) -> Iterator[OperatorCase]:
         for mode in WITH_BINS:
             yield OperatorCase(
                 f'{mode}, {work.text()}, forward + backward',
-                contenders(mode), partial(make_inputs, work, device),
+                contenders(mode, device), partial(make_inputs, work, device),
                 targets=_targets(mode, sizes), traffic=vote_traffic)
 
 
