@@ -7,7 +7,8 @@ The authors' form is two average poolings, of ``x * exp(l)`` and of ``exp(l)``,
 and this is the same function.  It differs in three points: sums are taken in
 float32 or wider, since ``exp(12)`` exceeds float16; logits may have any finite
 value; and for the backward pass nothing is kept but the inputs, the result and
-the sum of the weights, which both have the size of the result.
+the sum of the weights, which both have the size of the result.  On a GPU a
+Triton kernel does it in one pass over the memory (:mod:`mmgwap.ops.kernels`).
 
 Average pooling is LIP with constant logits, SoftPool (Stergiou et al., ICCV
 2021) with ``l = x``, and maximum pooling is the limit of ``l = beta * x``.
@@ -46,8 +47,9 @@ def lip2d(x: Tensor, logit: Tensor, kernel_size: Pair = 3, stride: Pair = 2,
         bounded (bool): whether no logit exceeds 60 in magnitude; those of
             :class:`~mmgwap.models.layers.SoftGate` lie in (0, 12).  It saves a
             look at the values, for which a GPU would have to be waited for.
-            Compiled and exported graphs do not look: there the logits of a
-            window have to come within 80 of the largest of their map.
+            The Triton kernel needs none.  Graphs that are compiled without it,
+            or traced, do not look: there the logits of a window have to come
+            within 80 of the largest of their map.
 
     Returns:
         Tensor: (B, C, H', W'), in the dtype of ``x``; each value lies between

@@ -9,7 +9,8 @@ operator: it never reads the last row and column of the map.
 import torch
 from torch import Tensor, nn
 
-from .position_sensitive import Taps, check_arguments, split_rois, sum_taps
+from .position_sensitive import check_arguments, split_rois
+from .taps import Taps, sum_taps
 
 
 def ps_roi_pool(input: Tensor, rois: Tensor, output_size: int,

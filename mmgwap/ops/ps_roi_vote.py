@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from .kernels import use_kernels
-from .position_sensitive import (BY_CELL, Taps, check_arguments, split_rois,
-                                 sum_taps)
+from .position_sensitive import check_arguments, split_rois
 from .ps_roi_align import ps_roi_align
 from .ps_roi_pool import pool_taps
+from .taps import BY_CELL, Taps, sum_taps
 
 MODES = ('pool', 'align')
 

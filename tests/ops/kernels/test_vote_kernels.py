@@ -6,7 +6,7 @@ from torch.autograd import gradcheck
 from mmgwap.ops import ps_roi_vote
 from mmgwap.ops.kernels import kernels_off
 from mmgwap.ops.kernels import vote as operator
-from mmgwap.ops.position_sensitive import BY_CELL
+from mmgwap.ops.taps import BY_CELL
 from tests.ops.test_ps_roi import ALL_ROIS, SCALE, make_map, random_rois
 from tests.references import ps_roi as reference
 
