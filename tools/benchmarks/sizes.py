@@ -84,7 +84,7 @@ CPU = Sizes(
     lip_maps=[(2, 64, 112, 112), (2, 256, 56, 56)], lip_dtypes=[FP32],
     lip_targets=(None, 1.3), lip_share=None,
     votes=[(300, 21, 1, (38, 63)), (300, 81, 1, (38, 63)),
-           (2000, 81, 2, (38, 63))],
+           (2000, 21, 2, (38, 63))],
     vote_torchvision=1.5, vote_bins=None,
     classifier=(50, 2, 224), classifier_dtypes=[torch.float32],
     classifier_most=None,
