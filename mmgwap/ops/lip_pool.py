@@ -13,24 +13,22 @@ Triton kernel does it in one pass over the memory (:mod:`mmgwap.ops.kernels`).
 Average pooling is LIP with constant logits, SoftPool (Stergiou et al., ICCV
 2021) with ``l = x``, and maximum pooling is the limit of ``l = beta * x``.
 """
-from typing import Tuple
+from typing import Optional, Tuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from .kernels import use_kernels
-from .windows import (Axis, Pair, is_channels_last, pair, window_axes,
-                      window_spread, window_sum)
+from .lip_forms import SmallLogitsLIP, by_average_pools, by_windows, gated
+from .windows import Pair, is_channels_last, pair, window_axes
 
 # exp(60) and exp(-60) leave float32 room for large inputs and windows.
 LARGEST_LOGIT = 60.
 
 
 def lip2d(x: Tensor, logit: Tensor, kernel_size: Pair = 3, stride: Pair = 2,
-          padding: Pair = 1, ceil_mode: bool = False,
-          bounded: bool = False) -> Tensor:
+          padding: Pair = 1, ceil_mode: bool = False, bounded: bool = False,
+          gate: Optional[float] = None) -> Tensor:
     """Mean of each window, weighted by ``exp(logit)``.
 
     Args:
@@ -50,6 +48,8 @@ def lip2d(x: Tensor, logit: Tensor, kernel_size: Pair = 3, stride: Pair = 2,
             The Triton kernel needs none.  Graphs that are compiled without it,
             or traced, do not look: there the logits of a window have to come
             within 80 of the largest of their map.
+        gate (float, optional): take ``gate * sigmoid(logit)`` for the logits,
+            with the paper's gate 12.  Done here it needs no memory.
 
     Returns:
         Tensor: (B, C, H', W'), in the dtype of ``x``; each value lies between
@@ -57,7 +57,8 @@ def lip2d(x: Tensor, logit: Tensor, kernel_size: Pair = 3, stride: Pair = 2,
         once.
 
     Raises:
-        ValueError: if ``logit`` does not fit ``x``, or the windows not the map.
+        ValueError: if ``logit`` does not fit ``x``, the windows not the map, or
+            the gate is not above 0.
     """
     if x.dim() != 4 or logit.dim() != 4 or any(
             here != 1 and here != there
@@ -67,26 +68,32 @@ def lip2d(x: Tensor, logit: Tensor, kernel_size: Pair = 3, stride: Pair = 2,
                          f'{tuple(logit.shape)}')
     if logit.shape[2:] != x.shape[2:]:
         logit = logit.expand(-1, -1, *x.shape[2:])
+    if gate is not None and not gate > 0:
+        raise ValueError(f'lip2d needs a gate above 0, got {gate}')
     if use_kernels(x, logit):
         return _by_kernels(x, logit, pair(kernel_size), pair(stride),
-                           pair(padding), ceil_mode)
+                           pair(padding), ceil_mode, gate)
+    if gate is not None and gate > LARGEST_LOGIT:
+        logit, gate = gated(logit, gate), None
     if torch.jit.is_tracing() or torch.compiler.is_compiling():
-        if not bounded:
+        logit = gated(logit, gate)
+        if gate is None and not bounded:
             logit = logit - logit.amax(dim=(2, 3), keepdim=True).detach()
-        return _by_average_pools(x, logit, kernel_size, stride, padding,
-                                 ceil_mode)
+        return by_average_pools(x, logit, kernel_size, stride, padding,
+                                ceil_mode)
     axes = window_axes(x.shape[2:], kernel_size, stride, padding, ceil_mode)
-    if bounded or _is_bounded(logit):
-        return _LIP.apply(x, logit, axes)
-    return _by_windows(x, logit, axes)
+    if gate is not None or bounded or _is_bounded(logit):
+        return SmallLogitsLIP.apply(x, logit, axes, gate)
+    return by_windows(x, logit, axes)
 
 
 def _by_kernels(x: Tensor, logit: Tensor, kernel_size: Tuple[int, int],
                 stride: Tuple[int, int], padding: Tuple[int, int],
-                ceil_mode: bool) -> Tensor:
+                ceil_mode: bool, gate: Optional[float]) -> Tensor:
     from .kernels.lip import lip2d as kernel  # needs Triton
     keep = torch.is_grad_enabled() and (x.requires_grad or logit.requires_grad)
-    return kernel(x, logit, kernel_size, stride, padding, ceil_mode, keep)[0]
+    return kernel(x, logit, kernel_size, stride, padding, ceil_mode, keep,
+                  float(gate or 0))[0]
 
 
 def _is_bounded(logit: Tensor) -> bool:
@@ -99,102 +106,25 @@ def _is_bounded(logit: Tensor) -> bool:
     return bool((low >= -LARGEST_LOGIT) & (high <= LARGEST_LOGIT))
 
 
-class _LIP(torch.autograd.Function):
-    """LIP of logits whose exponentials fit float32.
-
-    With the result y, ``w = exp(l)`` and D the sum of w in a window, where the
-    sums go over the windows that hold a cell:
-
-        dL/dx = w * sum(g / D)
-        dL/dl = w * (x * sum(g / D) - sum(y * g / D))
-    """
-
-    @staticmethod
-    def forward(ctx, x: Tensor, logit: Tensor,
-                axes: Tuple[Axis, Axis]) -> Tensor:
-        wide, weight = _wide(x, logit)
-        weight = weight.exp()
-        total = window_sum(weight, axes)
-        weighted = weight.mul_(wide) if weight.shape == wide.shape \
-            else weight * wide
-        out = window_sum(weighted, axes).div_(total)
-        ctx.save_for_backward(x, logit, total, out)
-        ctx.axes = axes
-        # A copy, since what is returned may be changed in place.
-        return out.to(x.dtype, copy=True)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple:
-        x, logit, total, out = ctx.saved_tensors
-        wide, weight = _wide(x, logit)
-        weight = weight.exp()
-        grad = grad.to(wide.dtype) / total
-        grad_x = window_spread(grad, ctx.axes)
-        grad_logit = None
-        if ctx.needs_input_grad[1]:
-            grad_logit = window_spread(grad.mul_(out), ctx.axes).neg_()
-            grad_logit.addcmul_(grad_x, wide).mul_(weight)
-            grad_logit = grad_logit.sum_to_size(logit.shape).to(logit.dtype)
-        return grad_x.mul_(weight).to(x.dtype), grad_logit, None
-
-
-def _wide(x: Tensor, logit: Tensor) -> Tuple[Tensor, Tensor]:
-    """Both in the wider of their types, and in float32 at least."""
-    dtype = torch.promote_types(x.dtype, logit.dtype)
-    if dtype.itemsize < 4:
-        dtype = torch.float32
-    return x.to(dtype), logit.to(dtype)
-
-
-def _by_windows(x: Tensor, logit: Tensor, axes: Tuple[Axis, Axis]) -> Tensor:
-    """A softmax in each window: for any finite logits, at the cost of copies.
-    """
-    def windows(maps: Tensor, fill: float) -> Tensor:
-        # (B, C, H', W', cells of a window); negative padding crops.
-        pads = [side for axis in reversed(axes) for side in (
-            axis.padding, (axis.windows - 1) * axis.stride + axis.kernel
-            - axis.size - axis.padding)]
-        maps = F.pad(maps, pads, value=fill)
-        for dim, axis in zip((2, 3), axes):
-            maps = maps.unfold(dim, axis.kernel, axis.stride)
-        return maps.flatten(4)
-
-    wide, logit = _wide(x, logit)
-    weight = windows(logit, float('-inf')).softmax(dim=-1)
-    return (windows(wide, 0) * weight).sum(dim=-1).to(x.dtype)
-
-
-def _by_average_pools(x: Tensor, logit: Tensor, kernel_size: Pair,
-                      stride: Pair, padding: Pair, ceil_mode: bool) -> Tensor:
-    """The authors' form, of operators that compilers and ONNX know."""
-    def pool(maps: Tensor) -> Tensor:
-        return F.avg_pool2d(maps, pair(kernel_size), pair(stride),
-                            pair(padding), ceil_mode)
-
-    wide, logit = _wide(x, logit)
-    weight = logit.exp()
-    return (pool(wide * weight) / pool(weight)).to(x.dtype)
-
-
 class LIP2d(nn.Module):
     """Module form of :func:`lip2d`; ``forward(x, logit)``."""
 
     def __init__(self, kernel_size: Pair = 3, stride: Pair = 2,
                  padding: Pair = 1, ceil_mode: bool = False,
-                 bounded: bool = False) -> None:
+                 bounded: bool = False, gate: Optional[float] = None) -> None:
         super().__init__()
         self.kernel_size = kernel_size
         self.stride = stride
         self.padding = padding
         self.ceil_mode = ceil_mode
         self.bounded = bounded
+        self.gate = gate
 
     def forward(self, x: Tensor, logit: Tensor) -> Tensor:
         return lip2d(x, logit, self.kernel_size, self.stride, self.padding,
-                     self.ceil_mode, self.bounded)
+                     self.ceil_mode, self.bounded, self.gate)
 
     def extra_repr(self) -> str:
         return (f'kernel_size={self.kernel_size}, stride={self.stride}, '
                 f'padding={self.padding}, ceil_mode={self.ceil_mode}, '
-                f'bounded={self.bounded}')
+                f'bounded={self.bounded}, gate={self.gate}')

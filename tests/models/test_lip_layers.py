@@ -157,7 +157,9 @@ def test_it_leaves_average_pooling_behind(layer):
         optimizer.zero_grad()
         made(x).square().mean().backward()
         norm = torch.stack([p.grad.norm() for p in made.parameters()]).norm()
-        assert 0 < norm < 1  # no gain of an instance norm of zeros
+        # Whatever the weights are, far from the gain of an instance norm of
+        # zeros, which is 316.
+        assert 0 < norm < 30
         optimizer.step()
     for name, parameter in made.named_parameters():
         assert parameter.grad.abs().max() > 0, name

@@ -296,6 +296,58 @@ def test_bounded_is_the_same():
                            lip2d(x, logit, *windows))
 
 
+@pytest.mark.parametrize('gate', [12., 100.])
+@pytest.mark.parametrize('form', ['eager', 'compiled', 'traced'])
+def test_the_gate_is_the_sigmoid(gate, form):
+    module = LIP2d(gate=gate)
+    found = []
+    for inside in (True, False):
+        x, raw = (maps(2, 3, 7, 6, scale=4., seed=i).requires_grad_()
+                  for i in range(2))
+        if form == 'compiled':
+            torch._dynamo.reset()
+            module = torch.compile(LIP2d(gate=gate), backend='aot_eager',
+                                   fullgraph=True)
+        elif form == 'traced':
+            module = torch.jit.trace(LIP2d(gate=gate), (x, raw))
+        out = module(x, raw) if inside else lip2d(x, gate * raw.sigmoid())
+        out.sin().sum().backward()
+        found.append((out, x.grad, raw.grad))
+    for one, other in zip(*found):
+        assert gap(one, other.detach()) < 1e-11
+    assert gradcheck(lambda *leaves: lip2d(*leaves, gate=gate),
+                     (x[:1, :2], raw[:1, :1]))
+
+
+def test_the_gate_keeps_no_memory():
+    def kept(**options):
+        sizes = {}
+
+        def note(tensor):
+            storage = tensor.untyped_storage()
+            sizes[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        x, raw = (maps(1, 8, 16, 16, seed=i).requires_grad_()
+                  for i in range(2))
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+            out = lip2d(x, raw, **options) if options else \
+                lip2d(x, 12 * raw.sigmoid())
+        assert out.requires_grad
+        return sum(sizes.values())
+
+    full = 8 * 16 * 16 * 8
+    assert kept(gate=12.) <= 2.5 * full
+    assert kept() >= 3.5 * full
+
+
+@pytest.mark.parametrize('gate', [0., -1., float('nan')])
+def test_a_gate_that_is_not_above_0_is_refused(gate):
+    x = torch.zeros(1, 1, 4, 4)
+    with pytest.raises(ValueError, match=f'a gate above 0, got {gate}'):
+        lip2d(x, x, gate=gate)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize('dtype,error', [(torch.float64, 1e-12),
                                          (torch.float32, 1e-5),

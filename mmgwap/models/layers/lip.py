@@ -29,8 +29,9 @@ from mmgwap.ops.windows import Pair
 class SoftGate(nn.Module):
     """``12 * sigmoid(x)``: logits of LIP, in (0, 12).
 
-    The result is float32 or wider, since it will be exponentiated: near 12
-    float16 is exact to 0.004 only.
+    The layers here leave it to ``lip2d``, which spares its memory; the module
+    is for nets of one's own.  The result is float32 or wider, since it will be
+    exponentiated: near 12 float16 is exact to 0.004 only.
     """
     COEFFICIENT = 12.
 
@@ -76,7 +77,7 @@ class LIPLayer(BaseModule):
                  padding: Pair = 1, ceil_mode: bool = False) -> None:
         super().__init__()
         self.pool = LIP2d(kernel_size, stride, padding, ceil_mode,
-                          bounded=True)
+                          gate=SoftGate.COEFFICIENT)
 
 
 class SimplifiedLIP(LIPLayer):
@@ -91,7 +92,7 @@ class SimplifiedLIP(LIPLayer):
         super().__init__(**windows)
         self.logit = Sequential(OrderedDict(
             conv=conv(channels, channels, 3),
-            bn=InstanceNorm(channels, start=0.), gate=SoftGate()))
+            bn=InstanceNorm(channels, start=0.)))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pool(x, self.logit(x))
@@ -110,7 +111,7 @@ class BottleneckLIP(LIPLayer):
         super().__init__(**windows)
         self.logit = Sequential(OrderedDict(
             bottleneck(channels, width), conv3=conv(width, channels, 1),
-            bn3=InstanceNorm(channels, start=0.), gate=SoftGate()))
+            bn3=InstanceNorm(channels, start=0.)))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pool(x, self.logit(x))
@@ -146,7 +147,7 @@ class SharedBottleneckLIP(LIPLayer):
         super().__init__(**windows)
         self.postprocessing = Sequential(OrderedDict(
             conv=conv(width, channels, 1),
-            bn=InstanceNorm(channels, start=0.), gate=SoftGate()))
+            bn=InstanceNorm(channels, start=0.)))
 
     def forward(self, x: Tensor, shared: Tensor) -> Tensor:
         """``shared`` is (B, width, H, W)."""

@@ -3,7 +3,7 @@
 It has a meta kernel and a gradient, so that autograd, ``torch.compile`` and
 ``torch.export`` see one node; what it runs are the Triton kernels.
 """
-from typing import List, Tuple
+from typing import List, Tuple, Union
 
 import torch
 import triton
@@ -23,31 +23,33 @@ WARPS = 4
 
 @torch.library.custom_op('mmgwap::lip2d', mutates_args=())
 def lip2d(x: Tensor, logit: Tensor, kernel_size: List[int], stride: List[int],
-          padding: List[int], ceil_mode: bool,
-          keep: bool) -> Tuple[Tensor, Tensor, Tensor]:
+          padding: List[int], ceil_mode: bool, keep: bool,
+          gate: float) -> Tuple[Tensor, Tensor, Tensor]:
     """Pool, as :func:`mmgwap.ops.lip2d` says.
 
     Args:
         keep (bool): whether there will be a backward pass.
+        gate (float): 0 for none.
 
     Returns:
         tuple[Tensor, Tensor, Tensor]: the result; and for the backward pass
         the same unrounded and log2 of the sum of weights, or nothing.
     """
     out, mean, level = _results(x, logit, kernel_size, stride, padding,
-                                ceil_mode, keep)
+                                ceil_mode, keep, gate)
     if out.numel():
         logit = logit.expand(x.shape)
         _launch(lip_kernels.forward, (x, logit, out, mean, level), out,
                 (x.size(2), x.size(3), *out.shape[2:]), (x, logit, out),
-                (kernel_size, stride, padding), mean.dtype, KEEP=keep)
+                (kernel_size, stride, padding), mean.dtype, KEEP=keep,
+                GATE=gate)
     return out, mean, level
 
 
 @lip2d.register_fake
 def _results(x: Tensor, logit: Tensor, kernel_size: List[int],
              stride: List[int], padding: List[int], ceil_mode: bool,
-             keep: bool) -> Tuple[Tensor, Tensor, Tensor]:
+             keep: bool, gate: float) -> Tuple[Tensor, Tensor, Tensor]:
     axes = window_axes(x.shape[2:], tuple(kernel_size), tuple(stride),
                        tuple(padding), ceil_mode)
     shape = (*x.shape[:2], axes[0].windows, axes[1].windows)
@@ -63,11 +65,11 @@ def _results(x: Tensor, logit: Tensor, kernel_size: List[int],
 @torch.library.custom_op('mmgwap::lip2d_backward', mutates_args=())
 def lip2d_backward(grad: Tensor, x: Tensor, logit: Tensor, mean: Tensor,
                    level: Tensor, kernel_size: List[int], stride: List[int],
-                   padding: List[int],
+                   padding: List[int], gate: float,
                    of_logit: bool) -> Tuple[Tensor, Tensor]:
     """Gradients of x and, with ``of_logit``, of the logit."""
     grad_x, grad_logit = _gradients(grad, x, logit, mean, level, kernel_size,
-                                    stride, padding, of_logit)
+                                    stride, padding, gate, of_logit)
     if not x.numel():
         return grad_x, grad_logit.zero_()
     # A broadcast logit's gradient is summed afterwards, unrounded.
@@ -78,7 +80,8 @@ def lip2d_backward(grad: Tensor, x: Tensor, logit: Tensor, mean: Tensor,
     _launch(lip_kernels.backward,
             (grad, x, logit, mean, level, grad_x, every), grad_x,
             (x.size(2), x.size(3), *mean.shape[2:]), (x, logit, mean, grad_x),
-            (kernel_size, stride, padding), mean.dtype, OF_LOGIT=of_logit)
+            (kernel_size, stride, padding), mean.dtype, OF_LOGIT=of_logit,
+            GATE=gate)
     if every is not grad_logit:
         grad_logit.copy_(every.sum_to_size(grad_logit.shape))
     return grad_x, grad_logit
@@ -87,7 +90,8 @@ def lip2d_backward(grad: Tensor, x: Tensor, logit: Tensor, mean: Tensor,
 @lip2d_backward.register_fake
 def _gradients(grad: Tensor, x: Tensor, logit: Tensor, mean: Tensor,
                level: Tensor, kernel_size: List[int], stride: List[int],
-               padding: List[int], of_logit: bool) -> Tuple[Tensor, Tensor]:
+               padding: List[int], gate: float,
+               of_logit: bool) -> Tuple[Tensor, Tensor]:
     layout = _layout(x)
     grad_x = torch.empty_like(x, memory_format=layout)
     if not of_logit:
@@ -96,19 +100,19 @@ def _gradients(grad: Tensor, x: Tensor, logit: Tensor, mean: Tensor,
 
 
 def _save(ctx, inputs: tuple, output: tuple) -> None:
-    x, logit, *ctx.windows, _, _ = inputs
+    x, logit, *ctx.windows, _, _, ctx.gate = inputs
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(x, logit, *output[1:])
 
 
 def _backward(ctx, grad: Tensor, *_) -> tuple:
-    nothing = (None, ) * 7
+    nothing = (None, ) * 8
     if grad is None:
         return nothing
     of_logit = ctx.needs_input_grad[1]
     grad_x, grad_logit = lip2d_backward(grad, *ctx.saved_tensors, *ctx.windows,
-                                        of_logit)
+                                        ctx.gate, of_logit)
     return grad_x, grad_logit if of_logit else None, *nothing[2:]
 
 
@@ -122,7 +126,7 @@ def _layout(x: Tensor) -> torch.memory_format:
 
 def _launch(kernel, tensors: tuple, columns: Tensor, sizes: tuple,
             strided: tuple, windows: tuple, wide: torch.dtype,
-            **options: bool) -> None:
+            **options: Union[bool, float]) -> None:
     """Start a kernel with a lane for each column of a map.
 
     Args:

@@ -20,7 +20,7 @@ def forward(x, logit, out, mean, level, lanes, channels, height, width,
             o_b, o_c, o_h, o_w, KERNEL_H: tl.constexpr, KERNEL_W: tl.constexpr,
             STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr,
             PAD_H: tl.constexpr, PAD_W: tl.constexpr,
-            CHANNELS_LAST: tl.constexpr, KEEP: tl.constexpr,
+            CHANNELS_LAST: tl.constexpr, KEEP: tl.constexpr, GATE: tl.constexpr,
             ROWS: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl.constexpr,
             INDEX: tl.constexpr):
     """Pool; a lane is a column of windows.
@@ -28,7 +28,8 @@ def forward(x, logit, out, mean, level, lanes, channels, height, width,
     x, logit: (B, C, H, W) with strides x_*, l_*, which may be 0; out, mean,
     level: (B, C, H', W') with strides o_*.  With KEEP two more are written for
     the backward pass, in WIDE: the mean, which out holds rounded, and the
-    level, log2 of the sum of the window's exp(logit).
+    level, log2 of the sum of the window's exp(logit).  With a GATE above 0 the
+    logits are GATE * sigmoid(logit).
     """
     first, lane = _place(out_height, ROWS, BLOCK, INDEX)
     here = lane < lanes
@@ -45,9 +46,8 @@ def forward(x, logit, out, mean, level, lanes, channels, height, width,
             for w in tl.static_range(KERNEL_W):
                 inside = here & _inside(row + h, height) & _inside(left + w,
                                                                    width)
-                top = tl.maximum(top, tl.load(
-                    logit + (row + h) * l_h + w * l_w, mask=inside,
-                    other=float('-inf')).to(WIDE))
+                top = tl.maximum(top, _logit(
+                    logit + (row + h) * l_h + w * l_w, inside, GATE, WIDE))
         top *= LOG2_E
         below = tl.zeros((BLOCK, ), WIDE)
         above = tl.zeros((BLOCK, ), WIDE)
@@ -56,9 +56,9 @@ def forward(x, logit, out, mean, level, lanes, channels, height, width,
                 inside = here & _inside(row + h, height) & _inside(left + w,
                                                                    width)
                 # The same loads as above: the compiler makes them one.
-                weight = tl.exp2(tl.load(
-                    logit + (row + h) * l_h + w * l_w, mask=inside,
-                    other=float('-inf')).to(WIDE) * LOG2_E - top)
+                weight = tl.exp2(_logit(
+                    logit + (row + h) * l_h + w * l_w, inside, GATE,
+                    WIDE) * LOG2_E - top)
                 below += weight
                 above += weight * tl.load(
                     x + (row + h) * x_h + w * x_w, mask=inside,
@@ -79,13 +79,15 @@ def backward(grad, x, logit, mean, level, grad_x, grad_logit, lanes, channels,
              STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr,
              PAD_H: tl.constexpr, PAD_W: tl.constexpr,
              CHANNELS_LAST: tl.constexpr, OF_LOGIT: tl.constexpr,
+             GATE: tl.constexpr,
              ROWS: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl.constexpr,
              INDEX: tl.constexpr):
     """Gather what the windows hand to their cells; a lane is a column of cells.
 
     With the cell's share of a window, ``p = exp(logit) / sum exp(logit)``:
     ``grad_x = sum p * grad``, ``grad_logit = sum p * grad * (x - mean)``, over
-    the windows that hold the cell.  So each value is written once.
+    the windows that hold the cell; for a gate times its slope.  So each value
+    is written once.
 
     grad, mean, level: (B, C, H', W') with strides o_*; grad_x, grad_logit:
     (B, C, H, W) with strides g_*.
@@ -103,8 +105,9 @@ def backward(grad, x, logit, mean, level, grad_x, grad_logit, lanes, channels,
     for step in range(tl.minimum(ROWS, height - first)):
         h = first + step
         value = tl.load(x + h * x_h, mask=here, other=0).to(WIDE)
-        weight = tl.load(logit + h * l_h, mask=here, other=0).to(
-            WIDE) * LOG2_E
+        weight = _logit(logit + h * l_h, here, GATE, WIDE)
+        slope = weight * (1. - weight / GATE) if GATE > 0 else 1.
+        weight *= LOG2_E
         to_x = tl.zeros((BLOCK, ), WIDE)
         to_logit = tl.zeros((BLOCK, ), WIDE)
         lowest = (h + PAD_H) // STRIDE_H
@@ -128,6 +131,7 @@ def backward(grad, x, logit, mean, level, grad_x, grad_logit, lanes, channels,
         tl.store(grad_x + at + h * g_h, to_x.to(grad_x.dtype.element_ty),
                  mask=here)
         if OF_LOGIT:
+            to_logit *= slope
             tl.store(grad_logit + at + h * g_h,
                      to_logit.to(grad_logit.dtype.element_ty), mask=here)
 
@@ -159,6 +163,18 @@ def _decode(lane, channels, width, CHANNELS_LAST: tl.constexpr,
     batch = lane // channels // width
     # Wide, as all that goes into addresses: a map may exceed 2^31 cells.
     return batch.to(INDEX), channel.to(INDEX), column.to(INDEX)
+
+
+@triton.jit
+def _logit(pointer, inside, GATE: tl.constexpr, WIDE: tl.constexpr):
+    """Of a cell; -inf outside of the map, where a weight is 0."""
+    if GATE > 0:
+        value = tl.load(pointer, mask=inside, other=0).to(WIDE)
+        value = tl.where(inside, GATE / (1. + tl.exp2(value * -LOG2_E)),
+                         float('-inf'))
+    else:
+        value = tl.load(pointer, mask=inside, other=float('-inf')).to(WIDE)
+    return value
 
 
 @triton.jit

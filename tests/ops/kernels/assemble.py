@@ -15,7 +15,7 @@ from triton.compiler import ASTSource
 from mmgwap.ops.kernels import bin_kernels, lip_kernels, vote_kernels
 
 LIP = dict(KERNEL_H=3, KERNEL_W=3, STRIDE_H=2, STRIDE_W=2, PAD_H=1, PAD_W=1,
-           ROWS=8, BLOCK=128, WIDE=tl.float32, INDEX=tl.int32)
+           ROWS=8, GATE=0., BLOCK=128, WIDE=tl.float32, INDEX=tl.int32)
 VOTE = dict(BINS=7, SIDE=4, BLOCK=128, WIDE=tl.float32, INDEX=tl.int32)
 CUT = dict(BINS=7, SCALE=1 / 16, BLOCK=128)
 

@@ -13,14 +13,16 @@ NAMES = ['nchw', 'channels_last']
 
 @pytest.fixture(autouse=True)
 def _launches(monkeypatch, device):
-    """Refuses to pass where no kernel ran."""
+    """Grids and options of what ran; refuses to pass where no kernel did."""
     count = []
     real = lip_kernels.forward
 
     class Counting:
         def __getitem__(self, grid):
-            count.append(grid)
-            return real[grid]
+            def launch(*args, **options):
+                count.append((grid, options))
+                return real[grid](*args, **options)
+            return launch
 
     monkeypatch.setattr(lip_kernels, 'forward', Counting())
     yield count
@@ -38,11 +40,15 @@ def both(x, logit, *windows):
                 out = lip2d(*leaves, *windows)
         else:
             out = lip2d(*leaves, *windows)
-        weight = torch.arange(out.numel(), device=x.device).view(
-            out.shape).to(out.dtype).sin()
-        out.backward(weight)
+        out.backward(weights(out))
         found.append((out, leaves[0].grad, leaves[1].grad))
     return found
+
+
+def weights(out):
+    """A gradient of the result, the same for all types but half ones."""
+    place = torch.arange(out.numel(), device=out.device).view(out.shape)
+    return place.float().sin().to(out.dtype)
 
 
 @pytest.mark.parametrize('windows', WINDOWS, ids=str)
@@ -93,7 +99,7 @@ def test_more_rows_and_columns_than_one_program_takes(device, layout,
     ours, theirs = both(x, logit)
     for one, other in zip(ours, theirs):
         assert gap(one.cpu(), other.detach().cpu()) < 1e-12
-    assert _launches[0][0] >= 2 * (3 if layout == LAYOUTS[0] else 1)
+    assert _launches[0][0][0] >= 2 * (3 if layout == LAYOUTS[0] else 1)
 
 
 def test_layouts_may_differ_and_maps_have_gaps(device):
@@ -144,19 +150,29 @@ def test_a_result_may_be_changed_in_place(device):
     ours = both(x, logit)[0]
     leaves = [one.clone().requires_grad_() for one in (x, logit)]
     out = lip2d(*leaves)
-    weight = torch.arange(out.numel(), device=device).view(
-        out.shape).to(out.dtype).sin()
+    weight = weights(out)
     out.mul_(2).backward(weight / 2)
     assert gap(leaves[1].grad.cpu(), ours[2].cpu()) < 1e-14
 
 
-def test_wide_indices_give_the_same(device, monkeypatch):
+def test_wide_indices_give_the_same(device, monkeypatch, _launches):
+    import triton.language as tl
+
     from mmgwap.ops.kernels import lip
     x, logit = (maps(2, 3, 9, 8, seed=seed).to(device) for seed in range(2))
     wanted = both(x, logit)[0]
     monkeypatch.setattr(lip, '_reach', lambda tensor: 2**31)
     for one, other in zip(both(x, logit)[0], wanted):
         assert torch.equal(one, other)
+    assert [options['INDEX'] for _, options in _launches] == [tl.int32,
+                                                              tl.int64]
+
+
+def test_the_wider_type_counts(device):
+    x, logit = (maps(2, 3, 9, 8, seed=seed).to(device) for seed in range(2))
+    ours, exact = both(x.float(), logit)[0], both(x.float().double(), logit)[1]
+    assert [one.dtype for one in ours] == [torch.float32] * 2 + [torch.float64]
+    assert gap(ours[2].cpu(), exact[2].detach().cpu()) < 1e-12
 
 
 def test_only_what_is_asked_for(device):
@@ -164,11 +180,10 @@ def test_only_what_is_asked_for(device):
     wanted = both(x, logit)[0]
     alone = x.clone().requires_grad_()
     out = lip2d(alone, logit)
-    out.backward(torch.arange(out.numel(), device=device).view(
-        out.shape).to(out.dtype).sin())
+    out.backward(weights(out))
     assert torch.equal(alone.grad, wanted[1])
     keep = torch.ops.mmgwap.lip2d(x, logit, [3, 3], [2, 2], [1, 1], False,
-                                  False)
+                                  False, 0.)
     assert keep[1].numel() == keep[2].numel() == 0
     assert torch.equal(keep[0], wanted[0])
 
@@ -180,3 +195,19 @@ def test_kernels_can_be_switched_off(device):
         assert not use_kernels(x)
         out = lip2d(x, x)
     assert gap(lip2d(x, x).cpu(), out.cpu()) < 1e-14
+
+
+@pytest.mark.parametrize('layout', LAYOUTS, ids=NAMES)
+@pytest.mark.parametrize('gate', [12., 100.])
+def test_the_gate_is_the_sigmoid(device, layout, gate):
+    x, raw = (maps(2, 3, 7, 6, scale=4., seed=seed).to(device).contiguous(
+        memory_format=layout) for seed in range(2))
+    found = []
+    for inside in (True, False):
+        leaves = [one.clone().requires_grad_() for one in (x, raw)]
+        out = lip2d(*leaves, gate=gate) if inside else lip2d(
+            leaves[0], gate * leaves[1].sigmoid())
+        out.backward(weights(out))
+        found.append((out, leaves[0].grad, leaves[1].grad))
+    for one, other in zip(*found):
+        assert gap(one.cpu(), other.detach().cpu()) < 1e-10

@@ -23,16 +23,16 @@ def test_lip2d_is_a_sound_operator(device, layout, keep):
     if not keep:
         x, logit = x.detach(), logit.detach()
     from mmgwap.ops.kernels.lip import lip2d
-    torch.library.opcheck(lip2d, (x, logit, *WINDOWS, keep))
+    torch.library.opcheck(lip2d, (x, logit, *WINDOWS, keep, 12.))
 
 
 @pytest.mark.parametrize('of_logit', [True, False])
 def test_lip2d_backward_is_a_sound_operator(device, of_logit):
     from mmgwap.ops.kernels.lip import lip2d, lip2d_backward
     x, logit = (one.detach() for one in pools(device))
-    out, *kept = lip2d(x, logit, *WINDOWS, True)
+    out, *kept = lip2d(x, logit, *WINDOWS, True, 12.)
     torch.library.opcheck(lip2d_backward, (out, x, logit, *kept, *WINDOWS[:3],
-                                           of_logit))
+                                           12., of_logit))
 
 
 @pytest.mark.parametrize('samples', [0, 2])
