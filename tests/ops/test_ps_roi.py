@@ -26,6 +26,7 @@ ROIS = dict(
     halves=[0, 0.5, 1.5, 63.5, 62.5],
     negative_halves=[0, -8.5, -0.5, 40.5, 31.5],
     inverted=[1, 100, 90, 40, 30],
+    a_point_beside_a_cell=[1, 79, 79, 79, 79],  # whose tenth reaches into it
 )
 ALL_ROIS = torch.tensor(list(ROIS.values()))
 OPERATORS = [
