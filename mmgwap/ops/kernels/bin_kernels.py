@@ -70,9 +70,9 @@ def _bin(rois, count, height, width, BINS: tl.constexpr,
     roi = rois + lane // (2 * BINS) * 5
     low = tl.load(roi + 1 + vertical, mask=here, other=0)
     high = tl.load(roi + 3 + vertical, mask=here, other=0)
-    extent = low + high + tl.load(roi + 2 - vertical, mask=here, other=0) \
-        + tl.load(roi + 4 - vertical, mask=here, other=0)
-    # NaN or infinite if one of the four is: then it lies outside.
+    # NaN or infinite if one of them is: then the RoI lies outside, on this axis
+    # and so on the map.
+    extent = low + high
     finite = extent - extent == 0
     length = tl.where(vertical == 1, height, width)
     return (lane, here, tl.where(finite, low, -1e6),
