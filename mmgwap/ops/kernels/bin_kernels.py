@@ -44,7 +44,7 @@ def sampled(rois, cells, weights, count, height, width, BINS: tl.constexpr,
         below, _, _ = _sample(tap // 2, start, size, step, length, SAMPLES)
         cell = below + tap % 2
         weight = tl.zeros_like(size)
-        first = cell < length
+        seen = cell < 0  # nowhere yet
         for other in range(SAMPLES):
             below, share, inside = _sample(other, start, size, step, length,
                                            SAMPLES)
@@ -52,11 +52,11 @@ def sampled(rois, cells, weights, count, height, width, BINS: tl.constexpr,
             part = tl.where(below == cell, 1. - share, 0.) + tl.where(
                 above == cell, share, 0.)
             weight += tl.where(inside, part, 0.)
-            again = (below == cell) | (below + 1 == cell)
-            first = first & ((other >= tap // 2) | (again == 0))
+            seen |= ((below == cell) | (below + 1 == cell)) & (
+                other < tap // 2)
         place = lane * 2 * SAMPLES + tap
         tl.store(cells + place, tl.minimum(cell, length - 1), mask=here)
-        tl.store(weights + place, tl.where(first, weight / SAMPLES, 0.),
+        tl.store(weights + place, tl.where(seen, 0., weight / SAMPLES),
                  mask=here)
 
 
