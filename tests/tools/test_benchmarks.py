@@ -185,16 +185,17 @@ def test_inputs_that_fit_into_the_cache_of_a_gpu_take_turns(bench,
 
 # ---- what has to move, and what is taken
 
+@pytest.mark.parametrize('gated', [False, True])
 @pytest.mark.parametrize('dtypes', [(torch.float32, torch.float32),
                                     (torch.bfloat16, torch.float32)])
 @pytest.mark.parametrize('channels_last', [False, True])
-def test_bytes_that_lip_has_to_move(bench, dtypes, channels_last):
+def test_bytes_that_lip_has_to_move(bench, dtypes, channels_last, gated):
     cases = bench('lip_cases')
     layout = 'channels-last' if channels_last else 'NCHW'
-    case = cases.case((2, 3, 9, 14), dtypes, layout, True, CPU)
+    case = cases.case((2, 3, 9, 14), dtypes, layout, True, CPU, (), gated)
     inputs = bench('equal').leaves(case.make_inputs(), 2)
     found = bench('equal').output_and_gradients(
-        cases.average_poolings, inputs)
+        case.contenders[cases.POOLINGS].function, inputs)
     traffic = bench('limit').lip_traffic(inputs, found[0], found[1:])
     x, logit = (one.itemsize for one in dtypes)
     cells, windows = 2 * 3 * 9 * 14, 2 * 3 * 5 * 7
@@ -329,7 +330,8 @@ def report_of(results, growth=(), **surroundings):
         clocks=dict(before=dict(mhz=['2000'], load=[.1, .2, .3]),
                     after=dict(mhz=['2000'], load=[.9, .2, .3])),
         copy_bytes_per_second=2e9, seconds=3., command='python it',
-        to_come=[], group_seconds=dict(group=3.), results=dict(group=results), growth=list(growth))
+        to_come=[], group_seconds=dict(group=3.),
+        results=dict(group=results), growth=list(growth))
 
 
 def test_a_case_that_fails_is_told_in_the_table(bench, tmp_path):
@@ -451,10 +453,24 @@ def test_a_curve_ends_where_it_fails_or_takes_too_long(bench, monkeypatch):
     assert [point['x'] for point in curves['slow']['points']] == [10, 100]
     assert curves['slow']['notes'] == [
         'left out from 1,000 on, where a call would take about 1000.0 s']
-    # The first two points may tell that the cost is fixed.
+    # The first two points tell that the cost is fixed.
     assert [point['x'] for point in curves['fixed']['points']] == [
         10, 100, 1000]
     assert built == [10, 100, 1000]
+
+
+def test_what_hardly_grows_is_not_taken_to(bench, monkeypatch):
+    """Of one point alone, all are taken to grow but those named."""
+    growth, contest = bench('growth'), bench('contest')
+    monkeypatch.setattr(growth, 'measure', lambda calls, device, runs: {
+        name: bench('timing').Times([1000.] * runs, 1) for name in calls})
+    series = growth.TimeSeries(
+        'key', 'title', 'sizes', [1, 100], dict.fromkeys(
+            ('one', 'other'), lambda size: lambda: None),
+        fixed=['other'], seconds=10.)
+    found, = series.run(contest.Setting(CPU, 2))
+    assert [len(curve['points']) for curve in found['curves'].values()] == [
+        1, 2]
 
 
 def test_what_is_left_out_is_in_the_report(bench, tmp_path):

@@ -1,6 +1,6 @@
 """How time grows: one curve a contender, over a size."""
 from dataclasses import dataclass
-from typing import Callable, Dict, Iterator, List, Sequence, Union
+from typing import Callable, Collection, Dict, Iterator, List, Sequence, Union
 
 import torch
 from contest import Call, Setting
@@ -20,6 +20,7 @@ class TimeSeries:
         points: the sizes, in order.
         curves: by name, a function from a size to the call to be timed.
         power: of the size, with which the time grows.
+        fixed: curves whose time hardly depends on the size.
         seconds: what would take longer a point is left out, and said to be.
     """
     key: str
@@ -28,6 +29,7 @@ class TimeSeries:
     points: Sequence[int]
     curves: Dict[str, Callable[[int], Call]]
     power: int = 1
+    fixed: Collection[str] = ()
     seconds: float = float('inf')
 
     def run(self, setting: Setting) -> Iterator[dict]:
@@ -39,7 +41,7 @@ class TimeSeries:
             for name in self.curves:
                 if name in ended:
                     continue
-                note = self._too_long(curves[name], place, setting)
+                note = self._too_long(name, curves[name], place, setting)
                 try:
                     if not note:
                         torch.manual_seed(0)
@@ -53,7 +55,8 @@ class TimeSeries:
         yield dict(key=self.key, title=self.title, over=self.over, unit='ms',
                    curves=curves)
 
-    def _too_long(self, curve: dict, place: int, setting: Setting) -> str:
+    def _too_long(self, name: str, curve: dict, place: int,
+                  setting: Setting) -> str:
         """Why a point is left out, if its time as foreseen is too long."""
         if not curve['points']:
             return ''
@@ -62,6 +65,8 @@ class TimeSeries:
         (x, y), *before = [
             (point['x']**self.power, point['median'] * 1e-3)
             for point in curve['points'][:-3:-1]]
+        if name in self.fixed:
+            before = [(0, y)]
         slope = (y - before[0][1]) / (x - before[0][0]) if before else y / x
         foreseen = y + max(0, slope) * (place**self.power - x)
         if foreseen * (setting.runs + 1) <= self.seconds:

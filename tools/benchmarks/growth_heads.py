@@ -44,8 +44,10 @@ def series(sizes: Sizes, device: torch.device) -> Iterator[TimeSeries]:
              2, f'{rois} RoIs, {classes} classes')):
         curves = {name: partial(_at, make, base, field, device)
                   for name, make in CURVES.items()}
+        # Faster R-CNN's heads do most of their work for each RoI.
         yield TimeSeries(f'heads-{field}', f'RoI heads, {title}', over, points,
-                         curves, power, sizes.seconds_a_point)
+                         curves, power, () if field == 'rois' else (C4, FPN),
+                         sizes.seconds_a_point)
 
 
 def _at(make: Callable, base: Place, field: str, device: torch.device,

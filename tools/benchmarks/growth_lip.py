@@ -14,12 +14,14 @@ def series(sizes: Sizes, device: torch.device
     depth, batch, _ = sizes.classifier
     images = 'side of the image (pixels)'
     yield CaseSeries(
-        'lip', f'LIP of {batch} x 64 x side/2 x side/2, forward + backward', images,
+        'lip', f'LIP of {batch} x 64 x side/2 x side/2, forward + backward',
+        images,
         {side: lip_cases.case((batch, 64, side // 2, side // 2), FP32, 'NCHW',
                               True, device)
          for side in sizes.growth_sides})
     yield TimeSeries(
-        'lip-resnet', f'inference, {batch} x 3 x side x side', images, sizes.growth_sides,
+        'lip-resnet', f'inference, {batch} x 3 x side x side', images,
+        sizes.growth_sides,
         {name.format(depth): partial(_at, kind, depth, batch, device)
          for name, kind in classifier_cases.BACKBONES.items()},
         power=2, seconds=sizes.seconds_a_point)

@@ -1,5 +1,6 @@
 """``lip2d`` against the two average poolings that the authors wrote."""
-from typing import Iterator, List, Sequence, Tuple
+from functools import partial
+from typing import Dict, Iterator, List, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from targets import LIMIT, Target, less_memory
 from torch import Tensor
 
 OURS, POOLINGS = 'lip2d', 'two average poolings'
+GATE = 12.
 LAYOUTS = {'NCHW': torch.contiguous_format,
            'channels-last': torch.channels_last}
 
@@ -20,19 +22,23 @@ def average_poolings(x: Tensor, logit: Tensor) -> Tensor:
             / F.avg_pool2d(weight, 3, 2, 1)).to(x.dtype)
 
 
-def contenders(device: torch.device) -> dict:
+def gated_average_poolings(x: Tensor, logit: Tensor) -> Tensor:
+    return average_poolings(x, GATE * logit.float().sigmoid())
+
+
+def contenders(device: torch.device, gated: bool) -> Dict[str, Contender]:
+    """``gated``: the gate belongs to the work, as in the layers."""
     from mmgwap.ops import lip2d
-
-    def bounded(x: Tensor, logit: Tensor) -> Tensor:
-        return lip2d(x, logit, bounded=True)  # as the layers call it
-
-    found = {OURS: Contender(bounded), POOLINGS: Contender(average_poolings)}
+    options = dict(gate=GATE) if gated else dict(bounded=True)
+    ours = partial(lip2d, **options)
+    found = {OURS: Contender(ours), POOLINGS: Contender(
+        gated_average_poolings if gated else average_poolings)}
     if device.type == 'cuda':
         from mmgwap.ops.kernels import kernels_off
 
         def without(x: Tensor, logit: Tensor) -> Tensor:
             with kernels_off():
-                return bounded(x, logit)
+                return ours(x, logit)
 
         found['lip2d, MMGWAP_KERNELS=off'] = Contender(without)
     return found
@@ -45,21 +51,29 @@ def cases(sizes: Sizes, device: torch.device) -> Iterator[OperatorCase]:
                 for backward in (False, True):
                     yield case(shape, dtypes, layout, backward, device,
                                _targets(sizes, backward))
+        for dtypes in sizes.lip_gated_dtypes:
+            for layout in LAYOUTS:
+                for backward in (False, True):
+                    yield case(shape, dtypes, layout, backward, device,
+                               (less_memory(OURS, POOLINGS), ), gated=True)
 
 
 def case(shape: Sequence[int], dtypes: Sequence[torch.dtype], layout: str,
          backward: bool, device: torch.device,
-         targets: Tuple[Target, ...] = ()) -> OperatorCase:
+         targets: Tuple[Target, ...] = (), gated: bool = False
+         ) -> OperatorCase:
     """Windows of 3 x 3, two cells apart, of maps (B, C, H, W)."""
     def make_inputs() -> List[Tensor]:
         x, logit = (torch.randn(shape, device=device) for _ in range(2))
+        logit = logit if gated else GATE * logit.sigmoid()
         return [one.to(dtype, memory_format=LAYOUTS[layout]) for one, dtype
-                in zip((x, 12 * logit.sigmoid()), dtypes)]
+                in zip((x, logit), dtypes)]
 
     size = ' x '.join(map(str, shape))
     passes = 'forward + backward' if backward else 'forward'
+    work = f'{size}, {_names(dtypes)}, {layout}, {passes}'
     return OperatorCase(
-        f'{size}, {_names(dtypes)}, {layout}, {passes}', contenders(device),
+        work + ', gate and all' * gated, contenders(device, gated),
         make_inputs, differentiated=2, backward=backward, targets=targets,
         traffic=lip_traffic)
 

@@ -6,7 +6,7 @@ import torch
 
 FP32 = torch.float32, torch.float32
 BF16 = torch.bfloat16, torch.bfloat16
-GATED = torch.bfloat16, torch.float32  # as the gate of the layers gives it
+MIXED = torch.bfloat16, torch.float32  # as SoftGate gives logits
 
 
 class Sizes(NamedTuple):
@@ -17,6 +17,7 @@ class Sizes(NamedTuple):
         slow_runs: of steps of seconds.
         lip_maps: (B, C, H, W).
         lip_dtypes: of x and logit.
+        lip_gated_dtypes: the same, where the gate is part of the work.
         lip_targets: times as fast, forward and forward + backward.
         lip_share: of the limit.
         votes: RoIs, classes, batch, (H, W).
@@ -39,6 +40,7 @@ class Sizes(NamedTuple):
     slow_runs: int
     lip_maps: Sequence[Tuple[int, ...]]
     lip_dtypes: Sequence[Tuple[torch.dtype, torch.dtype]]
+    lip_gated_dtypes: Sequence[Tuple[torch.dtype, torch.dtype]]
     lip_targets: Tuple[Optional[float], Optional[float]]
     lip_share: Optional[float]
     votes: Sequence[tuple]
@@ -65,7 +67,8 @@ class Sizes(NamedTuple):
 GPU = Sizes(
     runs=20, slow_runs=20,
     lip_maps=[(32, 64, 112, 112), (32, 256, 56, 56)],
-    lip_dtypes=[FP32, BF16, GATED], lip_targets=(3.5, 4.), lip_share=0.75,
+    lip_dtypes=[FP32, BF16, MIXED], lip_gated_dtypes=[FP32, BF16],
+    lip_targets=(3.5, 4.), lip_share=0.75,
     votes=[(rois, classes, batch, size) for size, batch, classes, rois
            in product([(38, 63), (50, 84)], [1, 2, 8], [21, 81],
                       [300, 2000])],
@@ -74,7 +77,8 @@ GPU = Sizes(
     classifier_dtypes=[torch.float32, torch.bfloat16], classifier_most=1.15,
     detector=(101, (600, 1000)), proposals=300, detector_least=2.5,
     branch_most=1.03,
-    wsol_cells=[], wsol_images=0, growth_base=(300, 80, 600), growth_runs=10,
+    wsol_cells=[], wsol_images=0,
+    growth_base=(300, 80, 600), growth_runs=10,
     growth_rois=[100, 300, 1000, 3000, 10_000],
     growth_classes=[20, 80, 300, 1000],
     growth_sides=[224, 448, 672, 896, 1344],
@@ -82,7 +86,7 @@ GPU = Sizes(
 CPU = Sizes(
     runs=7, slow_runs=3,
     lip_maps=[(2, 64, 112, 112), (2, 256, 56, 56)], lip_dtypes=[FP32],
-    lip_targets=(None, 1.3), lip_share=None,
+    lip_gated_dtypes=[FP32], lip_targets=(None, 1.3), lip_share=None,
     votes=[(300, 21, 1, (38, 63)), (300, 81, 1, (38, 63)),
            (2000, 21, 2, (38, 63))],
     vote_torchvision=1.5, vote_bins=None,
@@ -90,19 +94,22 @@ CPU = Sizes(
     classifier_most=None,
     detector=(50, (320, 512)), proposals=100, detector_least=None,
     branch_most=None,
-    wsol_cells=[7, 14, 28], wsol_images=4, growth_base=(100, 80, 300), growth_runs=2,
+    wsol_cells=[7, 14, 28], wsol_images=4,
+    growth_base=(100, 80, 300), growth_runs=2,
     growth_rois=[100, 300, 1000, 10_000], growth_classes=[20, 200, 1000],
     growth_sides=[224, 448, 896], growth_images=[1000, 10_000],
     seconds_a_point=6.)
 TOY = Sizes(
     runs=2, slow_runs=2,
-    lip_maps=[(1, 4, 8, 8)], lip_dtypes=[FP32, BF16, GATED],
+    lip_maps=[(1, 4, 8, 8)], lip_dtypes=[FP32, BF16, MIXED],
+    lip_gated_dtypes=[FP32, BF16],
     lip_targets=(3.5, 4.), lip_share=0.75,
     votes=[(5, 3, 2, (9, 12))], vote_torchvision=1.5, vote_bins=1e9,
     classifier=(50, 1, 32), classifier_dtypes=[torch.float32],
     classifier_most=1.15, detector=(18, (64, 96)), proposals=8,
     detector_least=2.5, branch_most=1.03,
-    wsol_cells=[7], wsol_images=1, growth_base=(3, 4, 64), growth_runs=2, growth_rois=[2, 4],
+    wsol_cells=[7], wsol_images=1,
+    growth_base=(3, 4, 64), growth_runs=2, growth_rois=[2, 4],
     growth_classes=[3], growth_sides=[64], growth_images=[800],
     seconds_a_point=4.)
 
