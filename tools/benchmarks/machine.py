@@ -67,7 +67,28 @@ def clocks(device: torch.device) -> dict:
             if ', ' in values else {'nvidia-smi': values}
     mhz = [line.split(':')[1].strip() for line in _lines('/proc/cpuinfo')
            if line.startswith('cpu MHz')]
-    return dict(mhz=mhz or 'not told', load=list(os.getloadavg()))
+    return dict(mhz=mhz or 'not told', load=list(os.getloadavg()),
+                others=_cores_of_others())
+
+
+def _cores_of_others(seconds: float = 0.5) -> float:
+    """Cores that others keep busy, while this process waits.
+
+    The load average would count what this process did in the last minutes.
+    """
+    def ticks() -> tuple:
+        # user, nice, system, idle, waiting for disks, interrupts, stolen
+        line = (_lines('/proc/stat') or ['cpu' + ' 0' * 8])[0]
+        values = [int(one) for one in line.split()[1:9]]
+        return sum(values), values[3] + values[4]
+
+    before, idle_before = ticks()
+    time.sleep(seconds)
+    after, idle_after = ticks()
+    if after == before:
+        return float('nan')  # not told
+    busy = 1 - (idle_after - idle_before) / (after - before)
+    return busy * os.cpu_count()
 
 
 def _nvidia_smi(device: torch.device, query: str) -> str:

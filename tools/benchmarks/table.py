@@ -7,7 +7,7 @@ from targets import LIMIT
 
 HEADS = ('contender', 'median [quartiles]', 'times the first', 'peak memory',
          'of the limit', 'target')
-BUSY = 0.25  # load average for each core
+BUSY = 0.25  # cores
 
 
 def write_json(report: dict, path: Path) -> None:
@@ -37,10 +37,11 @@ def _head(report: dict) -> List[str]:
         clocks = '; '.join(f'{key} {_plain(value)}' for key, value
                            in report['clocks'][when].items())
         rows.append(f'- clocks {when}: {clocks}')
-    load = report['clocks']['before'].get('load')
-    if load and load[0] > BUSY * here['cores']:
-        rows.append(f'- **the machine was not quiet**: load average '
-                    f'{load[0]:.1f} before the start')
+    for when in ('before', 'after'):
+        others = report['clocks'][when].get('others', 0)
+        if others > BUSY:
+            rows.append(f'- **the machine was not quiet**: {others:.1f} cores '
+                        f'were busy with other work {when} the measurement')
     rows.append(f'- a copy: {report["copy_bytes_per_second"] / 1e9:.1f} GB/s, '
                 'read and written')
     parts = ', '.join(f'{group} {seconds:.0f}' for group, seconds
@@ -136,9 +137,10 @@ def milliseconds(value: float) -> str:
 
 
 def _plain(value) -> str:
+    if isinstance(value, float):
+        return f'{value:.2f}'
     if isinstance(value, (list, tuple)):
-        return ', '.join(f'{one:.2f}' if isinstance(one, float) else str(one)
-                         for one in value)
+        return ', '.join(map(_plain, value))
     return str(value)
 
 
