@@ -17,6 +17,11 @@ def gated(logit: Tensor, gate: Optional[float]) -> Tensor:
                    else logit).sigmoid()
 
 
+def _gated(logit: Tensor, gate: Optional[float]) -> Tensor:
+    """The same without a gradient, and without a map more."""
+    return logit if gate is None else logit.sigmoid().mul_(gate)
+
+
 class SmallLogitsLIP(torch.autograd.Function):
     """LIP of logits whose exponentials fit float32.
 
@@ -33,7 +38,8 @@ class SmallLogitsLIP(torch.autograd.Function):
     def forward(ctx, x: Tensor, logit: Tensor, axes: Tuple[Axis, Axis],
                 gate: Optional[float]) -> Tensor:
         wide, weight = _wide(x, logit)
-        weight = gated(weight, gate).exp()
+        weight = weight.exp() if gate is None else \
+            _gated(weight, gate).exp_()
         total = window_sum(weight, axes)
         weighted = weight.mul_(wide) if weight.shape == wide.shape \
             else weight * wide
@@ -48,7 +54,7 @@ class SmallLogitsLIP(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple:
         x, logit, total, out = ctx.saved_tensors
         wide, logits = _wide(x, logit)
-        logits = gated(logits, ctx.gate)
+        logits = _gated(logits, ctx.gate)
         weight = logits.exp()
         grad = grad.to(wide.dtype) / total
         grad_x = window_spread(grad, ctx.axes)
@@ -57,7 +63,8 @@ class SmallLogitsLIP(torch.autograd.Function):
             grad_logit = window_spread(grad.mul_(out), ctx.axes).neg_()
             grad_logit.addcmul_(grad_x, wide).mul_(weight)
             if ctx.gate is not None:  # of gate * sigmoid
-                grad_logit.mul_(logits).mul_(1 - logits / ctx.gate)
+                grad_logit.mul_(logits)
+                grad_logit.mul_(logits.div_(-ctx.gate).add_(1))
             grad_logit = grad_logit.sum_to_size(logit.shape).to(logit.dtype)
         return grad_x.mul_(weight).to(x.dtype), grad_logit, None, None
 

@@ -20,9 +20,9 @@ def check_arguments(input: Tensor, rois: Tensor, output_size: int) -> Tensor:
         Tensor: (B, C, P*P, H, W), a view of ``input``.
 
     Raises:
-        ValueError: if a shape or ``output_size`` is wrong, or a RoI names an
-            image outside of the batch (checked on CPU only: on a GPU it would
-            stall the queue).
+        ValueError: if a shape or ``output_size`` is wrong, the bins' cells are
+            2^31 or more, or a RoI names an image outside of the batch (checked
+            on CPU only: on a GPU it would stall the queue).
     """
     if output_size < 1:
         raise ValueError(f'output_size must be at least 1, got {output_size}')
@@ -39,6 +39,10 @@ def check_arguments(input: Tensor, rois: Tensor, output_size: int) -> Tensor:
         raise ValueError(
             f'input has {input.size(1)} channels (shape {tuple(input.shape)}),'
             f' which must be a multiple of output_size^2 = {bins}')
+    if input.size(0) * bins * input.size(-2) * input.size(-1) >= 2**31:
+        raise ValueError(
+            f'input of shape {tuple(input.shape)} has too many cells for '
+            '32-bit indices; pool fewer images at a time')
     if rois.dim() != 2 or rois.size(1) != 5:
         raise ValueError('rois must have shape (K, 5), rows of (batch index, '
                          f'x1, y1, x2, y2), got {tuple(rois.shape)}')
@@ -65,10 +69,10 @@ def split_rois(rois: Tensor) -> Tuple[Tensor, Tensor]:
         rois (Tensor): (K, 5).
 
     Returns:
-        tuple[Tensor, Tensor]: batch indices (K,), int64, and boxes (K, 4),
+        tuple[Tensor, Tensor]: batch indices (K,), int32, and boxes (K, 4),
         float32 or float64.
     """
-    batch = rois[:, 0].long()
+    batch = rois[:, 0].int()
     boxes = rois[:, 1:]
     if boxes.dtype != torch.float64:
         boxes = boxes.float()

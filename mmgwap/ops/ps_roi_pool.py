@@ -57,13 +57,14 @@ def pool_taps(rois: Tensor, output_size: int, spatial_scale: float,
     # One entry for each cell of each bin: which bin it is, and which of its
     # cells, counted line by line.
     flat = count.flatten()
-    bag = torch.arange(len(flat), device=flat.device).repeat_interleave(flat)
-    rank = torch.arange(len(bag), device=flat.device)
-    rank = rank - (flat.cumsum(0) - flat)[bag]
+    bag = torch.arange(len(flat), device=flat.device,
+                       dtype=torch.int32).repeat_interleave(flat)
+    rank = torch.arange(len(bag), device=flat.device, dtype=torch.int32)
+    rank = rank - (flat.cumsum(0) - flat).int()[bag]
     columns = columns.expand(output_size, -1, -1).flatten()[bag]
     line = rank.div(columns, rounding_mode='floor')
     cell = first[bag] + line * width + rank - line * columns
-    return Taps(cell, flat.double().reciprocal()[bag], bag, count)
+    return Taps(cell, flat.double().reciprocal()[bag], bag, count.long())
 
 
 def _bin_range(low: Tensor, high: Tensor, bins: int, scale: float,
@@ -76,7 +77,7 @@ def _bin_range(low: Tensor, high: Tensor, bins: int, scale: float,
     edge = step[:, None] * size + start
     first = edge[:-1].floor().clamp(0, length)
     last = edge[1:].ceil().clamp(0, length)
-    return first.long(), (last - first).clamp(min=0).long()
+    return first.int(), (last - first).clamp(min=0).int()
 
 
 def _round_half_away(x: Tensor) -> Tensor:

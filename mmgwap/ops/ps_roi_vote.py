@@ -99,8 +99,9 @@ def _align_taps(rois: Tensor, bins: int, scale: float, samples: int,
     line = (batch[:, None] * height + y)[:, None, :, :, None] * width
     cell = line + x[None, :, :, None, :]
     weight = y_weight[:, None, :, :, None] * x_weight[None, :, :, None, :]
-    count = cell.new_full((bins**2, len(rois)), (2 * samples)**2)
-    bag = torch.arange(count.numel(), device=cell.device)
+    count = cell.new_full((bins**2, len(rois)), (2 * samples)**2,
+                          dtype=torch.int64)
+    bag = torch.arange(count.numel(), device=cell.device, dtype=cell.dtype)
     bag = bag[:, None].expand(-1, (2 * samples)**2)
     return Taps(cell.flatten(), weight.flatten(), bag.flatten(), count)
 
@@ -113,7 +114,7 @@ def _axis_taps(low: Tensor, high: Tensor, bins: int, samples: int,
     nearer one as the border's value.
 
     Returns:
-        tuple[Tensor, Tensor]: (P, K, 2 * samples), int64 and float; the
+        tuple[Tensor, Tensor]: (P, K, 2 * samples), int32 and float; the
         weights of a bin inside of the map sum to 1.
     """
     step = torch.arange(bins * samples, device=low.device, dtype=low.dtype)
@@ -126,7 +127,7 @@ def _axis_taps(low: Tensor, high: Tensor, bins: int, samples: int,
     share = place - below
     cell = torch.cat([below, (below + 1).clamp(max=length - 1)], dim=-1)
     weight = torch.cat([1 - share, share], dim=-1)
-    return cell.long(), weight * inside.repeat(1, 1, 2) / samples
+    return cell.int(), weight * inside.repeat(1, 1, 2) / samples
 
 
 class PSRoIVote(nn.Module):

@@ -21,9 +21,9 @@ class Taps(NamedTuple):
     """The cells that bins read, sorted by bin and then by RoI.
 
     Attributes:
-        cell (Tensor): (T,), int64, ``(batch * H + y) * W + x``.
+        cell (Tensor): (T,), int32, ``(batch * H + y) * W + x``.
         weight (Tensor): (T,), float.
-        bag (Tensor): (T,), int64, whose cell it is: ``bin * K + roi``.
+        bag (Tensor): (T,), int32, whose cell it is: ``bin * K + roi``.
         count (Tensor): (P*P, K), int64, cells of each bin of each RoI.
     """
     cell: Tensor
@@ -79,9 +79,9 @@ def _gather(maps: Tensor, taps: Taps, vote: bool) -> Tensor:
         rows = maps[:, :, bins].permute(BY_CELL if by_cell else BY_BIN)
         rows = rows.to(exact(maps)).flatten(0, 3).contiguous()
         size = taps.count[bins].flatten()
+        row = _row(taps, bins, part, maps.shape, by_cell)
         chunk = F.embedding_bag(
-            _row(taps, bins, part, maps.shape, by_cell), rows,
-            size.cumsum(0) - size, mode='sum',
+            row, rows, (size.cumsum(0) - size).to(row.dtype), mode='sum',
             per_sample_weights=taps.weight[part].to(rows.dtype))
         chunk = chunk.view(*taps.count[bins].shape, maps.size(1))
         sums.append(chunk.sum(0, keepdim=True) if vote else chunk)
@@ -107,17 +107,17 @@ def spread_taps(grad: Tensor, taps: Taps, shape: torch.Size, vote: bool,
     result = None if by_cell else grad.new_empty(shape)
     wide = grad.to(exact(grad)).contiguous()
     for bins, part in _chunks(shape, taps.count, by_cell):
-        # Which row of the gradient each tap hands on.
-        giver = taps.bag[part] % num_rois if vote else \
-            taps.bag[part] - bins.start * num_rois
-        source = wide if vote else wide[bins].flatten(0, 1)
         num_rows = (bins.stop - bins.start) * batch * size[0] * size[1]
         row = _row(taps, bins, part, shape, by_cell)
-        order = row.int().argsort(stable=True)
         size_of_row = torch.bincount(row, minlength=num_rows)
+        order = row.argsort(stable=True)
+        del row  # taps are many
+        # Which row of the gradient each of them hands on.
+        giver = taps.bag[part][order]
+        giver = giver % num_rois if vote else giver - bins.start * num_rois
         rows = F.embedding_bag(
-            giver[order], source, size_of_row.cumsum(0) - size_of_row,
-            mode='sum',
+            giver, wide if vote else wide[bins].flatten(0, 1),
+            (size_of_row.cumsum(0) - size_of_row).to(giver.dtype), mode='sum',
             per_sample_weights=taps.weight[part][order].to(wide.dtype))
         if by_cell:
             return rows.view(batch, *size, num_bins, channels).permute(

@@ -252,3 +252,10 @@ def test_cuda_equals_cpu(operator, dtype):
     (there * weight.cuda()).sum().backward()
     torch.testing.assert_close(other.grad.cpu(), maps.grad, rtol=1e-3,
                                atol=1e-4)
+
+
+@pytest.mark.parametrize('operator', OPERATORS, ids=NAMES)
+def test_more_cells_than_indices_are_named(operator):
+    maps = torch.zeros(1, 1, 1, 1).expand(2**22, 9, 8, 8)
+    with pytest.raises(ValueError, match=r'\(4194304, 9, 8, 8\) has too many'):
+        operator(maps, ALL_ROIS, 3, SCALE)
