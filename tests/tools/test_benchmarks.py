@@ -327,8 +327,9 @@ def report_of(results, growth=(), **surroundings):
     return dict(
         surroundings=dict(dict(device='a device', cores=2,
                                torchvision='0.1'), **surroundings),
-        clocks=dict(before=dict(mhz=['2000'], load=[.1, .2, .3], others=.1),
-                    after=dict(mhz=['2000'], load=[.9, .2, .3], others=0.)),
+        clocks=dict(before=dict(mhz=['2000'], load=[.1, .2, .3]),
+                    after=dict(mhz=['2000'], load=[.9, .2, .3])),
+        cores_of_others=.05,
         copy_bytes_per_second=2e9, seconds=3., command='python it',
         to_come=[], group_seconds=dict(group=3.),
         results=dict(group=results), growth=list(growth))
@@ -396,9 +397,9 @@ def test_the_report_says_what_is_absent_and_what_disturbed(bench, tmp_path):
         report_of([], torchvision='does not import (x)'))
     assert 'not quiet' not in text(report_of([]))
     busy = report_of([])
-    busy['clocks']['after']['others'] = 1.5
-    assert 'not quiet**: 1.5 cores were busy with other work after' in text(
-        busy)
+    busy['cores_of_others'] = 1.5
+    assert ('cores busy with other work meanwhile: 1.50: **the machine was '
+            'not quiet**') in text(busy)
     assert 'not measured yet' not in text(report_of([]))
     assert 'not measured yet**: vote, growth' in text(
         dict(report_of([]), to_come=['vote', 'growth']))
@@ -551,15 +552,17 @@ def test_clocks_of_a_gpu(bench, tmp_path, monkeypatch):
     assert 'nvidia-smi does not run' in machine.clocks(device)['nvidia-smi']
 
 
-def test_cores_that_others_keep_busy(bench, monkeypatch):
-    """Of 200 ticks of two cores 120 are idle or wait for disks."""
+def test_work_of_others(bench, monkeypatch):
+    """Of 90 ticks of all cores that were neither idle nor waiting for disks,
+    this process and its children took 0.4 seconds."""
     machine = bench('machine')
-    stat = iter(['cpu 5 0 5 80 10 0 0 0 7 7', 'cpu 35 0 45 190 20 5 0 5 9 9'])
-    monkeypatch.setattr(machine, '_lines', lambda path: [next(stat)])
-    monkeypatch.setattr(machine.os, 'cpu_count', lambda: 2)
-    assert machine._cores_of_others(0.) == pytest.approx(2 * 80 / 200)
+    monkeypatch.setattr(machine, '_lines', lambda path: [
+        'cpu 30 5 40 1900 200 5 0 10 9 9', 'cpu0 1 1'])
+    monkeypatch.setattr(machine.os, 'sysconf', lambda name: 100)
+    monkeypatch.setattr(machine.os, 'times', lambda: (.1, .1, .1, .1, 77.))
+    assert machine.seconds_of_others() == pytest.approx(.9 - .4)
     monkeypatch.setattr(machine, '_lines', lambda path: [])
-    assert machine._cores_of_others(0.) != machine._cores_of_others(0.)
+    assert machine.seconds_of_others() != machine.seconds_of_others()  # NaN
 
 
 @pytest.mark.parametrize('name, stem', [
@@ -625,6 +628,7 @@ def test_everything_is_measured(toy, repo):
     assert found['surroundings']['threads'] == 1
     assert found['copy_bytes_per_second'] > 0
     assert set(found['clocks']) == {'before', 'after'}
+    assert found['cores_of_others'] > -1
     assert found['to_come'] == []
     assert set(found['group_seconds']) == {*found['results'], 'growth'}
     assert sum(found['group_seconds'].values()) <= found['seconds']

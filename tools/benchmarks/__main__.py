@@ -25,7 +25,8 @@ import torch
 from contest import Setting
 from equal import WrongResult
 from limit import copy_bandwidth
-from machine import clocks, device_name, file_stem, surroundings
+from machine import (clocks, device_name, file_stem, seconds_of_others,
+                     surroundings)
 from plots import draw
 from sizes import Sizes, sizes_for
 from table import (case_lines, count_targets, series_lines, write_json,
@@ -102,7 +103,8 @@ def begin_report(args: argparse.Namespace) -> dict:
     return dict(
         surroundings=surroundings(args.device),
         command=shlex.join(['python', 'tools/benchmarks', *sys.argv[1:]]),
-        begin=time.time(), clocks=dict(before=clocks(args.device)),
+        begin=time.time(), others_before=seconds_of_others(),
+        clocks=dict(before=clocks(args.device)),
         copy_bytes_per_second=copy_bandwidth(args.device),
         to_come=[group for group in (*GROUPS, GROWTH)
                  if not args.only or group in args.only],
@@ -143,6 +145,8 @@ def write(report: dict, args: argparse.Namespace) -> List[Path]:
     """Write JSON, tables and plots; returns where they are."""
     report['clocks']['after'] = clocks(args.device)
     report['seconds'] = time.time() - report['begin']
+    report['cores_of_others'] = (
+        seconds_of_others() - report['others_before']) / report['seconds']
     args.out.mkdir(parents=True, exist_ok=True)
     stem = '-'.join([file_stem(device_name(args.device)),
                      *['toy'] * args.toy, *(args.only or ())])

@@ -67,28 +67,22 @@ def clocks(device: torch.device) -> dict:
             if ', ' in values else {'nvidia-smi': values}
     mhz = [line.split(':')[1].strip() for line in _lines('/proc/cpuinfo')
            if line.startswith('cpu MHz')]
-    return dict(mhz=mhz or 'not told', load=list(os.getloadavg()),
-                others=_cores_of_others())
+    return dict(mhz=mhz or 'not told', load=list(os.getloadavg()))
 
 
-def _cores_of_others(seconds: float = 0.5) -> float:
-    """Cores that others keep busy, while this process waits.
+def seconds_of_others() -> float:
+    """Seconds that all cores together have worked for others until now.
 
     The load average would count what this process did in the last minutes.
+    NaN where the system does not tell.
     """
-    def ticks() -> tuple:
-        # user, nice, system, idle, waiting for disks, interrupts, stolen
-        line = (_lines('/proc/stat') or ['cpu' + ' 0' * 8])[0]
-        values = [int(one) for one in line.split()[1:9]]
-        return sum(values), values[3] + values[4]
-
-    before, idle_before = ticks()
-    time.sleep(seconds)
-    after, idle_after = ticks()
-    if after == before:
-        return float('nan')  # not told
-    busy = 1 - (idle_after - idle_before) / (after - before)
-    return busy * os.cpu_count()
+    line = (_lines('/proc/stat') or [''])[0]
+    # user, nice, system, idle, waiting for disks, interrupts, stolen
+    ticks = [int(one) for one in line.split()[1:9]]
+    if not ticks:
+        return float('nan')
+    busy = (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf('SC_CLK_TCK')
+    return busy - sum(os.times()[:4])  # its children's too, if they have ended
 
 
 def _nvidia_smi(device: torch.device, query: str) -> str:
