@@ -10,8 +10,11 @@ A lane is a bin along an axis: all K * 2 * P of them, x before y.
 import triton
 import triton.language as tl
 
+# They vary from image to image, and are no reason to compile anew.
+SIZES = ('count', 'height', 'width')
 
-@triton.jit
+
+@triton.jit(do_not_specialize=SIZES)
 def quantised(rois, cells, count, height, width, BINS: tl.constexpr,
               SCALE: tl.constexpr, BLOCK: tl.constexpr):
     """First cell and number of cells of each bin: cells (K, 2, P, 2)."""
@@ -27,7 +30,7 @@ def quantised(rois, cells, count, height, width, BINS: tl.constexpr,
              tl.maximum(last - first, 0.).to(tl.int32), mask=here)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def sampled(rois, cells, weights, count, height, width, BINS: tl.constexpr,
             SAMPLES: tl.constexpr, SCALE: tl.constexpr, BLOCK: tl.constexpr):
     """Cells that each bin interpolates: cells, weights (K, 2, P, 2 * SAMPLES).

@@ -12,9 +12,12 @@ import triton
 import triton.language as tl
 
 LOG2_E = tl.constexpr(1.4426950408889634)
+# Sizes of maps, which vary from image to image: for each of their residues the
+# compiler would make a kernel of its own, and gain little.
+SIZES = ('lanes', 'height', 'width', 'out_height', 'out_width')
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def forward(x, logit, out, mean, level, lanes, channels, height, width,
             out_height, out_width, x_b, x_c, x_h, x_w, l_b, l_c, l_h, l_w,
             o_b, o_c, o_h, o_w, KERNEL_H: tl.constexpr, KERNEL_W: tl.constexpr,
@@ -71,7 +74,7 @@ def forward(x, logit, out, mean, level, lanes, channels, height, width,
             tl.store(level + place, top + tl.log2(below), mask=here)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def backward(grad, x, logit, mean, level, grad_x, grad_logit, lanes, channels,
              height, width, out_height, out_width, x_b, x_c, x_h, x_w, l_b,
              l_c, l_h, l_w, o_b, o_c, o_h, o_w, g_b, g_c, g_h, g_w,

@@ -9,8 +9,11 @@ channels and for both passes (:mod:`.bin_kernels`).
 import triton
 import triton.language as tl
 
+# They vary from image to image, and are no reason to compile anew.
+SIZES = ('images', 'height', 'width')
 
-@triton.jit
+
+@triton.jit(do_not_specialize=SIZES)
 def forward(maps, rois, cells, weights, votes, images, height, width, channels,
             BINS: tl.constexpr, SAMPLES: tl.constexpr, SIDE: tl.constexpr,
             BLOCK: tl.constexpr, WIDE: tl.constexpr, INDEX: tl.constexpr):
@@ -44,7 +47,7 @@ def forward(maps, rois, cells, weights, votes, images, height, width, channels,
              tl.where(known, vote, float('nan')), mask=here)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def backward(grad, rois, cells, weights, grad_maps, images, height, width,
              channels, BINS: tl.constexpr, SAMPLES: tl.constexpr,
              SIDE: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl.constexpr,
