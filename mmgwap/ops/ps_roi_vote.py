@@ -14,6 +14,9 @@ from .ps_roi_pool import pool_taps
 from .taps import BY_CELL, Taps, sum_taps
 
 MODES = ('pool', 'align')
+# On a CPU, without a gradient: the taps of more leave the cache.  With one, each
+# part would write a gradient of the whole map.
+ROIS_AT_ONCE = 512
 
 
 def ps_roi_vote(input: Tensor, rois: Tensor, output_size: int,
@@ -58,9 +61,17 @@ def ps_roi_vote(input: Tensor, rois: Tensor, output_size: int,
     samples = sampling_ratio if mode == 'align' else 0
     if use_kernels(maps):
         return _by_kernel(maps, rois, output_size, spatial_scale, samples)
-    taps = vote_taps(rois, output_size, spatial_scale, samples,
-                     *maps.shape[-2:])
-    return sum_taps(maps, taps, vote=True)
+    if maps.requires_grad and torch.is_grad_enabled() or maps.is_cuda:
+        return _by_taps(maps, rois, output_size, spatial_scale, samples)
+    return torch.cat([
+        _by_taps(maps, part, output_size, spatial_scale, samples)
+        for part in rois.split(ROIS_AT_ONCE)])
+
+
+def _by_taps(maps: Tensor, rois: Tensor, bins: int, scale: float,
+             samples: int) -> Tensor:
+    return sum_taps(maps, vote_taps(rois, bins, scale, samples,
+                                    *maps.shape[-2:]), vote=True)
 
 
 def _by_kernel(maps: Tensor, rois: Tensor, bins: int, scale: float,

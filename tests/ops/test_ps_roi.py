@@ -259,3 +259,16 @@ def test_more_cells_than_indices_are_named(operator):
     maps = torch.zeros(1, 1, 1, 1).expand(2**22, 9, 8, 8)
     with pytest.raises(ValueError, match=r'\(4194304, 9, 8, 8\) has too many'):
         operator(maps, ALL_ROIS, 3, SCALE)
+
+
+@pytest.mark.parametrize('mode', ['pool', 'align'])
+@pytest.mark.parametrize('count', [511, 512, 513, 1100])
+def test_many_rois_vote_as_each_alone(mode, count):
+    maps, rois = make_map(bins=2), random_rois(count)
+    votes = ps_roi_vote(maps, rois, 2, SCALE, mode)
+    assert len(votes) == count
+    at_once = ps_roi_vote(maps.requires_grad_(), rois, 2, SCALE, mode)
+    assert torch.equal(votes, at_once.detach())
+    for place in (0, 511 % count, count - 1):
+        alone = ps_roi_vote(maps, rois[place:place + 1], 2, SCALE, mode)
+        torch.testing.assert_close(votes[place:place + 1], alone.detach())
