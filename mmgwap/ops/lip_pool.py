@@ -13,6 +13,7 @@ Triton kernel does it in one pass over the memory (:mod:`mmgwap.ops.kernels`).
 Average pooling is LIP with constant logits, SoftPool (Stergiou et al., ICCV
 2021) with ``l = x``, and maximum pooling is the limit of ``l = beta * x``.
 """
+import math
 from typing import Optional, Tuple
 
 import torch
@@ -24,6 +25,9 @@ from .windows import Pair, is_channels_last, pair, window_axes
 
 # exp(60) and exp(-60) leave float32 room for large inputs and windows.
 LARGEST_LOGIT = 60.
+# The Triton kernel is unrolled over the window, and compiling it takes long
+# where that is large.
+KERNEL_CELLS = 49
 
 
 def lip2d(x: Tensor, logit: Tensor, kernel_size: Pair = 3, stride: Pair = 2,
@@ -70,7 +74,7 @@ def lip2d(x: Tensor, logit: Tensor, kernel_size: Pair = 3, stride: Pair = 2,
         logit = logit.expand(-1, -1, *x.shape[2:])
     if gate is not None and not gate > 0:
         raise ValueError(f'lip2d needs a gate above 0, got {gate}')
-    if use_kernels(x, logit):
+    if math.prod(pair(kernel_size)) <= KERNEL_CELLS and use_kernels(x, logit):
         return _by_kernels(x, logit, pair(kernel_size), pair(stride),
                            pair(padding), ceil_mode, gate)
     if gate is not None and gate > LARGEST_LOGIT:

@@ -21,7 +21,7 @@ def check_arguments(input: Tensor, rois: Tensor, output_size: int) -> Tensor:
 
     Raises:
         ValueError: if a shape or ``output_size`` is wrong, the bins' cells are
-            2^31 or more, or a RoI names an image outside of the batch (checked
+            2^31 or more, the devices differ, or a RoI names an image outside of the batch (checked
             on CPU only: on a GPU it would stall the queue).
     """
     if output_size < 1:
@@ -46,6 +46,9 @@ def check_arguments(input: Tensor, rois: Tensor, output_size: int) -> Tensor:
     if rois.dim() != 2 or rois.size(1) != 5:
         raise ValueError('rois must have shape (K, 5), rows of (batch index, '
                          f'x1, y1, x2, y2), got {tuple(rois.shape)}')
+    if rois.device != input.device:
+        raise ValueError(f'rois are on {rois.device}, and input is on '
+                         f'{input.device}')
     if rois.device.type == 'cpu' and not torch.compiler.is_compiling():
         index = rois[:, 0]
         wrong = ~((index >= 0) & (index < input.size(0)))

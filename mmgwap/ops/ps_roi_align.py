@@ -65,7 +65,8 @@ def _bins_as_rois(rois: Tensor, output_size: int) -> Tensor:
     corner, far = boxes[:, None, :2], boxes[:, None, 2:]
     # mmcv refuses negative sizes on CPU and not on CUDA: an inverted RoI
     # counts as one without area on both.
-    size = (far - corner).clamp(min=0) / output_size
+    # By a tensor: by a number, CUDA multiplies by the rounded reciprocal.
+    size = (far - corner).clamp(min=0) / boxes.new_full((), output_size)
     step = torch.arange(output_size, device=rois.device, dtype=boxes.dtype)
     row, col = torch.meshgrid(step, step, indexing='ij')
     grid = torch.stack([col, row], dim=-1).view(1, -1, 2)

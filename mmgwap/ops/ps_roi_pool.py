@@ -72,7 +72,8 @@ def _bin_range(low: Tensor, high: Tensor, bins: int, scale: float,
     """First cell and number of cells of each bin along one axis, (P, K)."""
     start = _round_half_away(low) * scale
     end = (_round_half_away(high) + 1.) * scale
-    size = (end - start).clamp(min=0.1) / bins
+    # By a tensor: by a number, CUDA multiplies by the rounded reciprocal.
+    size = (end - start).clamp(min=0.1) / start.new_full((), bins)
     step = torch.arange(bins + 1, device=low.device, dtype=low.dtype)
     edge = step[:, None] * size + start
     first = edge[:-1].floor().clamp(0, length)

@@ -32,8 +32,9 @@ def ps_roi_vote(input: Tensor, rois: Tensor, output_size: int,
             ``(c_out * P + row) * P + col``, or (B, C, P*P, H, W), which is
             read without a copy if it lies in memory as (B, H, W, P*P, C).
         rois (Tensor): (K, 5), rows of (batch index, x1, y1, x2, y2) in pixels
-            of the image.  No gradient flows to them.  On a GPU, where a look
-            at them would stall the queue, one of no image gets NaN.
+            of the image.  No gradient flows to them.  On a GPU they are not
+            looked at, for which the queue would have to be waited for: there
+            the Triton kernel makes NaN of one that names no image.
         output_size (int): P, the bins on each side.
         spatial_scale (float): cells per pixel, 1 / stride of the map.
         mode (str): 'pool', R-FCN's quantised bins, or 'align', bilinear
@@ -129,8 +130,9 @@ def _axis_taps(low: Tensor, high: Tensor, bins: int, samples: int,
         weights of a bin inside of the map sum to 1.
     """
     step = torch.arange(bins * samples, device=low.device, dtype=low.dtype)
-    step = ((step + 0.5) / samples).view(bins, 1, samples)
-    size = (high - low).clamp(min=0) / bins
+    # By tensors: by a number, CUDA multiplies by the rounded reciprocal.
+    step = ((step + 0.5) / step.new_full((), samples)).view(bins, 1, samples)
+    size = (high - low).clamp(min=0) / low.new_full((), bins)
     place = low[:, None] + step * size[:, None]
     inside = (place >= -1) & (place <= length)
     place = place.clamp(0, length)

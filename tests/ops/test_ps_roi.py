@@ -272,3 +272,9 @@ def test_many_rois_vote_as_each_alone(mode, count):
     for place in (0, 511 % count, count - 1):
         alone = ps_roi_vote(maps, rois[place:place + 1], 2, SCALE, mode)
         torch.testing.assert_close(votes[place:place + 1], alone.detach())
+
+
+@pytest.mark.parametrize('operator', OPERATORS, ids=NAMES)
+def test_another_device_is_named(operator):
+    with pytest.raises(ValueError, match='rois are on meta, .* is on cpu'):
+        operator(make_map(), ALL_ROIS.to('meta'), 3, SCALE)

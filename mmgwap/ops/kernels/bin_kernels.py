@@ -22,7 +22,9 @@ def quantised(rois, cells, count, height, width, BINS: tl.constexpr,
                                                BINS, BLOCK)
     start = _round(low) * SCALE
     end = (_round(high) + 1.) * SCALE
-    size = _divide(tl.maximum(end - start, 0.1), BINS)
+    # 0.1 in their type: by itself it is float32's.
+    least = tl.zeros_like(start) + 0.1
+    size = _divide(tl.maximum(end - start, least), BINS)
     first = _clip(tl.floor(step.to(size.dtype) * size + start), length)
     last = _clip(tl.ceil((step + 1).to(size.dtype) * size + start), length)
     tl.store(cells + lane * 2, first.to(tl.int32), mask=here)

@@ -33,7 +33,7 @@ def lip2d(x: Tensor, logit: Tensor, kernel_size: List[int], stride: List[int],
 
     Returns:
         tuple[Tensor, Tensor, Tensor]: the result; and for the backward pass
-        the same unrounded and log2 of the sum of weights, or nothing.
+        the same unrounded and the logarithm of the sum of weights, or nothing.
     """
     out, mean, level = _results(x, logit, kernel_size, stride, padding,
                                 ceil_mode, keep, gate)
@@ -75,7 +75,8 @@ def lip2d_backward(grad: Tensor, x: Tensor, logit: Tensor, mean: Tensor,
     # A broadcast logit's gradient is summed afterwards, unrounded.
     every = grad_logit if logit.shape == x.shape or not of_logit else \
         torch.empty_like(grad_x, dtype=mean.dtype)
-    grad = grad.contiguous(memory_format=_layout(x))
+    # Its strides are taken to be the mean's, whatever x has been since.
+    grad = grad.contiguous(memory_format=_layout(mean))
     logit = logit.expand(x.shape)
     _launch(lip_kernels.backward,
             (grad, x, logit, mean, level, grad_x, every), grad_x,
@@ -111,6 +112,10 @@ def _backward(ctx, grad: Tensor, *_) -> tuple:
     if grad is None:
         return nothing
     of_logit = ctx.needs_input_grad[1]
+    if grad.numel() and not ctx.saved_tensors[2].numel():
+        raise RuntimeError('lip2d has kept nothing for a backward pass '
+                           '(keep=False): call or export it with gradients '
+                           'enabled')
     grad_x, grad_logit = lip2d_backward(grad, *ctx.saved_tensors, *ctx.windows,
                                         ctx.gate, of_logit)
     return grad_x, grad_logit if of_logit else None, *nothing[2:]

@@ -6,15 +6,17 @@ down some of its rows.  The lanes of a block are columns of all channels and
 images, in the order of the memory layout, so that neighbours read neighbours.
 
 Exponentials are powers of two, which the hardware has, and relative to the
-largest logit of the window: logits may have any value up to 2e38 in magnitude.
+largest logit of the window, so that logits may have any finite value.  Gradients
+are as exact as a float32 of the logits' size: to 1e-3 for logits of 1e4.
 """
 import triton
 import triton.language as tl
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 # Sizes of maps, which vary from image to image: for each of their residues the
-# compiler would make a kernel of its own, and gain little.
-SIZES = ('lanes', 'height', 'width', 'out_height', 'out_width')
+# compiler would make a kernel of its own, and gain little.  Not the lanes: that
+# 16 divides them lets channels-last loads take four at a time.
+SIZES = ('height', 'width', 'out_height', 'out_width')
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -31,7 +33,7 @@ def forward(x, logit, out, mean, level, lanes, channels, height, width,
     x, logit: (B, C, H, W) with strides x_*, l_*, which may be 0; out, mean,
     level: (B, C, H', W') with strides o_*.  With KEEP two more are written for
     the backward pass, in WIDE: the mean, which out holds rounded, and the
-    level, log2 of the sum of the window's exp(logit).  With a GATE above 0 the
+    level, the logarithm of the sum of the window's exp(logit).  With a GATE above 0 the
     logits are GATE * sigmoid(logit).
     """
     first, lane = _place(out_height, ROWS, BLOCK, INDEX)
@@ -51,17 +53,18 @@ def forward(x, logit, out, mean, level, lanes, channels, height, width,
                                                                    width)
                 top = tl.maximum(top, _logit(
                     logit + (row + h) * l_h + w * l_w, inside, GATE, WIDE))
-        top *= LOG2_E
         below = tl.zeros((BLOCK, ), WIDE)
         above = tl.zeros((BLOCK, ), WIDE)
         for h in tl.static_range(KERNEL_H):
             for w in tl.static_range(KERNEL_W):
                 inside = here & _inside(row + h, height) & _inside(left + w,
                                                                    width)
-                # The same loads as above: the compiler makes them one.
-                weight = tl.exp2(_logit(
+                # The same loads as above: the compiler makes them one.  The
+                # difference comes first: a product that is fused with it would
+                # not be rounded as the top's.
+                weight = tl.exp2((_logit(
                     logit + (row + h) * l_h + w * l_w, inside, GATE,
-                    WIDE) * LOG2_E - top)
+                    WIDE) - top) * LOG2_E)
                 below += weight
                 above += weight * tl.load(
                     x + (row + h) * x_h + w * x_w, mask=inside,
@@ -71,7 +74,7 @@ def forward(x, logit, out, mean, level, lanes, channels, height, width,
         tl.store(out + place, value.to(out.dtype.element_ty), mask=here)
         if KEEP:
             tl.store(mean + place, value, mask=here)
-            tl.store(level + place, top + tl.log2(below), mask=here)
+            tl.store(level + place, top + tl.log2(below) / LOG2_E, mask=here)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -110,7 +113,6 @@ def backward(grad, x, logit, mean, level, grad_x, grad_logit, lanes, channels,
         value = tl.load(x + h * x_h, mask=here, other=0).to(WIDE)
         weight = _logit(logit + h * l_h, here, GATE, WIDE)
         slope = weight * (1. - weight / GATE) if GATE > 0 else 1.
-        weight *= LOG2_E
         to_x = tl.zeros((BLOCK, ), WIDE)
         to_logit = tl.zeros((BLOCK, ), WIDE)
         lowest = (h + PAD_H) // STRIDE_H
@@ -123,8 +125,9 @@ def backward(grad, x, logit, mean, level, grad_x, grad_logit, lanes, channels,
                     holds = here & (place < KERNEL_W - back * STRIDE_W) \
                         & _inside(last - back, out_width)
                     window = of_window + row * o_h - back * o_w
-                    share = tl.exp2(weight - tl.load(
-                        level + window, mask=holds, other=float('inf')))
+                    share = tl.exp2((weight - tl.load(
+                        level + window, mask=holds,
+                        other=float('inf'))) * LOG2_E)
                     share *= tl.load(grad + window, mask=holds,
                                      other=0).to(WIDE)
                     to_x += share

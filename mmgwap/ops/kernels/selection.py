@@ -94,4 +94,8 @@ def _why_not(device: torch.device) -> str:
         if capability < CAPABILITY:
             return 'Triton needs compute capability {}.{}, {} has {}.{}'.format(
                 *CAPABILITY, torch.cuda.get_device_name(device), *capability)
+        try:
+            triton.runtime.driver.active.utils  # compiled at its first use
+        except Exception as error:
+            return f'Triton does not start ({error})'
     return ''

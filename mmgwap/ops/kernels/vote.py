@@ -37,6 +37,8 @@ def ps_roi_vote(maps: Tensor, rois: Tensor, bins: int, scale: float,
     """
     votes = maps.new_empty((len(rois), bins, maps.size(-1)),
                            dtype=exact(maps))
+    if not len(maps):
+        return votes[:, 0].fill_(torch.nan).to(maps.dtype)
     _launch(vote_kernels.forward, maps, rois, votes, maps.shape, bins, scale,
             samples)
     return votes.sum(1).to(maps.dtype)

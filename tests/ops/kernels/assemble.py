@@ -48,21 +48,40 @@ def cases():
             CUT, SAMPLES=2), types
 
 
-def count(kernel, constants, types, architecture):
+def vectors():
+    """Channels-last, with sizes that 16 divides, as the launch knows them."""
+    types = dict.fromkeys(('x', 'logit', 'out', 'mean', 'level', 'grad',
+                           'grad_x', 'grad_logit'), 'fp32')
+    options = dict(LIP, CHANNELS_LAST=True, BLOCK=512,
+                   **{f'{one}_c': 1 for one in 'xlo'})
+    yield 'forward', lip_kernels.forward, dict(options, KEEP=True), types
+    yield 'backward', lip_kernels.backward, dict(
+        options, g_c=1, OF_LOGIT=True), types
+
+
+def count(kernel, constants, types, architecture, sixteen=False):
     signature = {
         name: 'constexpr' if name in constants
         else '*' + types[name] if name in types else 'i32'
         for name in kernel.arg_names}
+    known = {(parameter.num, ): [['tt.divisibility', 16]]
+             for parameter in kernel.params
+             if parameter.name not in constants
+             and not parameter.do_not_specialize} if sixteen else None
     compiled = triton.compile(
-        ASTSource(kernel, signature, constants),
+        ASTSource(kernel, signature, constants, known),
         target=GPUTarget('cuda', architecture, 32))
     assert compiled.asm['cubin']
     return {kind: len(re.findall(rf'\b{kind}[.\w]*?\.global',
                                  compiled.asm['ptx']))
-            for kind in ('ld', 'st', 'atom', 'red')}
+            for kind in ('ld', 'st', 'atom', 'red')}, {
+        kind: len(re.findall(rf'\b{kind}[.\w]*?\.global[.\w]*\.v4\.',
+                             compiled.asm['ptx'])) for kind in ('ld', 'st')}
 
 
 if __name__ == '__main__':
-    print(json.dumps({
-        f'{name} sm_{architecture}': count(*case, architecture)
-        for name, *case in cases() for architecture in (80, 90)}))
+    found = {f'{name} sm_{architecture}': count(*case, architecture)[0]
+             for name, *case in cases() for architecture in (80, 90)}
+    found['vectors'] = {name: count(*case, 90, sixteen=True)
+                        for name, *case in vectors()}
+    print(json.dumps(found))

@@ -19,8 +19,9 @@ def device():
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items):
-    """Where there is a GPU, these are tests of it."""
+    """Where there is a GPU, tests that run a kernel are tests of it."""
     if torch.cuda.is_available():
         for item in items:
-            if Path(__file__).parent in item.path.parents:
+            if Path(__file__).parent in item.path.parents \
+                    and 'device' in item.fixturenames:
                 item.add_marker('gpu')

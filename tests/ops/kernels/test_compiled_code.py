@@ -61,3 +61,11 @@ def test_bins_are_written_once(counts, architecture, dtype):
     assert counts[f'bins quantised {dtype} sm_{architecture}']['st'] == 2
     # A cell and a weight a tap.
     assert counts[f'bins sampled {dtype} sm_{architecture}']['st'] % 2 == 0
+
+
+@pytest.mark.parametrize('name, loads, stores', [('forward', 18, 3),
+                                                 ('backward', 14, 2)])
+def test_channels_last_takes_four_lanes_at_a_time(counts, name, loads, stores):
+    every, fours = counts['vectors'][name]
+    assert (every['ld'], every['st']) == (loads, stores)
+    assert (fours['ld'], fours['st']) == (loads, stores)

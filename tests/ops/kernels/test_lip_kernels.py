@@ -3,9 +3,12 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from mmgwap.ops import lip2d
-from mmgwap.ops.kernels import kernels_off, lip_kernels, use_kernels
-from tests.ops.test_lip_pool import WINDOWS, gap, loop, maps
+pytest.importorskip('triton')
+
+from mmgwap.ops import lip2d  # noqa: E402
+from mmgwap.ops.kernels import (kernels_off, lip_kernels,  # noqa: E402
+                                use_kernels)
+from tests.ops.test_lip_pool import WINDOWS, gap, loop, maps  # noqa: E402
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 NAMES = ['nchw', 'channels_last']
@@ -133,7 +136,7 @@ def test_types_near_float64(device, dtype, error, wide_logit):
             1, other.abs().max().item())
 
 
-@pytest.mark.parametrize('logit', [-2e38, -1000., 88., 1000., 2e38])
+@pytest.mark.parametrize('logit', [-3e38, -1000., 88., 1000., 1e10, 3e38])
 def test_any_finite_logit_of_float32(device, logit):
     x = maps(1, 2, 8, 8, dtype=torch.float32).to(device).requires_grad_()
     logits = torch.full_like(x, logit, requires_grad=True)
@@ -211,3 +214,46 @@ def test_the_gate_is_the_sigmoid(device, layout, gate):
         found.append((out, leaves[0].grad, leaves[1].grad))
     for one, other in zip(*found):
         assert gap(one.cpu(), other.detach().cpu()) < 1e-10
+
+
+@pytest.mark.parametrize('logit, error', [(0., 1e-6), (1e3, 1e-4),
+                                          (1e4, 1e-3)])
+def test_gradients_of_large_logits(device, logit, error):
+    """The shares of a window's cells sum to 1."""
+    x = maps(1, 2, 8, 8, dtype=torch.float32).to(device).requires_grad_()
+    out = lip2d(x, torch.full_like(x, logit))
+    out.sum().backward()
+    assert abs(x.grad.sum().item() / out.numel() - 1) < error
+
+
+def test_saved_tensors_may_come_back_in_another_layout(device):
+    x, logit = (maps(2, 4, 9, 8, seed=seed).to(device).contiguous(
+        memory_format=torch.channels_last) for seed in range(2))
+    wanted = both(x, logit)[0]
+
+    def pack(tensor):
+        return tensor.contiguous() if tensor.numel() >= x.numel() else tensor
+
+    leaves = [one.clone().requires_grad_() for one in (x, logit)]
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda one: one):
+        out = lip2d(*leaves)
+    out.backward(weights(out))
+    for leaf, grad in zip(leaves, wanted[1:]):
+        assert gap(leaf.grad.cpu(), grad.cpu()) < 1e-14
+
+
+def test_nothing_kept_is_said(device):
+    x, logit = (maps(1, 1, 4, 4, seed=seed).to(device).requires_grad_()
+                for seed in range(2))
+    out = torch.ops.mmgwap.lip2d(x, logit, [3, 3], [2, 2], [1, 1], False,
+                                 False, 0.)[0]
+    with pytest.raises(RuntimeError, match='kept nothing for a backward pass'):
+        out.sum().backward()
+
+
+def test_large_windows_take_no_kernel(device, _launches):
+    x = maps(1, 1, 16, 16).to(device)
+    lip2d(x, x, 7, 2, 3)
+    assert len(_launches) == 1
+    lip2d(x, x, 8, 2, 3)
+    assert len(_launches) == 1

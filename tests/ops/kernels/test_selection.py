@@ -66,3 +66,16 @@ def test_what_is_missing_is_said_once(monkeypatch, device, version, reason,
     recwarn.clear()
     assert not kernels.use_kernels(one)
     assert not recwarn.list
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='has what is missing')
+def test_a_gpu_that_triton_cannot_serve(monkeypatch):
+    pytest.importorskip('triton')
+    gpu = torch.device('cuda', 0)
+    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda _: 'Old GPU')
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda _: (6, 1))
+    assert selection._why_not(gpu) == (
+        'Triton needs compute capability 7.0, Old GPU has 6.1')
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda _: (9, 0))
+    # There is no driver here, and there may be no compiler elsewhere.
+    assert selection._why_not(gpu).startswith('Triton does not start (')

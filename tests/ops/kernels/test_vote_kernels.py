@@ -3,12 +3,15 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from mmgwap.ops import ps_roi_vote
-from mmgwap.ops.kernels import kernels_off
-from mmgwap.ops.kernels import vote as operator
-from mmgwap.ops.taps import BY_CELL
-from tests.ops.test_ps_roi import ALL_ROIS, SCALE, make_map, random_rois
-from tests.references import ps_roi as reference
+pytest.importorskip('triton')
+
+from mmgwap.ops import ps_roi_vote  # noqa: E402
+from mmgwap.ops.kernels import kernels_off  # noqa: E402
+from mmgwap.ops.kernels import vote as operator  # noqa: E402
+from mmgwap.ops.taps import BY_CELL  # noqa: E402
+from tests.ops.test_ps_roi import (ALL_ROIS, SCALE, make_map,  # noqa: E402
+                                   random_rois)
+from tests.references import ps_roi as reference  # noqa: E402
 
 # mode, sampling ratio
 FORMS = [('pool', 2), ('align', 1), ('align', 2), ('align', 3)]
@@ -194,3 +197,21 @@ def test_wide_indices_give_the_same(device, monkeypatch):
     found = both(maps, ROIS.to(device), 2, 'pool')[0]
     for one, other in zip(found, wanted):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+def test_an_inverted_roi_in_float64(device):
+    """Where the least size of a RoI, 0.1 cells, decides."""
+    maps = torch.arange(300.).double().view(1, 1, 15, 20).to(device)
+    rois = torch.tensor([[0., 49, 49, 20, 20]]).double().to(device)
+    votes = ps_roi_vote(maps, rois, 1, 0.1, 'pool')
+    with kernels_off():
+        wanted = ps_roi_vote(maps, rois, 1, 0.1, 'pool')
+    assert torch.equal(votes, wanted)
+
+
+def test_without_images_there_is_no_roi_of_one(device, _launches):
+    maps = torch.randn(0, 5, 4, 4, 3, device=device)
+    votes = torch.ops.mmgwap.ps_roi_vote(maps, ROIS[:2].to(device), 2, SCALE,
+                                         2)
+    assert votes.shape == (2, 3) and votes.isnan().all()
+    ps_roi_vote(make_map(bins=1).to(device), ROIS[:1].to(device), 1, SCALE)
