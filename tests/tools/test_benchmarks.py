@@ -417,7 +417,7 @@ def test_the_share_of_the_limit_is_told(bench):
 # ---- growth
 
 def test_a_curve_ends_where_it_fails_or_takes_too_long(bench, monkeypatch):
-    growth, contest = bench('growth'), bench('contest')
+    growth, contest = bench('growth_series'), bench('contest')
     built = []
 
     def quick(size):
@@ -463,7 +463,7 @@ def test_a_curve_ends_where_it_fails_or_takes_too_long(bench, monkeypatch):
 
 def test_what_hardly_grows_is_not_taken_to(bench, monkeypatch):
     """Of one point alone, all are taken to grow but those named."""
-    growth, contest = bench('growth'), bench('contest')
+    growth, contest = bench('growth_series'), bench('contest')
     monkeypatch.setattr(growth, 'measure', lambda calls, device, runs: {
         name: bench('timing').Times([1000.] * runs, 1) for name in calls})
     series = growth.TimeSeries(

@@ -10,7 +10,7 @@ from typing import Callable, Dict, Iterator, NamedTuple, Tuple
 import detectors
 import torch
 from contest import Call
-from growth import TimeSeries
+from growth_series import TimeSeries
 from sizes import Sizes
 from torch import Tensor, nn
 from vote_cases import STRIDE, Work, make_rois

@@ -5,7 +5,7 @@ from typing import Iterator, Union
 import classifier_cases
 import lip_cases
 import torch
-from growth import CaseSeries, TimeSeries
+from growth_series import CaseSeries, TimeSeries
 from sizes import FP32, Sizes
 
 

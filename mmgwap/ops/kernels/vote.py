@@ -10,8 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..ps_roi_vote import vote_taps
 from ..taps import BY_CELL, exact, spread_taps
+from ..vote_taps import vote_taps
 from . import bin_kernels, vote_kernels
 
 # Most channels of a program, and its warps.  Chosen by counting instructions,
