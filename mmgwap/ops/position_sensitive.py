@@ -21,44 +21,50 @@ def check_arguments(input: Tensor, rois: Tensor, output_size: int) -> Tensor:
 
     Raises:
         ValueError: if a shape or ``output_size`` is wrong, the bins' cells are
-            2^31 or more, the devices differ, or a RoI names an image outside of the batch (checked
-            on CPU only: on a GPU it would stall the queue).
+            2^31 or more, the devices differ, or a RoI names an image outside
+            of the batch (checked on CPU only: on a GPU it would stall the
+            queue).
     """
     if output_size < 1:
         raise ValueError(f'output_size must be at least 1, got {output_size}')
-    bins = output_size**2
-    if input.dim() != 5 and input.dim() != 4:
+    maps = _unflattened(input, output_size**2)
+    _check_rois(rois, maps)
+    return maps
+
+
+def _unflattened(input: Tensor, bins: int) -> Tensor:
+    shape = tuple(input.shape)
+    if input.dim() not in (4, 5):
         raise ValueError('input must have shape (B, C*P*P, H, W) or '
-                         f'(B, C, P*P, H, W), got {tuple(input.shape)}')
-    if input.dim() == 5 and (input.size(1) == 0 or input.size(2) != bins):
+                         f'(B, C, P*P, H, W), got {shape}')
+    channels = input.shape[1:-2].numel()
+    if channels == 0 or channels % bins or input.dim() == 5 \
+            and input.size(2) != bins:
         raise ValueError(
-            f'input has {input.size(1)} channels of {input.size(2)} bins '
-            f'(shape {tuple(input.shape)}), which must be output_size^2 = '
-            f'{bins}')
-    if input.size(1) == 0 or input.dim() == 4 and input.size(1) % bins:
-        raise ValueError(
-            f'input has {input.size(1)} channels (shape {tuple(input.shape)}),'
-            f' which must be a multiple of output_size^2 = {bins}')
-    if input.size(0) * bins * input.size(-2) * input.size(-1) >= 2**31:
-        raise ValueError(
-            f'input of shape {tuple(input.shape)} has too many cells for '
-            '32-bit indices; pool fewer images at a time')
+            f'input has {" x ".join(map(str, shape[1:-2]))} channels (shape '
+            f'{shape}), which must be a multiple of output_size^2 = {bins}'
+            + ', and the bins on their own axis' * (input.dim() == 5))
+    if shape[0] * bins * shape[-2] * shape[-1] >= 2**31:
+        raise ValueError(f'input of shape {shape} has too many cells for '
+                         '32-bit indices; pool fewer images at a time')
+    return input if input.dim() == 5 else input.unflatten(1, (-1, bins))
+
+
+def _check_rois(rois: Tensor, maps: Tensor) -> None:
     if rois.dim() != 2 or rois.size(1) != 5:
         raise ValueError('rois must have shape (K, 5), rows of (batch index, '
                          f'x1, y1, x2, y2), got {tuple(rois.shape)}')
-    if rois.device != input.device:
+    if rois.device != maps.device:
         raise ValueError(f'rois are on {rois.device}, and input is on '
-                         f'{input.device}')
-    if rois.device.type == 'cpu' and not torch.compiler.is_compiling():
-        index = rois[:, 0]
-        wrong = ~((index >= 0) & (index < input.size(0)))
-        if wrong.any():
-            raise ValueError(
-                f'rois[{int(wrong.nonzero()[0])}] has batch index '
-                f'{index[wrong][0]:g}, but input holds {input.size(0)} images')
-    if input.dim() == 5:
-        return input
-    return input.unflatten(1, (input.size(1) // bins, bins))
+                         f'{maps.device}')
+    if rois.device.type != 'cpu' or torch.compiler.is_compiling():
+        return
+    index = rois[:, 0]
+    wrong = ~((index >= 0) & (index < maps.size(0)))
+    if wrong.any():
+        raise ValueError(
+            f'rois[{int(wrong.nonzero()[0])}] has batch index '
+            f'{index[wrong][0]:g}, but input holds {maps.size(0)} images')
 
 
 def split_rois(rois: Tensor) -> Tuple[Tensor, Tensor]:

@@ -14,8 +14,8 @@ from .taps import BY_CELL, sum_taps
 from .vote_taps import vote_taps
 
 MODES = ('pool', 'align')
-# On a CPU, without a gradient: the taps of more leave the cache.  With one, each
-# part would write a gradient of the whole map.
+# On a CPU, without a gradient: the taps of more leave the cache.  With one,
+# each part would write a gradient of the whole map.
 ROIS_AT_ONCE = 512
 
 

@@ -158,3 +158,12 @@ def test_mask_head_is_refused():
     config['roi_head']['mask_head'] = dict(type='FCNMaskHead')
     with pytest.raises(ValueError, match='remove mask_head'):
         MODELS.build(config)
+
+
+def test_maps_lie_as_votes_read_them():
+    """(B, H, W, k*k, C) in memory, without a copy, whatever is given."""
+    box_head = build().roi_head.bbox_head
+    x = torch.randn(2, 64, 6, 7)
+    for features in (x, x.contiguous(memory_format=torch.channels_last)):
+        for maps in box_head(features):
+            assert maps.permute(0, 3, 4, 2, 1).is_contiguous()

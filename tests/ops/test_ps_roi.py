@@ -278,3 +278,10 @@ def test_many_rois_vote_as_each_alone(mode, count):
 def test_another_device_is_named(operator):
     with pytest.raises(ValueError, match='rois are on meta, .* is on cpu'):
         operator(make_map(), ALL_ROIS.to('meta'), 3, SCALE)
+
+
+@pytest.mark.parametrize('operator', OPERATORS, ids=NAMES)
+@pytest.mark.parametrize('shape', [(1, 2, 8, 4, 4), (1, 0, 9, 4, 4)])
+def test_wrong_unflattened_shapes_are_named(operator, shape):
+    with pytest.raises(ValueError, match=f'shape .*{str(shape)[1:-1]}'):
+        operator(torch.zeros(shape), torch.zeros(1, 5), 3, SCALE)

@@ -22,6 +22,7 @@ import torch
 from mmengine.model import BaseModule, Sequential
 from torch import Tensor, nn
 
+from mmgwap.ops.lip_forms import gated
 from mmgwap.ops.lip_pool import LIP2d
 from mmgwap.ops.windows import Pair
 
@@ -36,8 +37,7 @@ class SoftGate(nn.Module):
     COEFFICIENT = 12.
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.float() if x.dtype.itemsize < 4 else x
-        return wide.sigmoid() * self.COEFFICIENT
+        return gated(x, self.COEFFICIENT)
 
 
 class InstanceNorm(nn.InstanceNorm2d):

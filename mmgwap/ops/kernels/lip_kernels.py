@@ -6,8 +6,8 @@ down some of its rows.  The lanes of a block are columns of all channels and
 images, in the order of the memory layout, so that neighbours read neighbours.
 
 Exponentials are powers of two, which the hardware has, and relative to the
-largest logit of the window, so that logits may have any finite value.  Gradients
-are as exact as a float32 of the logits' size: to 1e-3 for logits of 1e4.
+largest logit of the window, so that logits may have any finite value.
+Gradients are as exact as a float32 of the logits' size: to 1e-3 for 1e4.
 """
 import triton
 import triton.language as tl
@@ -25,20 +25,21 @@ def forward(x, logit, out, mean, level, lanes, channels, height, width,
             o_b, o_c, o_h, o_w, KERNEL_H: tl.constexpr, KERNEL_W: tl.constexpr,
             STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr,
             PAD_H: tl.constexpr, PAD_W: tl.constexpr,
-            CHANNELS_LAST: tl.constexpr, KEEP: tl.constexpr, GATE: tl.constexpr,
-            ROWS: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl.constexpr,
-            INDEX: tl.constexpr):
+            CHANNELS_LAST: tl.constexpr, KEEP: tl.constexpr,
+            GATE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+            WIDE: tl.constexpr, INDEX: tl.constexpr):
     """Pool; a lane is a column of windows.
 
     x, logit: (B, C, H, W) with strides x_*, l_*, which may be 0; out, mean,
     level: (B, C, H', W') with strides o_*.  With KEEP two more are written for
     the backward pass, in WIDE: the mean, which out holds rounded, and the
-    level, the logarithm of the sum of the window's exp(logit).  With a GATE above 0 the
-    logits are GATE * sigmoid(logit).
+    level, the logarithm of the sum of the window's exp(logit).  With a GATE
+    above 0 the logits are GATE * sigmoid(logit).
     """
     first, lane = _place(out_height, ROWS, BLOCK, INDEX)
     here = lane < lanes
-    batch, channel, column = _decode(lane, channels, out_width, CHANNELS_LAST, INDEX)
+    batch, channel, column = _decode(lane, channels, out_width, CHANNELS_LAST,
+                                     INDEX)
     left = column * STRIDE_W - PAD_W
     x += batch * x_b + channel * x_c + left * x_w
     logit += batch * l_b + channel * l_c + left * l_w
@@ -85,9 +86,8 @@ def backward(grad, x, logit, mean, level, grad_x, grad_logit, lanes, channels,
              STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr,
              PAD_H: tl.constexpr, PAD_W: tl.constexpr,
              CHANNELS_LAST: tl.constexpr, OF_LOGIT: tl.constexpr,
-             GATE: tl.constexpr,
-             ROWS: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl.constexpr,
-             INDEX: tl.constexpr):
+             GATE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+             WIDE: tl.constexpr, INDEX: tl.constexpr):
     """Gather what the windows hand to their cells; a lane is a column of cells.
 
     With the cell's share of a window, ``p = exp(logit) / sum exp(logit)``:

@@ -4,7 +4,7 @@ A program votes for one RoI on one row of its bins, and on a block of channels.
 In a map (B, H, W, P*P, C) the values that a bin reads in a cell are a row of
 memory; a program reads several rows at once, each row of a bin once, and keeps
 their weighted sum.  Where the bins lie is found beforehand, once for all
-channels and for both passes (:mod:`.bin_kernels`).
+channels (:mod:`.bin_kernels`).
 """
 import triton
 import triton.language as tl

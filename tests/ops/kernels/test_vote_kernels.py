@@ -8,9 +8,10 @@ pytest.importorskip('triton')
 from mmgwap.ops import ps_roi_vote  # noqa: E402
 from mmgwap.ops.kernels import kernels_off  # noqa: E402
 from mmgwap.ops.kernels import vote as operator  # noqa: E402
+from mmgwap.ops.ps_roi_pool import _bin_range  # noqa: E402
 from mmgwap.ops.taps import BY_CELL  # noqa: E402
-from tests.ops.test_ps_roi import (ALL_ROIS, SCALE, make_map,  # noqa: E402
-                                   random_rois)
+from tests.ops.test_ps_roi import (ALL_ROIS, HEIGHT, SCALE,  # noqa: E402
+                                   WIDTH, make_map, random_rois)
 from tests.references import ps_roi as reference  # noqa: E402
 
 # mode, sampling ratio
@@ -214,4 +215,18 @@ def test_without_images_there_is_no_roi_of_one(device, _launches):
     votes = torch.ops.mmgwap.ps_roi_vote(maps, ROIS[:2].to(device), 2, SCALE,
                                          2)
     assert votes.shape == (2, 3) and votes.isnan().all()
+    ps_roi_vote(make_map(bins=1).to(device), ROIS[:1].to(device), 1, SCALE)
+
+
+@pytest.mark.parametrize('bins, scale', [(7, SCALE), (3, 0.1)])
+def test_bins_are_cut_where_torch_cuts_them(device, bins, scale):
+    """To the cell: on a GPU both divide and round in their own ways."""
+    rois = random_rois(1000).to(device)
+    cells, _ = operator._cut(rois, HEIGHT, WIDTH, bins, scale, 0)
+    for axis, length in ((0, WIDTH), (1, HEIGHT)):
+        first, count = _bin_range(rois[:, 1 + axis], rois[:, 3 + axis], bins,
+                                  scale, length)
+        filled = count.T > 0  # where an empty bin lies is nobody's business
+        assert torch.equal(cells[:, axis, :, 1], count.T)
+        assert torch.equal(cells[:, axis, :, 0][filled], first.T[filled])
     ps_roi_vote(make_map(bins=1).to(device), ROIS[:1].to(device), 1, SCALE)

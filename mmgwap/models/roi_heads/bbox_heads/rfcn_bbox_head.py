@@ -26,12 +26,11 @@ class PositionSensitiveConv(nn.Conv2d):
 
         The maps lie in memory as (B, H, W, k*k, out_features), in which a vote
         reads rows: so the filters are put in that order, which are fewer than
-        the values of the maps, and nothing is copied afterwards.
+        the values of the maps, and of channels-last features no map is copied.
         """
         weight, bias = (
             one.unflatten(0, (-1, self.num_bins)).transpose(0, 1).flatten(0, 1)
             for one in (self.weight, self.bias))
-        x = x.contiguous(memory_format=torch.channels_last)
         maps = F.conv2d(x, weight, bias).contiguous(
             memory_format=torch.channels_last)
         return maps.unflatten(1, (self.num_bins, -1)).transpose(1, 2)
@@ -104,4 +103,6 @@ class RFCNBBoxHead(BBoxHead):
         """
         if self.conv_new is not None:
             x = F.relu(self.conv_new(x), inplace=True)
+        # Once for both predictors, whose maps take the layout of the features.
+        x = x.contiguous(memory_format=torch.channels_last)
         return super().forward(x)

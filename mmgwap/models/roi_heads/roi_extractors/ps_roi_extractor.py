@@ -62,6 +62,7 @@ class PSRoIExtractor(BaseModule):
             Tensor: (K, C).
 
         Raises:
-            ValueError: if k*k does not divide the channels, or a shape is wrong.
+            ValueError: if k*k does not divide the channels, or a shape is
+                wrong.
         """
         return self.vote(maps, rois)
