@@ -24,8 +24,7 @@ class BuildWithMim(build_py):
             if self.editable_mode:
                 (folder / name).symlink_to(Path('..', '..', name))
             elif Path(name).is_dir():
-                shutil.copytree(name, folder / name,
-                                ignore=shutil.ignore_patterns('__pycache__'))
+                shutil.copytree(name, folder / name, ignore=shutil.ignore_patterns('__pycache__'))
             else:
                 shutil.copy(name, folder)
 
@@ -43,4 +42,5 @@ setup(
     # torch, mmengine, mmcv and mmdet are the user's own, in whichever
     # distribution; mmgwap checks them at import (mmgwap/host.py).
     install_requires=['numpy', 'packaging', 'pycocotools'],
-    extras_require=dict(digits=['scikit-learn', 'tqdm']))
+    extras_require=dict(digits=['scikit-learn', 'tqdm']),
+)

@@ -1,5 +1,6 @@
 """R-FCN, global weighted average pooling, local importance-based pooling and
 partial-box supervision for MMDetection 3.x."""
+
 from .host import check_host
 from .version import __version__
 

@@ -3,14 +3,14 @@
 Python takes ``True`` for 1 and 'False' for true, and torch says where a wrong
 number hurt, not where it came from.
 """
+
 from numbers import Integral, Real
 from typing import Any
 
 from mmengine.registry import MODELS
 
 
-def check_whole(value: Any, name: str, least: int = 1,
-                most: int = 10**6) -> None:
+def check_whole(value: Any, name: str, least: int = 1, most: int = 10**6) -> None:
     """Refuse what is no whole number in a range.
 
     Args:
@@ -19,18 +19,14 @@ def check_whole(value: Any, name: str, least: int = 1,
         least, most (int): both allowed; above the latter a value would make a
             net that no memory holds.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) \
-            or not least <= value <= most:
-        raise ValueError(f'{name} must be a whole number from {least} to '
-                         f'{most}, got {value!r:.80}')
+    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= value <= most:
+        raise ValueError(f'{name} must be a whole number from {least} to {most}, got {value!r:.80}')
 
 
 def check_number(value: Any, name: str, least: float, most: float) -> None:
     """Refuse what is no number in a range, see :func:`check_whole`."""
-    if isinstance(value, bool) or not isinstance(value, Real) \
-            or not least <= value <= most:
-        raise ValueError(f'{name} must be a number from {least} to {most}, '
-                         f'got {value!r:.80}')
+    if isinstance(value, bool) or not isinstance(value, Real) or not least <= value <= most:
+        raise ValueError(f'{name} must be a number from {least} to {most}, got {value!r:.80}')
 
 
 def check_flag(value: Any, name: str) -> None:
@@ -44,15 +40,17 @@ def check_config(value: Any, name: str, optional: bool = False) -> None:
     if optional and value is None:
         return
     if not isinstance(value, dict) or 'type' not in value:
-        raise ValueError(f"{name} must be a dict(type=...), got {value!r:.80}")
+        raise ValueError(f'{name} must be a dict(type=...), got {value!r:.80}')
 
 
 def check_indices(values: Any, name: str, count: int) -> None:
     """Refuse what are no places, one or more, among so many from 0."""
-    if not isinstance(values, (list, tuple, range)) or not values or not all(
-            type(place) is int and 0 <= place < count for place in values):
-        raise ValueError(f'{name} must be of 0 to {count - 1}, got '
-                         f'{values!r:.80}')
+    if (
+        not isinstance(values, (list, tuple, range))
+        or not values
+        or not all(type(place) is int and 0 <= place < count for place in values)
+    ):
+        raise ValueError(f'{name} must be of 0 to {count - 1}, got {values!r:.80}')
 
 
 def check_settings(value: Any, name: str, keys: tuple) -> None:

@@ -7,12 +7,14 @@ fork allows ``getattr`` among others, through which a pickle reaches ``exec``,
 and where that does not do it loads without any restriction.  Here the few
 classes are allowed, and nothing else.
 """
+
 import os
 import pickle
 import re
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Callable, Iterator
+from typing import Callable
 from unittest import mock
 
 import mmengine.runner.checkpoint as host
@@ -42,8 +44,10 @@ def allow_training_state() -> None:
         (_NumericArray, 'numpy.ndarray'),
     ]
     for name in ('core', '_core'):  # numpy 2 moved them
-        safe += [(_empty_array, f'numpy.{name}.multiarray._reconstruct'),
-                 (_numeric_scalar, f'numpy.{name}.multiarray.scalar')]
+        safe += [
+            (_empty_array, f'numpy.{name}.multiarray._reconstruct'),
+            (_numeric_scalar, f'numpy.{name}.multiarray.scalar'),
+        ]
     torch.serialization.add_safe_globals(safe)
 
 
@@ -51,8 +55,7 @@ def _statistics_method(owner: type, name: str) -> Callable:
     """All that a ``HistoryBuffer`` needs ``getattr`` for in its pickle."""
     if owner is HistoryBuffer and name in STATISTICS:
         return getattr(HistoryBuffer, name)
-    raise pickle.UnpicklingError(
-        f'Unsupported global: getattr({owner!r}, {name!r})')
+    raise pickle.UnpicklingError(f'Unsupported global: getattr({owner!r}, {name!r})')
 
 
 class _NumericDtype:
@@ -60,8 +63,7 @@ class _NumericDtype:
 
     def __init__(self, kind: str, *flags) -> None:
         if not re.fullmatch(r'[biufc]\d{1,2}', str(kind)):
-            raise pickle.UnpicklingError(
-                f'Unsupported global: numpy.dtype({kind!r})')
+            raise pickle.UnpicklingError(f'Unsupported global: numpy.dtype({kind!r})')
         self.kind, self.order = str(kind), '='
 
     def __setstate__(self, state: tuple) -> None:
@@ -75,15 +77,13 @@ class _NumericArray(np.ndarray):
     """An array that can be filled from a pickle with numbers alone."""
 
     def __new__(cls, *ignored):
-        return super().__new__(cls, (0, ))
+        return super().__new__(cls, (0,))
 
     def __setstate__(self, state: tuple) -> None:
         version, shape, dtype, is_fortran, data = state
         if not isinstance(dtype, _NumericDtype) or not isinstance(data, bytes):
-            raise pickle.UnpicklingError(
-                'Unsupported global: numpy.ndarray of other than numbers')
-        super().__setstate__(
-            (version, shape, dtype.to_numpy(), is_fortran, data))
+            raise pickle.UnpicklingError('Unsupported global: numpy.ndarray of other than numbers')
+        super().__setstate__((version, shape, dtype.to_numpy(), is_fortran, data))
 
     def __reduce__(self) -> tuple:
         # Saved again, it is an ordinary array.
@@ -96,8 +96,7 @@ def _empty_array(kind: type, *ignored) -> _NumericArray:
 
 def _numeric_scalar(dtype: _NumericDtype, data: bytes) -> np.generic:
     if not isinstance(dtype, _NumericDtype):
-        raise pickle.UnpicklingError(
-            'Unsupported global: numpy scalar of other than numbers')
+        raise pickle.UnpicklingError('Unsupported global: numpy scalar of other than numbers')
     return np.frombuffer(data, dtype.to_numpy(), count=1)[0]
 
 
@@ -123,6 +122,8 @@ def _explain(message: str) -> str:
     lines = [line.strip() for line in message.strip().splitlines()]
     for line in lines:
         if 'GLOBAL' in line or 'Unsupported global' in line:
-            return ('refused to read the checkpoint: it holds more than '
-                    f'weights and training state, and could run code. {line}')
+            return (
+                'refused to read the checkpoint: it holds more than '
+                f'weights and training state, and could run code. {line}'
+            )
     return f'cannot read the checkpoint: {lines[-1] if lines else "no data"}'

@@ -2,6 +2,7 @@
 
 The command line stays that of the installed mmdet, whichever it is.
 """
+
 import argparse
 import gc
 import os
@@ -31,7 +32,8 @@ def find_tool(name: str) -> Path:
             return folder / name
     raise FileNotFoundError(
         f'the mmdet at {package} came without tools/{name}; install it from '
-        'its wheel or keep its checkout')
+        'its wheel or keep its checkout'
+    )
 
 
 def parse_tool_args(name: str) -> argparse.Namespace:
@@ -80,12 +82,16 @@ def _launched() -> bool:
     words = [word for one in sys.argv for word in one.split('=')]
     if 'slurm' in words and 'SLURM_PROCID' in os.environ:
         env = os.environ
-        env.update(RANK=env['SLURM_PROCID'], LOCAL_RANK=env['SLURM_LOCALID'],
-                   WORLD_SIZE=env['SLURM_NTASKS'])
+        env.update(
+            RANK=env['SLURM_PROCID'],
+            LOCAL_RANK=env['SLURM_LOCALID'],
+            WORLD_SIZE=env['SLURM_NTASKS'],
+        )
         env.setdefault('MASTER_PORT', '29500')
         if 'MASTER_ADDR' not in env:
             hosts = subprocess.check_output(
-                ['scontrol', 'show', 'hostnames', env['SLURM_NODELIST']])
+                ['scontrol', 'show', 'hostnames', env['SLURM_NODELIST']]
+            )
             env['MASTER_ADDR'] = hosts.decode().split()[0]
         return True
     return 'pytorch' in words and 'RANK' in os.environ
@@ -100,4 +106,5 @@ def _wrap_without_device() -> None:
     sys.argv[place:place] = [
         'model_wrapper_cfg.type=MMDistributedDataParallel',
         'model_wrapper_cfg.device_ids=None',
-        'model_wrapper_cfg.broadcast_buffers=False']
+        'model_wrapper_cfg.broadcast_buffers=False',
+    ]

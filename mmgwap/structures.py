@@ -1,5 +1,6 @@
 """What a data sample of partial-box supervision says of its image."""
-from typing import Tuple, Union
+
+from typing import Union
 
 import torch
 from mmdet.structures import DetDataSample
@@ -27,7 +28,8 @@ class PartialDataSample(DetDataSample):
             raise AttributeError(
                 f'{self.get("img_path")} has image labels but no boxes: train '
                 "on it with type='mmgwap.MultiTaskDetector', which keeps it "
-                'from the detector')
+                'from the detector'
+            )
         return self._gt_instances
 
     @gt_instances.setter
@@ -39,7 +41,7 @@ class PartialDataSample(DetDataSample):
         DetDataSample.gt_instances.fdel(self)
 
 
-def image_labels(sample: Union[DetDataSample, dict]) -> Tuple[Tensor, Tensor]:
+def image_labels(sample: Union[DetDataSample, dict]) -> tuple[Tensor, Tensor]:
     """Classes that are on an image, and those of which it is not known.
 
     An image with boxes that says nothing of its labels has those of its boxes;
@@ -58,15 +60,19 @@ def image_labels(sample: Union[DetDataSample, dict]) -> Tuple[Tensor, Tensor]:
     if 'gt_image_labels' in sample:
         present = sample.get('gt_image_labels')
         unknown = sample.get('ignored_image_labels', present[:0])
-    elif 'gt_instances' in sample and sample.get('has_boxes', True) \
-            and 'labels' in sample.get('gt_instances'):
+    elif (
+        'gt_instances' in sample
+        and sample.get('has_boxes', True)
+        and 'labels' in sample.get('gt_instances')
+    ):
         present = sample.get('gt_instances').get('labels')
-        unknown = sample.get('ignored_instances', {}).get(
-            'labels', present[:0])
+        unknown = sample.get('ignored_instances', {}).get('labels', present[:0])
     else:
-        raise ValueError(f'{sample.get("img_path")}: neither image labels nor '
-                         'boxes; end the pipeline with mmgwap.'
-                         'PackPartialInputs, or PackDetInputs with boxes')
+        raise ValueError(
+            f'{sample.get("img_path")}: neither image labels nor '
+            'boxes; end the pipeline with mmgwap.'
+            'PackPartialInputs, or PackDetInputs with boxes'
+        )
     present, unknown = present.unique(), unknown.unique()
     return present, unknown[~torch.isin(unknown, present)]
 
@@ -88,17 +94,20 @@ def multi_hot(sample: Union[DetDataSample, dict], num_classes: int) -> Tensor:
     for labels in (present, unknown):
         wrong = labels[(labels < 0) | (labels >= num_classes)]
         if len(wrong):
-            raise ValueError(f'{sample.get("img_path")}: image label '
-                             f'{int(wrong[0])} is outside of the '
-                             f'{num_classes} classes')
+            raise ValueError(
+                f'{sample.get("img_path")}: image label '
+                f'{int(wrong[0])} is outside of the '
+                f'{num_classes} classes'
+            )
     target = torch.zeros(num_classes, device=present.device)
     target[unknown] = -1
     target[present] = 1
     return target
 
 
-def maps_of_image(sample: Union[DetDataSample, dict], maps: Tensor,
-                  rescale: bool = True, unflip: bool = True) -> Tensor:
+def maps_of_image(
+    sample: Union[DetDataSample, dict], maps: Tensor, rescale: bool = True, unflip: bool = True
+) -> Tensor:
     """Bring maps of a padded batch to the image of a data sample.
 
     Args:
@@ -113,9 +122,12 @@ def maps_of_image(sample: Union[DetDataSample, dict], maps: Tensor,
     """
     flipped = unflip and sample.get('flip', False)
     padded, valid, original = (
-        tuple(sample.get(name)[:2])
-        for name in ('batch_input_shape', 'img_shape', 'ori_shape'))
+        tuple(sample.get(name)[:2]) for name in ('batch_input_shape', 'img_shape', 'ori_shape')
+    )
     return maps_on_image(
         maps.float() if maps.dtype.itemsize < 4 else maps,
-        padded, valid, original if rescale else valid,
-        sample.get('flip_direction') if flipped else None)
+        padded,
+        valid,
+        original if rescale else valid,
+        sample.get('flip_direction') if flipped else None,
+    )

@@ -3,6 +3,7 @@
 They are ordinary configs of mmdet's tools/test.py, made from one that tests on
 annotated images.
 """
+
 import re
 from pathlib import Path
 from posixpath import dirname, join
@@ -42,8 +43,10 @@ def coco_test_dev(cfg: Config, out: Path, algorithm: str) -> None:
     cfg.test_evaluator = dict(
         type='mmgwap.CocoSubmissionMetric',
         ann_file=_find(dataset, 'https://cocodataset.org/#download'),
-        backend_args=dataset.get('backend_args'), out_dir=str(out),
-        algorithm=algorithm)
+        backend_args=dataset.get('backend_args'),
+        out_dir=str(out),
+        algorithm=algorithm,
+    )
     cfg.work_dir = str(out)
 
 
@@ -68,7 +71,10 @@ def voc_results(cfg: Config, out: Path, year: int) -> None:
     cfg.test_evaluator = dict(
         type='mmgwap.VOCSubmissionMetric',
         ann_file=_find(dataset, 'http://host.robots.ox.ac.uk/pascal/VOC/'),
-        backend_args=dataset.get('backend_args'), out_dir=str(out), year=year)
+        backend_args=dataset.get('backend_args'),
+        out_dir=str(out),
+        year=year,
+    )
     cfg.work_dir = str(out)
 
 
@@ -83,12 +89,12 @@ def _test_set(cfg: Config, kind: type, name: str) -> ConfigDict:
     dataset = cfg.test_dataloader.dataset
     while 'dataset' in dataset:
         dataset = dataset.dataset
-    found = dataset.type if isinstance(dataset.type, type) \
-        else DATASETS.get(dataset.type)
+    found = dataset.type if isinstance(dataset.type, type) else DATASETS.get(dataset.type)
     if found is None or not issubclass(found, kind):
         raise SubmissionError(
             f'{cfg.filename}: test_dataloader has the data set {dataset.type};'
-            f' this needs one of {name}, {kind.__name__}')
+            f' this needs one of {name}, {kind.__name__}'
+        )
     dataset.test_mode = True
     return dataset
 
@@ -99,6 +105,7 @@ def _find(dataset: ConfigDict, source: str) -> str:
     if not is_abs(path):
         path = join(dataset.get('data_root') or '', path)
     if not exists(path, backend_args=dataset.get('backend_args')):
-        raise SubmissionError(f'{path}: missing, the list of the images to '
-                              f'test on; get it from {source}')
+        raise SubmissionError(
+            f'{path}: missing, the list of the images to test on; get it from {source}'
+        )
     return path

@@ -1,4 +1,5 @@
 """Marks and places that tests share."""
+
 import os
 import subprocess
 import sys
@@ -30,14 +31,19 @@ def repo() -> Path:
 @pytest.fixture(scope='session')
 def tool(repo):
     """Run a tool in a process of its own; returns what it printed."""
+
     def run(*command, check=True, **variables):
         done = subprocess.run(
-            [sys.executable, '-W', 'ignore', *map(str, command)], cwd=repo,
-            capture_output=True, text=True,
-            env=dict(os.environ, **variables))
+            [sys.executable, '-W', 'ignore', *map(str, command)],
+            cwd=repo,
+            capture_output=True,
+            text=True,
+            env=dict(os.environ, **variables),
+        )
         if check:
             assert done.returncode == 0, done.stderr[-3000:]
         return done
+
     return run
 
 
@@ -45,8 +51,7 @@ def tool(repo):
 def digits(tool, tmp_path_factory):
     """Digits in clutter, 16 + 8 images."""
     out = tmp_path_factory.mktemp('digits')
-    tool('tools/dataset_converters/make_digits.py', '--out', out, '--train',
-         '16', '--val', '8')
+    tool('tools/dataset_converters/make_digits.py', '--out', out, '--train', '16', '--val', '8')
     return out
 
 

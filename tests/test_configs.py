@@ -2,6 +2,7 @@
 
 That they train is asked in test_every_config.py.
 """
+
 import re
 from pathlib import Path
 
@@ -14,11 +15,16 @@ from mmengine.registry import PARAM_SCHEDULERS
 register_all_modules()
 FOLDER = Path(__file__).resolve().parents[1] / 'configs'
 # Those of classifiers are looked at in test_wsol_configs.py.
-CONFIGS = sorted(path for path in FOLDER.glob('[!_]*/*.py')
-                 if path.parent.name != 'wsol'
-                 and 'imagenet' not in path.stem)
-PAPER = [path for path in CONFIGS if path.parent.name == 'rfcn'
-         and ('voc' in path.stem or 'coco' in path.stem)]
+CONFIGS = sorted(
+    path
+    for path in FOLDER.glob('[!_]*/*.py')
+    if path.parent.name != 'wsol' and 'imagenet' not in path.stem
+)
+PAPER = [
+    path
+    for path in CONFIGS
+    if path.parent.name == 'rfcn' and ('voc' in path.stem or 'coco' in path.stem)
+]
 GWAP = [path for path in CONFIGS if path.parent.name == 'gwap']
 LIP = [path for path in CONFIGS if path.parent.name == 'lip']
 
@@ -53,8 +59,15 @@ def test_there_are_configs():
         assert f'rfcn_r50_8xb1-120k_coco-p{percent:02}-boxes-only' in names
     for other in ('faster-rcnn', 'retinanet', 'rtmdet', 'detr'):
         assert [name for name in names if name.startswith(other)]
-    for lip in ('r50_fpn_1x', 'r50_fpn_2x', 'r101_fpn_1x', 'r101_fpn_2x',
-                'r101-md_fpn_1x', 'r101-md_fpn_2x', 'd121_fpn_1x'):
+    for lip in (
+        'r50_fpn_1x',
+        'r50_fpn_2x',
+        'r101_fpn_1x',
+        'r101_fpn_2x',
+        'r101-md_fpn_1x',
+        'r101-md_fpn_2x',
+        'd121_fpn_1x',
+    ):
         assert f'faster-rcnn_lip-{lip}_coco' in names
     assert 'rfcn_r18_digits' in names and 'rfcn_lip-r18_digits' in names
 
@@ -92,7 +105,8 @@ def test_shares_of_boxes(path):
         assert dataset.percent == int(percent[1])
         assert dataset.get('seed', 0) == 0
     assert dataset.get('boxes_only', False) == (
-        percent is not None and path.stem.endswith('boxes-only'))
+        percent is not None and path.stem.endswith('boxes-only')
+    )
     if 'gwap' not in path.stem and 'gap' not in path.stem:
         assert 'cls_head' not in cfg.model
         return
@@ -100,35 +114,35 @@ def test_shares_of_boxes(path):
     sampler = cfg.train_dataloader.batch_sampler
     assert sampler.type == 'mmgwap.PartialBoxBatchSampler'
     assert 0 < sampler.boxed < cfg.train_dataloader.batch_size
-    assert {one.type for one in cfg.val_evaluator} >= {
-        'mmgwap.MultiLabelMetric'}
+    assert {one.type for one in cfg.val_evaluator} >= {'mmgwap.MultiLabelMetric'}
 
 
-@pytest.mark.parametrize('path', [path for path in GWAP
-                                  if path.stem.endswith('boxes-only')],
-                         ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    'path', [path for path in GWAP if path.stem.endswith('boxes-only')], ids=lambda path: path.stem
+)
 def test_twins(path):
     """Boxes only and boxes + labels: the same detector, schedule, boxes."""
-    twin = {'rfcn_r50_1xb2-110k_voc07-boxes-only':
-            'rfcn_r50_gwap_1xb4-110k_voc07-boxes_voc12-labels'}.get(
-                path.stem, path.stem.replace('-boxes-only', '').replace(
-                    'r50_1xb2', 'r50_gwap_1xb4').replace(
-                        'r50_8xb1', 'r50_gwap_8xb2').replace(
-                            'r18_', 'r18_gwap_'))
-    one, two = (Config.fromfile(path.with_name(f'{stem}.py'))
-                for stem in (path.stem, twin))
+    twin = {
+        'rfcn_r50_1xb2-110k_voc07-boxes-only': 'rfcn_r50_gwap_1xb4-110k_voc07-boxes_voc12-labels'
+    }.get(
+        path.stem,
+        path.stem.replace('-boxes-only', '')
+        .replace('r50_1xb2', 'r50_gwap_1xb4')
+        .replace('r50_8xb1', 'r50_gwap_8xb2')
+        .replace('r18_', 'r18_gwap_'),
+    )
+    one, two = (Config.fromfile(path.with_name(f'{stem}.py')) for stem in (path.stem, twin))
     assert one.model == two.model.detector
     # The branch may learn at a rate of its own.
-    two.optim_wrapper.get('paramwise_cfg', dict(custom_keys={}))[
-        'custom_keys'].pop('cls_head', None)
-    two.optim_wrapper = {key: value for key, value
-                         in two.optim_wrapper.items()
-                         if value != dict(custom_keys={})}
-    for key in ('optim_wrapper', 'param_scheduler', 'train_cfg',
-                'val_dataloader'):
+    two.optim_wrapper.get('paramwise_cfg', dict(custom_keys={}))['custom_keys'].pop(
+        'cls_head', None
+    )
+    two.optim_wrapper = {
+        key: value for key, value in two.optim_wrapper.items() if value != dict(custom_keys={})
+    }
+    for key in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'val_dataloader'):
         assert one[key] == two[key]
-    assert one.train_dataloader.batch_size \
-        == two.train_dataloader.batch_sampler.boxed
+    assert one.train_dataloader.batch_size == two.train_dataloader.batch_sampler.boxed
 
 
 @pytest.mark.parametrize('path', PAPER, ids=lambda path: path.stem)
@@ -148,7 +162,7 @@ def test_the_papers_choices(path):
     else:
         assert sampler.pos_fraction == 0.25 and background == (0.1, 0.5)
     scales = cfg.model.rpn_head.anchor_generator.scales
-    rate, = cfg.param_scheduler
+    (rate,) = cfg.param_scheduler
     if 'voc' in path.stem:
         assert scales == [8, 16, 32] and head.num_classes == 20
         assert (rate.milestones, cfg.train_cfg.max_iters) == ([80000], 110000)
@@ -163,22 +177,22 @@ def test_lip_changes_the_backbone_alone(path):
     and what a neck has to know of it."""
     depth = re.search(r'lip-[rd](\d+)', path.stem)[1]
     backbone = detector_of(Config.fromfile(path)).backbone
-    assert backbone.type == ('mmgwap.LIPDenseNet' if '-d1' in path.stem
-                             else 'mmgwap.LIPResNet')
+    assert backbone.type == ('mmgwap.LIPDenseNet' if '-d1' in path.stem else 'mmgwap.LIPResNet')
     assert backbone.depth == int(depth)
     if 'digits' not in path.stem:
         net = 'densenet' if '-d1' in path.stem else 'resnet'
         assert backbone.init_cfg == dict(
-            type='Pretrained', checkpoint=f'checkpoints/lip_{net}-{depth}.pth')
+            type='Pretrained', checkpoint=f'checkpoints/lip_{net}-{depth}.pth'
+        )
     assert ('dcn' in backbone) == ('-md' in path.stem)
 
 
 def test_lip_twins():
     for name, twin in (
-            ('rfcn_lip-r18_digits', 'rfcn/rfcn_r18_digits'),
-            ('rfcn_lip-r101_8xb1-120k_coco', 'rfcn/rfcn_r101_8xb1-120k_coco'),
-            ('rfcn_lip-r50_gwap_8xb2-120k_coco-p10',
-             'gwap/rfcn_r50_gwap_8xb2-120k_coco-p10')):
+        ('rfcn_lip-r18_digits', 'rfcn/rfcn_r18_digits'),
+        ('rfcn_lip-r101_8xb1-120k_coco', 'rfcn/rfcn_r101_8xb1-120k_coco'),
+        ('rfcn_lip-r50_gwap_8xb2-120k_coco-p10', 'gwap/rfcn_r50_gwap_8xb2-120k_coco-p10'),
+    ):
         one = Config.fromfile(FOLDER / f'lip/{name}.py').to_dict()
         two = Config.fromfile(FOLDER / f'{twin}.py').to_dict()
         for cfg in (one, two):
@@ -204,5 +218,8 @@ def test_rates_are_scaled_from_the_batch_of_the_name(cfg):
 def test_runs_survive(cfg):
     assert cfg.default_hooks.checkpoint.type == 'mmgwap.AtomicCheckpointHook'
     assert {hook.type for hook in cfg.custom_hooks} >= {
-        'NumClassCheckHook', 'mmgwap.ExactResumeHook',
-        'mmgwap.StopAtInvalidLossHook', 'mmgwap.BadImagesHook'}
+        'NumClassCheckHook',
+        'mmgwap.ExactResumeHook',
+        'mmgwap.StopAtInvalidLossHook',
+        'mmgwap.BadImagesHook',
+    }

@@ -1,4 +1,5 @@
 """The check of the environment that mmgwap is installed into."""
+
 import subprocess
 import sys
 import types
@@ -37,24 +38,25 @@ def test_versions_that_do_not(monkeypatch, version):
 
 
 def test_a_missing_package_is_named():
-    with pytest.raises(ImportError, match=r'needs fake_host>=2.0,<3, which '
-                                          r'does not import.*pip install'):
+    with pytest.raises(
+        ImportError,
+        match=r'needs fake_host>=2.0,<3, which '
+        r'does not import.*pip install',
+    ):
         _check(FAKE)
 
 
 @pytest.mark.parametrize('package', ['mmdet', 'mmengine', 'torch'])
 def test_importing_mmgwap_without_a_host_says_what_to_install(package):
     code = f'import sys; sys.modules[{package!r}] = None; import mmgwap'
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True,
-                          text=True)
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(f'ImportError: mmgwap needs {package}>=')
 
 
 def test_mmcv_without_operators_is_told_apart():
     code = "import sys; sys.modules['mmcv._ext'] = None; import mmgwap"
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True,
-                          text=True)
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith('ImportError: mmgwap needs the compiled operators')
     assert 'mmcv==2.1.0' in last

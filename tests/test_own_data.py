@@ -1,4 +1,5 @@
 """The configs for a user's own data, changed as their heads say."""
+
 import csv
 import json
 import re
@@ -33,7 +34,8 @@ def write_voc(root: Path) -> dict:
                 '<annotation><size><width>64</width><height>48</height>'
                 f'</size><object><name>{CLASSES[seed % 3]}</name><bndbox>'
                 '<xmin>5</xmin><ymin>5</ymin><xmax>40</xmax><ymax>40</ymax>'
-                '</bndbox></object></annotation>')
+                '</bndbox></object></annotation>'
+            )
         path = root / f'lists/{name}.txt'
         path.parent.mkdir(exist_ok=True)
         path.write_text('\n'.join(map(str, seeds)))
@@ -44,16 +46,31 @@ def write_coco(root: Path) -> dict:
     for name in ('learn', 'check'):
         for seed in range(4):
             image(root / f'{name}/{seed}.jpg', seed)
-        (root / f'{name}.json').write_text(json.dumps(dict(
-            categories=[dict(id=3 * i + 1, name=name)
-                        for i, name in enumerate(CLASSES)],
-            images=[dict(id=i, file_name=f'{i}.jpg', width=64, height=48)
-                    for i in range(4)],
-            annotations=[dict(id=i + 1, image_id=i, iscrowd=0, area=1225,
-                              category_id=3 * (i % 3) + 1,
-                              bbox=[5, 5, 35, 35]) for i in range(4)])))
-    return {'train_json, train_images': "'learn.json', 'learn/'",
-            'val_json, val_images': "'check.json', 'check/'"}
+        (root / f'{name}.json').write_text(
+            json.dumps(
+                dict(
+                    categories=[dict(id=3 * i + 1, name=name) for i, name in enumerate(CLASSES)],
+                    images=[
+                        dict(id=i, file_name=f'{i}.jpg', width=64, height=48) for i in range(4)
+                    ],
+                    annotations=[
+                        dict(
+                            id=i + 1,
+                            image_id=i,
+                            iscrowd=0,
+                            area=1225,
+                            category_id=3 * (i % 3) + 1,
+                            bbox=[5, 5, 35, 35],
+                        )
+                        for i in range(4)
+                    ],
+                )
+            )
+        )
+    return {
+        'train_json, train_images': "'learn.json', 'learn/'",
+        'val_json, val_images': "'check.json', 'check/'",
+    }
 
 
 def write_labels(root: Path) -> dict:
@@ -81,12 +98,17 @@ def change(name: str, folder: Path, lines: dict) -> Path:
     return path
 
 
-@pytest.mark.parametrize('layout, few', [
-    ('voc', False), ('coco', False), ('voc', True), ('coco', True)])
+@pytest.mark.parametrize(
+    'layout, few', [('voc', False), ('coco', False), ('voc', True), ('coco', True)]
+)
 def test_a_step_and_a_prediction(layout, few, tmp_path):
     root = tmp_path / 'data'
-    lines = dict(data_root=f"'{root}/'", classes=repr(CLASSES), max_iters='1',
-                 **dict(voc=write_voc, coco=write_coco)[layout](root))
+    lines = dict(
+        data_root=f"'{root}/'",
+        classes=repr(CLASSES),
+        max_iters='1',
+        **dict(voc=write_voc, coco=write_coco)[layout](root),
+    )
     path = change(f'{layout}_layout', tmp_path, lines)
     if few:
         lines = write_labels(root)
@@ -96,21 +118,24 @@ def test_a_step_and_a_prediction(layout, few, tmp_path):
     detector = cfg.model.get('detector', cfg.model)
     assert detector.backbone.init_cfg.checkpoint == 'torchvision://resnet50'
     detector.backbone.init_cfg = None
-    cfg.merge_from_dict({
-        'work_dir': str(tmp_path / 'run'), 'log_level': 'ERROR',
-        'train_cfg.val_interval': 1, 'train_dataloader.num_workers': 0,
-        'train_dataloader.persistent_workers': False,
-        'val_dataloader.num_workers': 0,
-        'val_dataloader.persistent_workers': False})
+    cfg.merge_from_dict(
+        {
+            'work_dir': str(tmp_path / 'run'),
+            'log_level': 'ERROR',
+            'train_cfg.val_interval': 1,
+            'train_dataloader.num_workers': 0,
+            'train_dataloader.persistent_workers': False,
+            'val_dataloader.num_workers': 0,
+            'val_dataloader.persistent_workers': False,
+        }
+    )
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         for dataset in loader.dataset.get('datasets', [loader.dataset]):
-            dataset.pipeline[1 if dataset.get('test_mode') else 2].scale = (
-                320, 240)
+            dataset.pipeline[1 if dataset.get('test_mode') else 2].scale = (320, 240)
     runner = Runner.from_cfg(cfg)
     before = [p.detach().clone() for p in runner.model.parameters()]
     runner.train()
-    assert any(not torch.equal(one, two) for one, two
-               in zip(before, runner.model.parameters()))
+    assert any(not torch.equal(one, two) for one, two in zip(before, runner.model.parameters()))
     metrics = runner.val_loop.run()
     assert dict(voc='pascal_voc/mAP', coco='coco/bbox_mAP')[layout] in metrics
     assert ('image/mAP' in metrics) == few
@@ -120,5 +145,4 @@ def test_a_step_and_a_prediction(layout, few, tmp_path):
 @pytest.mark.parametrize('name', ['voc_layout', 'coco_layout', 'few_boxes'])
 def test_few_lines_are_to_be_changed(name):
     head = (FOLDER / f'{name}.py').read_text().split('# Nothing below')[0]
-    assert 0 < len([line for line in head.splitlines()
-                    if line and not line.startswith('#')]) < 10
+    assert 0 < len([line for line in head.splitlines() if line and not line.startswith('#')]) < 10

@@ -1,4 +1,5 @@
 """What a wheel, a source archive and an editable install hold for mim."""
+
 import os
 import shutil
 import subprocess
@@ -8,8 +9,17 @@ import zipfile
 
 import pytest
 
-PARTS = ('configs', 'tools', 'mmgwap', 'README.md', 'LICENSE', 'MANIFEST.in',
-         'model-index.yml', 'pyproject.toml', 'setup.py')
+PARTS = (
+    'configs',
+    'tools',
+    'mmgwap',
+    'README.md',
+    'LICENSE',
+    'MANIFEST.in',
+    'model-index.yml',
+    'pyproject.toml',
+    'setup.py',
+)
 
 
 @pytest.fixture
@@ -27,21 +37,28 @@ def checkout(repo, tmp_path):
 
 def build(checkout, kind):
     """Ask setuptools as pip does; returns the path of what was built."""
-    code = ('import sys; from setuptools import build_meta; '
-            f'print(build_meta.build_{kind}(sys.argv[1]))')
+    code = (
+        'import sys; from setuptools import build_meta; '
+        f'print(build_meta.build_{kind}(sys.argv[1]))'
+    )
     done = subprocess.run(
         [sys.executable, '-W', 'ignore', '-c', code, checkout / 'dist'],
-        cwd=checkout, capture_output=True, text=True)
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return checkout / 'dist' / done.stdout.split()[-1]
 
 
 def files_for_mim(folder):
     """Names below a folder of all that mim may look for."""
-    names = {path.relative_to(folder).as_posix()
-             for part in ('configs', 'tools')
-             for path in (folder / part).rglob('*')
-             if path.is_file() and '__pycache__' not in path.parts}
+    names = {
+        path.relative_to(folder).as_posix()
+        for part in ('configs', 'tools')
+        for path in (folder / part).rglob('*')
+        if path.is_file() and '__pycache__' not in path.parts
+    }
     return names | {'model-index.yml'}
 
 
@@ -51,8 +68,9 @@ def test_a_wheel_holds_configs_tools_and_index(repo, checkout):
         names = set(archive.namelist())
         archive.extractall(checkout / 'site')
     prefix = 'mmgwap/.mim/'
-    assert {name[len(prefix):] for name in names if name.startswith(prefix)} \
-        == files_for_mim(checkout)
+    assert {name[len(prefix) :] for name in names if name.startswith(prefix)} == files_for_mim(
+        checkout
+    )
     assert 'mmgwap/__init__.py' in names
     assert not [name for name in names if not name.startswith('mmgwap')]
     assert not (checkout / 'mmgwap' / '.mim').exists()
@@ -63,9 +81,12 @@ def check_train(site):
     """The wheel's own tools/train.py runs, far from any checkout."""
     script = site / 'mmgwap/.mim/tools/train.py'
     done = subprocess.run(
-        [sys.executable, '-W', 'ignore', script, '--help'], cwd=site,
-        capture_output=True, text=True,
-        env=dict(os.environ, PYTHONPATH=str(site)))
+        [sys.executable, '-W', 'ignore', script, '--help'],
+        cwd=site,
+        capture_output=True,
+        text=True,
+        env=dict(os.environ, PYTHONPATH=str(site)),
+    )
     assert done.returncode == 0 and '--cfg-options' in done.stdout
 
 
@@ -73,19 +94,17 @@ def test_a_source_archive_is_enough_for_a_wheel(checkout):
     archive = build(checkout, 'sdist')
     with tarfile.open(archive) as opened:
         opened.extractall(checkout / 'unpacked', filter='data')
-    source, = (checkout / 'unpacked').iterdir()
+    (source,) = (checkout / 'unpacked').iterdir()
     assert files_for_mim(source) == files_for_mim(checkout)
     with zipfile.ZipFile(build(source, 'wheel')) as opened:
-        assert 'mmgwap/.mim/configs/rfcn/rfcn_r18_digits.py' \
-            in opened.namelist()
+        assert 'mmgwap/.mim/configs/rfcn/rfcn_r18_digits.py' in opened.namelist()
 
 
 def test_an_editable_install_links(checkout):
     for _ in range(2):  # the second finds the links of the first
         build(checkout, 'editable')
         folder = checkout / 'mmgwap' / '.mim'
-        assert {path.name for path in folder.iterdir()} == {
-            'configs', 'tools', 'model-index.yml'}
+        assert {path.name for path in folder.iterdir()} == {'configs', 'tools', 'model-index.yml'}
         for path in folder.iterdir():
             assert path.is_symlink()
             assert path.resolve() == checkout / path.name

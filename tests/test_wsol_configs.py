@@ -2,6 +2,7 @@
 
 That they train is asked in test_every_config.py.
 """
+
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,19 +16,30 @@ from mmengine.registry import PARAM_SCHEDULERS
 
 register_all_modules()
 FOLDER = Path(__file__).resolve().parents[1] / 'configs'
-CONFIGS = sorted(FOLDER.glob('wsol/*.py')) \
-    + sorted(FOLDER.glob('lip/*_imagenet.py'))
-NETS = dict(alexnet='mmgwap.AlexNet', vgg16='mmgwap.VGG',
-            googlenet='mmgwap.GoogLeNet', r50='ResNet', r18='ResNet')
-POOLS = {'gap': 'GlobalAvgPool', 'gmp': 'GlobalMaxPool',
-         'lse': 'LogSumExpPool', 'ca-gwap': 'ClassAgnosticGWAP',
-         'cs-gwap': 'ClassSpecificGWAP'}
-CLASSES = dict(ilsvrc=1000, cub=200, openimages30k=100, imagenet=1000,
-               **{'digits-single': 10})
+CONFIGS = sorted(FOLDER.glob('wsol/*.py')) + sorted(FOLDER.glob('lip/*_imagenet.py'))
+NETS = dict(
+    alexnet='mmgwap.AlexNet',
+    vgg16='mmgwap.VGG',
+    googlenet='mmgwap.GoogLeNet',
+    r50='ResNet',
+    r18='ResNet',
+)
+POOLS = {
+    'gap': 'GlobalAvgPool',
+    'gmp': 'GlobalMaxPool',
+    'lse': 'LogSumExpPool',
+    'ca-gwap': 'ClassAgnosticGWAP',
+    'cs-gwap': 'ClassSpecificGWAP',
+}
+CLASSES = dict(ilsvrc=1000, cub=200, openimages30k=100, imagenet=1000, **{'digits-single': 10})
 # Each net once, and each pooling once.
-DIFFERENT = [path for path in CONFIGS if re.search(
-    r'_gap_(ilsvrc|openimages30k|digits-single)$|alexnet_.*cub|r18_|imagenet',
-    path.stem)]
+DIFFERENT = [
+    path
+    for path in CONFIGS
+    if re.search(
+        r'_gap_(ilsvrc|openimages30k|digits-single)$|alexnet_.*cub|r18_|imagenet', path.stem
+    )
+]
 
 
 @pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)
@@ -64,8 +76,7 @@ def test_parts_are_those_of_the_name(named):
     else:
         assert backbone.type == NETS[net.split('-')[0]]
     if not re.search('digits|imagenet', name):
-        assert backbone.init_cfg.checkpoint.startswith(
-            ('torchvision://', 'checkpoints/lip_'))
+        assert backbone.init_cfg.checkpoint.startswith(('torchvision://', 'checkpoints/lip_'))
     stride = {'r50-s16': 16, 'r50-s8': 8}.get(net)
     if stride:
         total = 4
@@ -86,20 +97,19 @@ def test_parts_are_those_of_the_name(named):
 
 def test_data_and_measurement(named):
     name, cfg = named
-    for loader in (cfg.train_dataloader, cfg.val_dataloader,
-                   cfg.test_dataloader):
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         dataset = loader.dataset
         assert dataset.type == 'mmgwap.WSOLDataset'
         dataset.lazy_init = True
         DATASETS.build(dataset)
-    for loader, metric in ((cfg.val_dataloader, cfg.val_evaluator),
-                           (cfg.test_dataloader, cfg.test_evaluator)):
+    for loader, metric in (
+        (cfg.val_dataloader, cfg.val_evaluator),
+        (cfg.test_dataloader, cfg.test_evaluator),
+    ):
         assert metric.type == 'mmgwap.WSOLMetric'
-        assert metric.metadata_root == loader.dataset.data_root \
-            + loader.dataset.metadata_root
+        assert metric.metadata_root == loader.dataset.data_root + loader.dataset.metadata_root
         assert not loader.sampler.shuffle and not loader.sampler.round_up
-    assert ('mask_root' in cfg.val_evaluator) == (
-        'digits' in name or 'openimages' in name)
+    assert ('mask_root' in cfg.val_evaluator) == ('digits' in name or 'openimages' in name)
 
 
 def test_the_schedule_ends_where_training_does(named):
@@ -108,8 +118,7 @@ def test_the_schedule_ends_where_training_does(named):
         assert PARAM_SCHEDULERS.get(scheduler.type) is not None
     end = cfg.train_cfg.get('max_iters') or cfg.train_cfg.max_epochs
     assert cfg.param_scheduler[-1].get('end', end) == end
-    assert cfg.default_hooks.checkpoint.by_epoch == (
-        'max_epochs' in cfg.train_cfg)
+    assert cfg.default_hooks.checkpoint.by_epoch == ('max_epochs' in cfg.train_cfg)
 
 
 @pytest.mark.parametrize('path', DIFFERENT, ids=lambda path: path.stem)
@@ -119,10 +128,8 @@ def test_the_hook_that_counts_classes_agrees(path):
     model = MODELS.build(cfg.model)
     hook = NumClassCheckHook()
     for count, wrong in ((cfg.model.cls_head.num_classes, False), (7, True)):
-        dataset = SimpleNamespace(metainfo=dict(
-            classes=tuple(map(str, range(count)))))
-        runner = SimpleNamespace(
-            model=model, train_dataloader=SimpleNamespace(dataset=dataset))
+        dataset = SimpleNamespace(metainfo=dict(classes=tuple(map(str, range(count)))))
+        runner = SimpleNamespace(model=model, train_dataloader=SimpleNamespace(dataset=dataset))
         if wrong:
             with pytest.raises(AssertionError, match='ImageClsHead'):
                 hook.before_train_epoch(runner)

@@ -8,18 +8,17 @@ For an evaluation server, which has the annotations, it writes the results:
 Together with these --out is a folder, and DIR also gets the log and the config
 of the run.  All other options are mmdet's:
 """
+
 import argparse
 import sys
 import tempfile
 from pathlib import Path
-from typing import List
 
 from mmengine.config import Config, DictAction
 
 from mmgwap.evaluation.functional import SubmissionError
 from mmgwap.host_tools import parse_tool_args, run_tool
-from mmgwap.submissions import (YEARS, algorithm_of, coco_test_dev,
-                                voc_results)
+from mmgwap.submissions import YEARS, algorithm_of, coco_test_dev, voc_results
 
 OURS = ('--coco-test-dev', '--voc-results')
 
@@ -29,12 +28,10 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     server = parser.add_mutually_exclusive_group(required=True)
     server.add_argument('--coco-test-dev', action='store_true')
-    server.add_argument('--voc-results', nargs='?', type=int, choices=YEARS,
-                        const=2007)
+    server.add_argument('--voc-results', nargs='?', type=int, choices=YEARS, const=2007)
     parser.add_argument('--out', type=Path, metavar='DIR', required=True)
     parser.add_argument('--alg', metavar='NAME')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
-                        default={})
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
     args, sys.argv[1:] = parser.parse_known_args()
     if args.alg is not None and not args.coco_test_dev:
         parser.error('--alg goes with --coco-test-dev')
@@ -70,7 +67,7 @@ def run_for_server() -> None:
         run_tool('test.py')
 
 
-def main(argv: List[str]) -> None:
+def main(argv: list[str]) -> None:
     if {'-h', '--help'} & set(argv):
         print(__doc__)
     elif any(word.split('=')[0] in OURS for word in argv):

@@ -1,4 +1,5 @@
 """Train a detector: mmdet's own tools/train.py, with safe checkpoints."""
+
 import os.path as osp
 import sys
 

@@ -4,5 +4,5 @@ custom_hooks = [
     dict(type='NumClassCheckHook'),
     dict(type='mmgwap.ExactResumeHook'),
     dict(type='mmgwap.StopAtInvalidLossHook'),
-    dict(type='mmgwap.BadImagesHook')
+    dict(type='mmgwap.BadImagesHook'),
 ]

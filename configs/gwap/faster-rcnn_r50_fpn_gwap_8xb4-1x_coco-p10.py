@@ -1,29 +1,23 @@
-_base_ = [
-    'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
-    '../_base_/custom_hooks.py'
-]
+_base_ = ['mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', '../_base_/custom_hooks.py']
 custom_imports = dict(imports=['mmgwap'], allow_failed_imports=False)
 
 model = dict(
     _delete_=True,
     type='mmgwap.MultiTaskDetector',
     detector=_base_.model,
-    cls_head=dict(
-        type='mmgwap.ImageClsHead', source='backbone', num_classes=80,
-        in_channels=2048))
+    cls_head=dict(type='mmgwap.ImageClsHead', source='backbone', num_classes=80, in_channels=2048),
+)
 train_dataloader = dict(
     batch_size=4,
-    batch_sampler=dict(
-        _delete_=True, type='mmgwap.PartialBoxBatchSampler', boxed=2),
+    batch_sampler=dict(_delete_=True, type='mmgwap.PartialBoxBatchSampler', boxed=2),
     dataset=dict(
         _delete_=True,
         type='mmgwap.PartialBoxDataset',
         percent=10,
-        dataset=_base_.train_dataloader.dataset))
-val_evaluator = [
-    _base_.val_evaluator,
-    dict(type='mmgwap.MultiLabelMetric', classwise=False)
-]
+        dataset=_base_.train_dataloader.dataset,
+    ),
+)
+val_evaluator = [_base_.val_evaluator, dict(type='mmgwap.MultiLabelMetric', classwise=False)]
 test_evaluator = val_evaluator
 
 # An epoch passes the boxed tenth once, so ten of them are as many iterations
@@ -31,11 +25,9 @@ test_evaluator = val_evaluator
 train_cfg = dict(max_epochs=120, val_interval=10)
 param_scheduler = [
     _base_.param_scheduler[0],
-    dict(
-        type='MultiStepLR', begin=0, end=120, by_epoch=True,
-        milestones=[80, 110], gamma=0.1)
+    dict(type='MultiStepLR', begin=0, end=120, by_epoch=True, milestones=[80, 110], gamma=0.1),
 ]
 auto_scale_lr = dict(base_batch_size=32)
 default_hooks = dict(
-    checkpoint=dict(
-        type='mmgwap.AtomicCheckpointHook', interval=10, max_keep_ckpts=3))
+    checkpoint=dict(type='mmgwap.AtomicCheckpointHook', interval=10, max_keep_ckpts=3)
+)

@@ -8,4 +8,6 @@ train_dataloader = dict(
         type='mmgwap.PartialBoxDataset',
         percent=10,
         boxes_only=True,
-        dataset=_base_.train_dataloader.dataset))
+        dataset=_base_.train_dataloader.dataset,
+    )
+)

@@ -8,9 +8,8 @@ model = dict(
     _delete_=True,
     type='mmgwap.MultiTaskDetector',
     detector=_base_.model,
-    cls_head=dict(
-        type='mmgwap.ImageClsHead', source='backbone', num_classes=6,
-        in_channels=256))
+    cls_head=dict(type='mmgwap.ImageClsHead', source='backbone', num_classes=6, in_channels=256),
+)
 train_dataloader = dict(
     batch_size=12,
     batch_sampler=dict(type='mmgwap.PartialBoxBatchSampler', boxed=4),
@@ -18,13 +17,11 @@ train_dataloader = dict(
         _delete_=True,
         type='mmgwap.PartialBoxDataset',
         percent=20,
-        dataset=_base_.train_dataloader.dataset))
+        dataset=_base_.train_dataloader.dataset,
+    ),
+)
 # The head starts from random weights, the detector does not.
-optim_wrapper = dict(
-    paramwise_cfg=dict(custom_keys={'cls_head': dict(lr_mult=10)}))
-val_evaluator = [
-    _base_.val_evaluator,
-    dict(type='mmgwap.MultiLabelMetric', classwise=False)
-]
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'cls_head': dict(lr_mult=10)}))
+val_evaluator = [_base_.val_evaluator, dict(type='mmgwap.MultiLabelMetric', classwise=False)]
 test_evaluator = val_evaluator
 auto_scale_lr = dict(base_batch_size=12)

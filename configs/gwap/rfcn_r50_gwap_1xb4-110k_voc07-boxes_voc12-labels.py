@@ -6,21 +6,13 @@ model = dict(
     _delete_=True,
     type='mmgwap.MultiTaskDetector',
     detector=_base_.model,
-    cls_head=dict(
-        type='mmgwap.ImageClsHead', source='backbone', num_classes=20,
-        in_channels=2048))
+    cls_head=dict(type='mmgwap.ImageClsHead', source='backbone', num_classes=20, in_channels=2048),
+)
 train_dataloader = dict(
     batch_size=4,
-    batch_sampler=dict(
-        _delete_=True, type='mmgwap.PartialBoxBatchSampler', boxed=2),
-    dataset=dict(
-        datasets=[
-            voc07,
-            dict(type='mmgwap.PartialBoxDataset', percent=0, dataset=voc12)
-        ]))
-val_evaluator = [
-    _base_.val_evaluator,
-    dict(type='mmgwap.MultiLabelMetric', classwise=False)
-]
+    batch_sampler=dict(_delete_=True, type='mmgwap.PartialBoxBatchSampler', boxed=2),
+    dataset=dict(datasets=[voc07, dict(type='mmgwap.PartialBoxDataset', percent=0, dataset=voc12)]),
+)
+val_evaluator = [_base_.val_evaluator, dict(type='mmgwap.MultiLabelMetric', classwise=False)]
 test_evaluator = val_evaluator
 auto_scale_lr = dict(base_batch_size=4)

@@ -5,13 +5,11 @@ model = dict(
     _delete_=True,
     type='mmgwap.MultiTaskDetector',
     detector=_base_.model,
-    cls_head=dict(
-        type='mmgwap.ImageClsHead', source='backbone', num_classes=80,
-        in_channels=384))
+    cls_head=dict(type='mmgwap.ImageClsHead', source='backbone', num_classes=80, in_channels=384),
+)
 train_dataloader = dict(
     batch_size=64,
-    batch_sampler=dict(
-        _delete_=True, type='mmgwap.PartialBoxBatchSampler', boxed=32),
+    batch_sampler=dict(_delete_=True, type='mmgwap.PartialBoxBatchSampler', boxed=32),
     dataset=dict(
         _delete_=True,
         type='mmgwap.PartialBoxDataset',
@@ -19,37 +17,40 @@ train_dataloader = dict(
         # Mosaic and MixUp would give an image boxes for some of its objects.
         # Images with boxes are mixed among themselves, the others not at all.
         label_pipeline=_base_.train_pipeline_stage2,
-        dataset=_base_.train_dataloader.dataset))
-val_evaluator = [
-    _base_.val_evaluator,
-    dict(type='mmgwap.MultiLabelMetric', classwise=False)
-]
+        dataset=_base_.train_dataloader.dataset,
+    ),
+)
+val_evaluator = [_base_.val_evaluator, dict(type='mmgwap.MultiLabelMetric', classwise=False)]
 test_evaluator = val_evaluator
 
 # An epoch passes the boxed tenth once, so ten of them are as many iterations
 # as one over all images.
 max_epochs = 3000
 switch_epoch = 2800
-train_cfg = dict(
-    max_epochs=max_epochs, val_interval=100,
-    dynamic_intervals=[(switch_epoch, 10)])
+train_cfg = dict(max_epochs=max_epochs, val_interval=100, dynamic_intervals=[(switch_epoch, 10)])
 param_scheduler = [
     _base_.param_scheduler[0],
     dict(
-        type='CosineAnnealingLR', eta_min=2e-4, begin=max_epochs // 2,
-        end=max_epochs, T_max=max_epochs // 2, by_epoch=True,
-        convert_to_iter_based=True)
+        type='CosineAnnealingLR',
+        eta_min=2e-4,
+        begin=max_epochs // 2,
+        end=max_epochs,
+        T_max=max_epochs // 2,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    ),
 ]
 custom_hooks = [
     _base_.custom_hooks[0],
     dict(
-        type='PipelineSwitchHook', switch_epoch=switch_epoch,
-        switch_pipeline=_base_.train_pipeline_stage2),
+        type='PipelineSwitchHook',
+        switch_epoch=switch_epoch,
+        switch_pipeline=_base_.train_pipeline_stage2,
+    ),
     dict(type='NumClassCheckHook'),
     dict(type='mmgwap.ExactResumeHook'),
     dict(type='mmgwap.StopAtInvalidLossHook'),
-    dict(type='mmgwap.BadImagesHook')
+    dict(type='mmgwap.BadImagesHook'),
 ]
 auto_scale_lr = dict(base_batch_size=512)
-default_hooks = dict(
-    checkpoint=dict(type='mmgwap.AtomicCheckpointHook', interval=100))
+default_hooks = dict(checkpoint=dict(type='mmgwap.AtomicCheckpointHook', interval=100))

@@ -1,7 +1,4 @@
-_base_ = [
-    'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
-    '../_base_/custom_hooks.py'
-]
+_base_ = ['mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', '../_base_/custom_hooks.py']
 custom_imports = dict(imports=['mmgwap'], allow_failed_imports=False)
 
 model = dict(
@@ -11,7 +8,8 @@ model = dict(
         depth=121,
         frozen_stages=1,
         norm_eval=True,
-        init_cfg=dict(
-            type='Pretrained', checkpoint='checkpoints/lip_densenet-121.pth')),
-    neck=dict(in_channels=[256, 512, 1024, 1024]))
+        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/lip_densenet-121.pth'),
+    ),
+    neck=dict(in_channels=[256, 512, 1024, 1024]),
+)
 default_hooks = dict(checkpoint=dict(type='mmgwap.AtomicCheckpointHook'))

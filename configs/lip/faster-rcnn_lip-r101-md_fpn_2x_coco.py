@@ -5,4 +5,6 @@ _base_ = 'faster-rcnn_lip-r101_fpn_2x_coco.py'
 model = dict(
     backbone=dict(
         dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False),
-        stage_with_dcn=(False, True, True, True)))
+        stage_with_dcn=(False, True, True, True),
+    )
+)

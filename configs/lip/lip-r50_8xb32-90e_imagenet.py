@@ -6,13 +6,10 @@ model = dict(backbone=dict(init_cfg=None))
 # mmdet has no RandomResizedCrop; this one chooses each side by itself.
 train_pipeline = [
     _base_.load_image,
-    dict(type='RandomCrop', crop_type='relative_range',
-         crop_size=(0.28, 0.28)),
+    dict(type='RandomCrop', crop_type='relative_range', crop_size=(0.28, 0.28)),
     dict(type='Resize', scale=(224, 224), keep_ratio=False),
     dict(type='RandomFlip', prob=0.5),
-    dict(
-        type='PackDetInputs',
-        meta_keys=_base_.meta_keys + ('flip', 'flip_direction'))
+    dict(type='PackDetInputs', meta_keys=_base_.meta_keys + ('flip', 'flip_direction')),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
@@ -21,10 +18,16 @@ train_cfg = dict(max_epochs=max_epochs)
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
-    optimizer=dict(
-        type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4, nesterov=True))
+    optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4, nesterov=True),
+)
 param_scheduler = [
-    dict(type='MultiStepLR', milestones=[30, 60, 80], gamma=0.1, begin=0,
-         end=max_epochs, by_epoch=True)
+    dict(
+        type='MultiStepLR',
+        milestones=[30, 60, 80],
+        gamma=0.1,
+        begin=0,
+        end=max_epochs,
+        by_epoch=True,
+    )
 ]
 auto_scale_lr = dict(base_batch_size=256)

@@ -1,11 +1,9 @@
-_base_ = [
-    'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',
-    '../_base_/custom_hooks.py'
-]
+_base_ = ['mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', '../_base_/custom_hooks.py']
 custom_imports = dict(imports=['mmgwap'], allow_failed_imports=False)
 
 model = dict(
     backbone=dict(
-        type='mmgwap.LIPResNet',
-        init_cfg=dict(checkpoint='checkpoints/lip_resnet-50.pth')))
+        type='mmgwap.LIPResNet', init_cfg=dict(checkpoint='checkpoints/lip_resnet-50.pth')
+    )
+)
 default_hooks = dict(checkpoint=dict(type='mmgwap.AtomicCheckpointHook'))

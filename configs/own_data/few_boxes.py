@@ -10,12 +10,15 @@ model = dict(
     type='mmgwap.MultiTaskDetector',
     detector=_base_.model,
     cls_head=dict(
-        type='mmgwap.ImageClsHead', source='backbone',
-        num_classes=len(_base_.classes), in_channels=2048))
+        type='mmgwap.ImageClsHead',
+        source='backbone',
+        num_classes=len(_base_.classes),
+        in_channels=2048,
+    ),
+)
 train_dataloader = dict(
     batch_size=4,
-    batch_sampler=dict(
-        _delete_=True, type='mmgwap.PartialBoxBatchSampler', boxed=2),
+    batch_sampler=dict(_delete_=True, type='mmgwap.PartialBoxBatchSampler', boxed=2),
     dataset=dict(
         _delete_=True,
         type='ConcatDataset',
@@ -29,8 +32,11 @@ train_dataloader = dict(
                 ann_file=label_file,
                 data_prefix=dict(img=label_images),
                 metainfo=dict(classes=_base_.classes),
-                pipeline=_base_.train_pipeline)
-        ]))
+                pipeline=_base_.train_pipeline,
+            ),
+        ],
+    ),
+)
 val_evaluator = [_base_.val_evaluator, dict(type='mmgwap.MultiLabelMetric')]
 test_evaluator = val_evaluator
 auto_scale_lr = dict(base_batch_size=4)

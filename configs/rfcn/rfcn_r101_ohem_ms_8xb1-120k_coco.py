@@ -8,8 +8,9 @@ train_pipeline = [
     dict(
         type='RandomChoiceResize',
         scales=[(side * 5 // 3, side) for side in (400, 500, 600, 700, 800)],
-        keep_ratio=True),
+        keep_ratio=True,
+    ),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs')
+    dict(type='PackDetInputs'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

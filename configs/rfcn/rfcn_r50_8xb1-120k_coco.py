@@ -1,4 +1,6 @@
 _base_ = [
-    '../_base_/models/rfcn_r50.py', '../_base_/datasets/coco.py',
-    '../_base_/schedules/rfcn_coco.py', '../_base_/default_runtime.py'
+    '../_base_/models/rfcn_r50.py',
+    '../_base_/datasets/coco.py',
+    '../_base_/schedules/rfcn_coco.py',
+    '../_base_/default_runtime.py',
 ]

@@ -5,5 +5,7 @@ model = dict(
     train_cfg=dict(
         rcnn=dict(
             assigner=dict(neg_iou_thr=0.5),
-            sampler=dict(
-                _delete_=True, type='mmgwap.RFCNOHEMSampler', num=128))))
+            sampler=dict(_delete_=True, type='mmgwap.RFCNOHEMSampler', num=128),
+        )
+    )
+)

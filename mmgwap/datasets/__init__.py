@@ -8,8 +8,14 @@ from .voc_unannotated import UnannotatedVOCDataset
 from .wsol import WSOLDataset
 
 __all__ = [
-    'CheckedCocoDataset', 'CheckedVOCDataset', 'CheckedXMLDataset',
-    'DropDegenerateBoxes', 'ImageLabelDataset', 'PackPartialInputs',
-    'PartialBoxBatchSampler', 'PartialBoxDataset', 'UnannotatedVOCDataset',
-    'WSOLDataset'
+    'CheckedCocoDataset',
+    'CheckedVOCDataset',
+    'CheckedXMLDataset',
+    'DropDegenerateBoxes',
+    'ImageLabelDataset',
+    'PackPartialInputs',
+    'PartialBoxBatchSampler',
+    'PartialBoxDataset',
+    'UnannotatedVOCDataset',
+    'WSOLDataset',
 ]

@@ -3,8 +3,8 @@
 mmdet drops some bad boxes without a word, trains on others until the loss is
 NaN, and skips categories that the config does not list.
 """
+
 import logging
-from typing import List
 
 from mmengine.logging import print_log
 
@@ -28,11 +28,11 @@ class AnnotationChecks(BadImages):
         on_bad_image (str): 'error' or 'skip'.
     """
 
-    def __init__(self, *args, unlisted_categories: str = 'error',
-                 **kwargs) -> None:
+    def __init__(self, *args, unlisted_categories: str = 'error', **kwargs) -> None:
         if unlisted_categories not in ('error', 'ignore'):
-            raise ValueError("unlisted_categories must be 'error' or 'ignore',"
-                             f' got {unlisted_categories!r}')
+            raise ValueError(
+                f"unlisted_categories must be 'error' or 'ignore', got {unlisted_categories!r}"
+            )
         self.unlisted_categories = unlisted_categories
         self._dropped = {}  # file: number of degenerate boxes
         super().__init__(*args, **kwargs)
@@ -45,22 +45,26 @@ class AnnotationChecks(BadImages):
             print_log(
                 f'{self.ann_file}: dropped {sum(self._dropped.values())} boxes'
                 f' {WHAT}, in {len(self._dropped)} images, the first in '
-                f'{next(iter(self._dropped))}', 'current', logging.WARNING)
+                f'{next(iter(self._dropped))}',
+                'current',
+                logging.WARNING,
+            )
 
-    def filter_data(self) -> List[dict]:
+    def filter_data(self) -> list[dict]:
         data_list = super().filter_data()
         if not data_list:
             raise ValueError(
                 f'{self.ann_file}: no image is left to '
                 f'{"test" if self.test_mode else "train"} on (filter_cfg='
-                f'{self.filter_cfg}, classes={self.metainfo["classes"]})')
+                f'{self.filter_cfg}, classes={self.metainfo["classes"]})'
+            )
         return data_list
 
     def _check_category(self, name: str, where: str) -> None:
         """Refuse an object of a category that the config does not list."""
-        if self.unlisted_categories == 'error' \
-                and name not in self.metainfo['classes']:
+        if self.unlisted_categories == 'error' and name not in self.metainfo['classes']:
             raise ValueError(
                 f'{where}: category {name!r} is not among the classes of the '
                 f'config, {self.metainfo["classes"]}; list it in metainfo='
-                "dict(classes=...), or set unlisted_categories='ignore'")
+                "dict(classes=...), or set unlisted_categories='ignore'"
+            )

@@ -3,9 +3,10 @@
 A long training should not die of one truncated file, and a measurement should
 not get better by it.
 """
+
 import logging
 from functools import partial
-from typing import Callable, List, Optional
+from typing import Callable, Optional
 
 import torch
 from mmengine.dataset import BaseDataset
@@ -48,12 +49,12 @@ class BadImages:
         ValueError: if ``on_bad_image`` is something else.
         RuntimeError: with the image's path, if a sample cannot be made.
     """
+
     drops_predictions = False  # set by BadImagesHook
 
     def __init__(self, *args, on_bad_image: str = 'error', **kwargs) -> None:
         if on_bad_image not in ON_BAD_IMAGE:
-            raise ValueError(f'on_bad_image must be one of {ON_BAD_IMAGE}, '
-                             f'got {on_bad_image!r}')
+            raise ValueError(f'on_bad_image must be one of {ON_BAD_IMAGE}, got {on_bad_image!r}')
         self.on_bad_image = on_bad_image
         super().__init__(*args, **kwargs)
 
@@ -62,18 +63,15 @@ class BadImages:
             return
         super().full_init()
         if self.on_bad_image == 'skip':
-            self.unreadable = torch.zeros(
-                len(self), dtype=torch.uint8).share_memory_()
+            self.unreadable = torch.zeros(len(self), dtype=torch.uint8).share_memory_()
 
     @property
-    def bad_images(self) -> List[str]:
+    def bad_images(self) -> list[str]:
         """Paths of the bad images that this process and its workers met."""
-        return bad_paths(self, self.unreadable) \
-            if self.on_bad_image == 'skip' else []
+        return bad_paths(self, self.unreadable) if self.on_bad_image == 'skip' else []
 
     def prepare_data(self, idx: int) -> Optional[dict]:
-        return take_sample(self, idx, partial(self.get_data_info, idx),
-                           self.pipeline)
+        return take_sample(self, idx, partial(self.get_data_info, idx), self.pipeline)
 
     def another_like(self, idx: int) -> int:
         return self._rand_another()
@@ -84,8 +82,9 @@ class BadImages:
         return draw_sample(self, idx, self.max_refetch + 1)
 
 
-def take_sample(dataset: BaseDataset, idx: int, get_info: Callable[[], dict],
-                pipeline: Callable) -> Optional[dict]:
+def take_sample(
+    dataset: BaseDataset, idx: int, get_info: Callable[[], dict], pipeline: Callable
+) -> Optional[dict]:
     """What a pipeline makes of an image, bad or not.
 
     Args:
@@ -103,8 +102,7 @@ def take_sample(dataset: BaseDataset, idx: int, get_info: Callable[[], dict],
     info = get_info()
     path = info.get('img_path')
     checked = isinstance(dataset, BadImages)
-    if not (checked and dataset.on_bad_image == 'skip'
-            and dataset.unreadable[idx]):
+    if not (checked and dataset.on_bad_image == 'skip' and dataset.unreadable[idx]):
         try:
             with naming(path):
                 return pipeline(info)
@@ -125,13 +123,14 @@ def _note(dataset: BadImages, idx: int, path: str, why: str) -> None:
     if dataset.on_bad_image == 'error':
         fix = "repair the file, or set on_bad_image='skip'"
     elif dataset.test_mode and not dataset.drops_predictions:
-        fix = ("on_bad_image='skip' with test_mode needs custom_hooks=[dict("
-               "type='mmgwap.BadImagesHook')], or a blank image is measured")
+        fix = (
+            "on_bad_image='skip' with test_mode needs custom_hooks=[dict("
+            "type='mmgwap.BadImagesHook')], or a blank image is measured"
+        )
     if fix:
         raise RuntimeError(f'cannot prepare {path}: {why}; {fix}')
     dataset.unreadable[idx] = 1
-    print_log(f'{path} cannot be read and is skipped: {why}', 'current',
-              logging.WARNING)
+    print_log(f'{path} cannot be read and is skipped: {why}', 'current', logging.WARNING)
 
 
 def draw_sample(dataset, idx: int, tries: int) -> dict:
@@ -151,15 +150,17 @@ def draw_sample(dataset, idx: int, tries: int) -> dict:
             return data
         last, idx = idx, dataset.another_like(idx)
     parts = skipping(dataset)
-    count, total = (sum(len(part) for part in of) for of in (
-        [part.bad_images for part in parts], parts))
+    count, total = (
+        sum(len(part) for part in of) for of in ([part.bad_images for part in parts], parts)
+    )
     raise RuntimeError(
         f'the pipeline gave no sample {tries} times, last for '
         f'{dataset.get_data_info(last).get("img_path")}'
-        + (f'; {count} of {total} images could not be read' if count else ''))
+        + (f'; {count} of {total} images could not be read' if count else '')
+    )
 
 
-def skipping(dataset) -> List[BadImages]:
+def skipping(dataset) -> list[BadImages]:
     """The data sets, in whatever wrappers, that skip bad images."""
     if isinstance(dataset, BadImages):
         return [dataset] if dataset.on_bad_image == 'skip' else []
@@ -167,16 +168,16 @@ def skipping(dataset) -> List[BadImages]:
     for name in ('_dataset', 'dataset'):
         if hasattr(dataset, name):
             return skipping(getattr(dataset, name))
-    return [leaf for part in getattr(dataset, 'datasets', ())
-            for leaf in skipping(part)]
+    return [leaf for part in getattr(dataset, 'datasets', ()) for leaf in skipping(part)]
 
 
-def bad_paths(dataset: BadImages, unreadable: Tensor) -> List[str]:
+def bad_paths(dataset: BadImages, unreadable: Tensor) -> list[str]:
     """Paths of images.
 
     Args:
         dataset: holds them.
         unreadable (Tensor): (len(dataset), ), not 0 for those wanted.
     """
-    return [dataset.get_data_info(idx)['img_path']
-            for idx in unreadable.nonzero().flatten().tolist()]
+    return [
+        dataset.get_data_info(idx)['img_path'] for idx in unreadable.nonzero().flatten().tolist()
+    ]

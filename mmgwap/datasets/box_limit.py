@@ -13,11 +13,11 @@ class BoxLimit:
             thousands.
     """
 
-    def __init__(self, *args, max_boxes_per_image: int = 10000,
-                 **kwargs) -> None:
+    def __init__(self, *args, max_boxes_per_image: int = 10000, **kwargs) -> None:
         if type(max_boxes_per_image) is not int or max_boxes_per_image < 1:
-            raise ValueError('max_boxes_per_image must be a whole number from '
-                             f'1, got {max_boxes_per_image!r}')
+            raise ValueError(
+                f'max_boxes_per_image must be a whole number from 1, got {max_boxes_per_image!r}'
+            )
         self.max_boxes_per_image = max_boxes_per_image
         super().__init__(*args, **kwargs)
 
@@ -28,4 +28,5 @@ class BoxLimit:
                 f'{where}: has {count} boxes, more than max_boxes_per_image='
                 f'{self.max_boxes_per_image}; training would need memory for '
                 'each of them and each anchor; correct the file, or raise '
-                'that')
+                'that'
+            )

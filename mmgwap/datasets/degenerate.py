@@ -3,14 +3,16 @@
 A box without area makes the log in the box coder infinite, and the loss NaN a
 step later, without a word.
 """
+
 import numpy as np
 
 WHAT = 'without area, inverted, not finite, huge or outside of the image'
 HUGE = 2**24  # px; float32 has no whole pixels from here on
 
 
-def is_degenerate(boxes: np.ndarray, width: float, height: float,
-                  min_size: float = 0) -> np.ndarray:
+def is_degenerate(
+    boxes: np.ndarray, width: float, height: float, min_size: float = 0
+) -> np.ndarray:
     """Which boxes have no area, are inverted, not finite, huge or off the
     image.
 

@@ -10,7 +10,8 @@ A seed gives the same bytes on every machine: ``RandomState`` is frozen by
 numpy's promise, all arithmetic is on integers, and OpenCV documents
 ``INTER_LINEAR_EXACT`` as bit-exact.
 """
-from typing import List, NamedTuple, Tuple
+
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -33,37 +34,38 @@ class Scene(NamedTuple):
         labels: the digits, 0 to 9.
         masks: (128, 128) each, bool; visible pixels, disjoint.
     """
+
     image: np.ndarray
-    labels: List[int]
-    masks: List[np.ndarray]
+    labels: list[int]
+    masks: list[np.ndarray]
 
 
 class Glyphs(NamedTuple):
     """Digit images (N, 8, 8), uint8 from 0 to 255, and labels (N,)."""
+
     images: np.ndarray
     labels: np.ndarray
 
 
-def load_glyphs(seed: int) -> Tuple[Glyphs, Glyphs]:
+def load_glyphs(seed: int) -> tuple[Glyphs, Glyphs]:
     """Split the digit images 4 : 1 for training and validation.
 
     Returns:
         tuple[Glyphs, Glyphs]: train and val; no digit image is in both.
     """
     from sklearn.datasets import load_digits
+
     digits = load_digits()
     # Strokes are grey where they are thin; half as strong again reads better.
     images = (digits.images.astype(np.int64) * 3 // 2).clip(0, 16) * 255 // 16
     images = images.astype(np.uint8)
     order = RandomState(seed).permutation(len(images))
     cut = len(order) * 4 // 5
-    train, val = (Glyphs(images[part], digits.target[part])
-                  for part in (order[:cut], order[cut:]))
+    train, val = (Glyphs(images[part], digits.target[part]) for part in (order[:cut], order[cut:]))
     return train, val
 
 
-def make_scene(glyphs: Glyphs, rng: RandomState,
-               single: bool = False) -> Scene:
+def make_scene(glyphs: Glyphs, rng: RandomState, single: bool = False) -> Scene:
     """Draw one image.
 
     Args:
@@ -88,13 +90,11 @@ def _texture(rng: RandomState) -> np.ndarray:
     image += rng.randint(50, 206, 3)
     for cells, strength in ((3, 50), (8, 25), (24, 15), (CANVAS, 12)):
         noise = rng.randint(0, 256, (cells, cells, 3)).astype(np.uint8)
-        image += (_resize(noise, (CANVAS, CANVAS)).astype(np.int64)
-                  - 128) * strength // 128
+        image += (_resize(noise, (CANVAS, CANVAS)).astype(np.int64) - 128) * strength // 128
     return image.clip(0, 255).astype(np.uint8)
 
 
-def _draw_fragment(image: np.ndarray, glyphs: Glyphs,
-                   rng: RandomState) -> None:
+def _draw_fragment(image: np.ndarray, glyphs: Glyphs, rng: RandomState) -> None:
     """Paste a piece of a digit, turned by a random right angle."""
     alpha, _ = _random_digit(glyphs, rng)
     height, width = alpha.shape
@@ -102,15 +102,18 @@ def _draw_fragment(image: np.ndarray, glyphs: Glyphs,
     part_w = width * rng.randint(35, 60) // 100
     top = rng.randint(0, height - part_h + 1)
     left = rng.randint(0, width - part_w + 1)
-    piece = alpha[top:top + part_h, left:left + part_w]
+    piece = alpha[top : top + part_h, left : left + part_w]
     piece = np.rot90(piece, rng.randint(0, 4))
-    place = (rng.randint(0, CANVAS - piece.shape[0] + 1),
-             rng.randint(0, CANVAS - piece.shape[1] + 1))
+    place = (
+        rng.randint(0, CANVAS - piece.shape[0] + 1),
+        rng.randint(0, CANVAS - piece.shape[1] + 1),
+    )
     _paste(image, piece, place, rng)
 
 
-def _draw_digit(scene: Scene, boxes: list, glyphs: Glyphs, rng: RandomState,
-                sizes: Tuple[int, int]) -> None:
+def _draw_digit(
+    scene: Scene, boxes: list, glyphs: Glyphs, rng: RandomState, sizes: tuple[int, int]
+) -> None:
     """Paste a whole digit where it hides little; give up after 30 tries."""
     alpha, label = _random_digit(glyphs, rng, sizes)
     height, width = alpha.shape
@@ -124,7 +127,7 @@ def _draw_digit(scene: Scene, boxes: list, glyphs: Glyphs, rng: RandomState,
         return
     boxes.append(box)
     mask = np.zeros((CANVAS, CANVAS), bool)
-    mask[top:top + height, left:left + width] = alpha >= 80
+    mask[top : top + height, left : left + width] = alpha >= 80
     for below in scene.masks:
         below &= ~mask
     scene.masks.append(mask)
@@ -132,39 +135,37 @@ def _draw_digit(scene: Scene, boxes: list, glyphs: Glyphs, rng: RandomState,
     _paste(scene.image, alpha, (top, left), rng)
 
 
-def _random_digit(glyphs: Glyphs, rng: RandomState,
-                  sizes: Tuple[int, int] = SIZES) -> tuple:
+def _random_digit(glyphs: Glyphs, rng: RandomState, sizes: tuple[int, int] = SIZES) -> tuple:
     """A digit's opacity (h, w), uint8, with a soft edge, and its label."""
     which = rng.randint(0, len(glyphs.images))
     glyph = glyphs.images[which]
     lines = np.flatnonzero(glyph.max(1) >= 96)
     columns = np.flatnonzero(glyph.max(0) >= 96)
-    glyph = glyph[lines[0]:lines[-1] + 1, columns[0]:columns[-1] + 1]
+    glyph = glyph[lines[0] : lines[-1] + 1, columns[0] : columns[-1] + 1]
     longer, side = rng.randint(sizes[0], sizes[1] + 1), max(glyph.shape)
     glyph = np.pad(glyph, 1)
     size = [length * longer // side for length in glyph.shape]
     return _resize(glyph, size), int(glyphs.labels[which])
 
 
-def _paste(image: np.ndarray, alpha: np.ndarray, place: Tuple[int, int],
-           rng: RandomState) -> None:
+def _paste(image: np.ndarray, alpha: np.ndarray, place: tuple[int, int], rng: RandomState) -> None:
     """Blend a random colour in, through ``alpha``, in place."""
     top, left = place
     height, width = alpha.shape
-    below = image[top:top + height, left:left + width].astype(np.int64)
+    below = image[top : top + height, left : left + width].astype(np.int64)
     grey = int(below.sum()) // below.size
     colour = rng.randint(0, 256, 3)
     while abs(int(colour.sum()) // 3 - grey) < MIN_CONTRAST:
         colour = rng.randint(0, 256, 3)
     opacity = alpha.astype(np.int64)[..., None]
-    image[top:top + height, left:left + width] = (
-        below * (255 - opacity) + colour * opacity) // 255
+    image[top : top + height, left : left + width] = (
+        below * (255 - opacity) + colour * opacity
+    ) // 255
 
 
-def _resize(image: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
+def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize to (height, width)."""
-    return cv2.resize(image, (size[1], size[0]),
-                      interpolation=cv2.INTER_LINEAR_EXACT)
+    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR_EXACT)
 
 
 def _overlap(a: tuple, b: tuple) -> float:

@@ -1,4 +1,5 @@
 """Flags of images in annotation files."""
+
 from typing import Optional
 
 import numpy as np
@@ -33,18 +34,17 @@ def read_flags(dataset: BaseDataset, flag: str) -> np.ndarray:
     infos = [dataset.get_data_info(i) for i in range(len(dataset))]
     if isinstance(dataset, CocoDataset):
         where = dataset.ann_file
-        images, _, _ = read_entries(
-            read_json(where, dataset.backend_args), where, annotated=False)
+        images, _, _ = read_entries(read_json(where, dataset.backend_args), where, annotated=False)
         flags = {image['id']: image.get(flag) for image in images}
-        values = [(f'{where}, image {info["img_id"]!r}', flags[info['img_id']])
-                  for info in infos]
+        values = [(f'{where}, image {info["img_id"]!r}', flags[info['img_id']]) for info in infos]
     elif isinstance(dataset, XMLDataset):
-        values = [(info['xml_path'], _in_xml(dataset, info['xml_path'], flag))
-                  for info in infos]
+        values = [(info['xml_path'], _in_xml(dataset, info['xml_path'], flag)) for info in infos]
     else:
-        raise TypeError(f'flag={flag!r}: {type(dataset).__name__} is neither '
-                        "mmdet's CocoDataset nor its XMLDataset; use "
-                        'split_file')
+        raise TypeError(
+            f'flag={flag!r}: {type(dataset).__name__} is neither '
+            "mmdet's CocoDataset nor its XMLDataset; use "
+            'split_file'
+        )
     return np.array([_read(value, flag, where) for where, value in values])
 
 
@@ -53,8 +53,7 @@ def _in_xml(dataset: XMLDataset, path: str, flag: str) -> Optional[str]:
     try:
         found = root.findall(flag)
     except (SyntaxError, KeyError):  # the second for an unknown prefix
-        raise ValueError(f'flag={flag!r}: is no path of an XML element'
-                         ) from None
+        raise ValueError(f'flag={flag!r}: is no path of an XML element') from None
     if len(found) > 1:
         raise ValueError(f'{path}: has {flag} {len(found)} times')
     return found[0].text if found else None
@@ -63,6 +62,5 @@ def _in_xml(dataset: XMLDataset, path: str, flag: str) -> Optional[str]:
 def _read(value, flag: str, where: str) -> bool:
     text = str(value).strip().lower()
     if text not in YES + NO:
-        raise ValueError(f'{where}: {flag} must be true or false, got '
-                         f'{value!r:.80}')
+        raise ValueError(f'{where}: {flag} must be true or false, got {value!r:.80}')
     return text in YES

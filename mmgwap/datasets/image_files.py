@@ -1,4 +1,5 @@
 """Files that cannot be read as images, and what stands in their place."""
+
 import io
 from typing import Optional
 
@@ -65,7 +66,8 @@ def blank_sample(info: dict, pipeline: Compose) -> dict:
         raise ValueError(
             "on_bad_image='skip' with test_mode needs a pipeline with "
             'LoadImageFromFile that ends in PackDetInputs, got '
-            f'{[type(one).__name__ for one in pipeline.transforms]}')
+            f'{[type(one).__name__ for one in pipeline.transforms]}'
+        )
     samples = data['data_samples']
     for sample in samples if isinstance(samples, list) else [samples]:
         sample.set_metainfo(dict(unreadable=True))
@@ -76,6 +78,5 @@ def _load_blank(loader: LoadImageFromFile, info: dict) -> dict:
     # Some labelling tools write 0 for a size that they do not know.
     shape = info.get('height') or UNKNOWN, info.get('width') or UNKNOWN
     grey = loader.color_type.startswith('grayscale')
-    image = np.zeros(shape if grey else (*shape, 3),
-                     np.float32 if loader.to_float32 else np.uint8)
+    image = np.zeros(shape if grey else (*shape, 3), np.float32 if loader.to_float32 else np.uint8)
     return dict(info, img=image, img_shape=shape, ori_shape=shape)

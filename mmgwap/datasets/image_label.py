@@ -1,6 +1,7 @@
 """Images of which only labels are known."""
+
 import logging
-from typing import List, Optional
+from typing import Optional
 
 import numpy as np
 from mmdet.datasets import BaseDetDataset
@@ -15,8 +16,9 @@ from .image_label_readers import READERS, Labelled
 from .partial_pipeline import adapt_pipeline, for_labels
 from .reports import UNLABELLED, report_unlabelled
 
-CHOICES = dict(format=tuple(READERS), unlisted_categories=('error', 'ignore'),
-               unlabelled=UNLABELLED)
+CHOICES = dict(
+    format=tuple(READERS), unlisted_categories=('error', 'ignore'), unlabelled=UNLABELLED
+)
 
 
 @DATASETS.register_module()
@@ -65,24 +67,30 @@ class ImageLabelDataset(BadImages, BaseDetDataset):
             given, a file is not as described or there is no image.
     """
 
-    def __init__(self,
-                 *args,
-                 format: str,
-                 names: Optional[dict] = None,
-                 complete: bool = True,
-                 unlisted_categories: str = 'error',
-                 unlabelled: str = 'ignore',
-                 **kwargs) -> None:
-        for name, value in (('format', format),
-                            ('unlisted_categories', unlisted_categories),
-                            ('unlabelled', unlabelled)):
+    def __init__(
+        self,
+        *args,
+        format: str,
+        names: Optional[dict] = None,
+        complete: bool = True,
+        unlisted_categories: str = 'error',
+        unlabelled: str = 'ignore',
+        **kwargs,
+    ) -> None:
+        for name, value in (
+            ('format', format),
+            ('unlisted_categories', unlisted_categories),
+            ('unlabelled', unlabelled),
+        ):
             if value not in CHOICES[name]:
-                raise ValueError(f'ImageLabelDataset: {name} must be one of '
-                                 f'{CHOICES[name]}, got {value!r}')
+                raise ValueError(
+                    f'ImageLabelDataset: {name} must be one of {CHOICES[name]}, got {value!r}'
+                )
         check_flag(complete, 'ImageLabelDataset: complete')
         if not (names is None or isinstance(names, dict)):
-            raise ValueError('ImageLabelDataset: names must be a dict of '
-                             f'classes by names, got {names!r:.80}')
+            raise ValueError(
+                f'ImageLabelDataset: names must be a dict of classes by names, got {names!r:.80}'
+            )
         self.format, self.names, self.complete = format, names or {}, complete
         self.unlisted_categories = unlisted_categories
         self.unlabelled = unlabelled
@@ -93,23 +101,26 @@ class ImageLabelDataset(BadImages, BaseDetDataset):
             return
         super().full_init()
         self.boxed = np.zeros(len(self), dtype=bool)
-        self.pipeline = for_labels(adapt_pipeline(self.pipeline),
-                                   'the pipeline of ImageLabelDataset')
+        self.pipeline = for_labels(
+            adapt_pipeline(self.pipeline), 'the pipeline of ImageLabelDataset'
+        )
 
-    def load_data_list(self) -> List[dict]:
+    def load_data_list(self) -> list[dict]:
         """Read the labels of all images."""
         check_classes(self._metainfo, 'ImageLabelDataset')
         if 'img' not in self.data_prefix:
-            raise ValueError("ImageLabelDataset needs data_prefix=dict(img="
-                             "'...'), the folder of the images")
+            raise ValueError(
+                "ImageLabelDataset needs data_prefix=dict(img='...'), the folder of the images"
+            )
         self._where = self.ann_file or self.data_prefix['img']
         # A class is known by its own name, and by those that stand for it.
-        self._numbers = {name: i for i, name
-                         in enumerate(self.metainfo['classes'])}
+        self._numbers = {name: i for i, name in enumerate(self.metainfo['classes'])}
         for name, stands_for in self.names.items():
             if stands_for not in self._numbers:
-                raise ValueError(f'names: {stands_for!r}, for {name!r}, is not '
-                                 f'among the classes {self.metainfo["classes"]}')
+                raise ValueError(
+                    f'names: {stands_for!r}, for {name!r}, is not '
+                    f'among the classes {self.metainfo["classes"]}'
+                )
             self._numbers[name] = self._numbers[stands_for]
         self._unlisted = {}
         images = READERS[self.format](self)
@@ -118,8 +129,10 @@ class ImageLabelDataset(BadImages, BaseDetDataset):
             raise ValueError(f'{self._where}: no image found')
         self._report(data_list, len(images) - len(data_list))
         if not data_list:
-            raise ValueError(f'{self._where}: no image has a label that is '
-                             f'among the classes {self.metainfo["classes"]}')
+            raise ValueError(
+                f'{self._where}: no image has a label that is '
+                f'among the classes {self.metainfo["classes"]}'
+            )
         return data_list
 
     def _info(self, image: Labelled) -> Optional[dict]:
@@ -133,34 +146,47 @@ class ImageLabelDataset(BadImages, BaseDetDataset):
         if self.unlabelled == 'ignore' if bare else not self.complete:
             ignored = set(range(len(self.metainfo['classes'])))
             ignored -= present | absent
-        return dict(img_path=image.path, img_id=image.id, instances=[],
-                    has_boxes=False, image_labels=sorted(present),
-                    ignored_image_labels=sorted(ignored), bare=bare)
+        return dict(
+            img_path=image.path,
+            img_id=image.id,
+            instances=[],
+            has_boxes=False,
+            image_labels=sorted(present),
+            ignored_image_labels=sorted(ignored),
+            bare=bare,
+        )
 
-    def _classes(self, names: List[str]) -> set:
+    def _classes(self, names: list[str]) -> set:
         for name in names:
             if name not in self._numbers:
                 self._unlisted[name] = self._unlisted.get(name, 0) + 1
-        return {self._numbers[name] for name in names
-                if name in self._numbers}
+        return {self._numbers[name] for name in names if name in self._numbers}
 
-    def _report(self, data_list: List[dict], left_out: int) -> None:
+    def _report(self, data_list: list[dict], left_out: int) -> None:
         """Log how many images there are, and what looks wrong."""
-        print_log(f'{self._where}: {len(data_list)} images with image labels '
-                  'only', 'current')
+        print_log(f'{self._where}: {len(data_list)} images with image labels only', 'current')
         if self._unlisted:
-            what = (f'{self._where}: {sum(self._unlisted.values())} labels are '
-                    'not among the classes of the config, '
-                    f'{self.metainfo["classes"]}: {sorted(self._unlisted)[:10]}')
+            what = (
+                f'{self._where}: {sum(self._unlisted.values())} labels are '
+                'not among the classes of the config, '
+                f'{self.metainfo["classes"]}: {sorted(self._unlisted)[:10]}'
+            )
             if self.unlisted_categories == 'error':
-                raise ValueError(f'{what}; list them in metainfo=dict(classes='
-                                 '...) or names=dict(...), or set '
-                                 "unlisted_categories='ignore'")
-            print_log(f'{what}; they are ignored, and {left_out} images left '
-                      'out', 'current', logging.WARNING)
+                raise ValueError(
+                    f'{what}; list them in metainfo=dict(classes='
+                    '...) or names=dict(...), or set '
+                    "unlisted_categories='ignore'"
+                )
+            print_log(
+                f'{what}; they are ignored, and {left_out} images left out',
+                'current',
+                logging.WARNING,
+            )
         report_unlabelled(
             [info['img_path'] for info in data_list if info.pop('bare')],
-            self.unlabelled, self._where)
+            self.unlabelled,
+            self._where,
+        )
 
-    def get_cat_ids(self, idx: int) -> List[int]:
+    def get_cat_ids(self, idx: int) -> list[int]:
         return self.get_data_info(idx)['image_labels']

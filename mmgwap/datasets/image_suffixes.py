@@ -1,6 +1,7 @@
 """Image files of which only the name without a suffix is known, as of VOC."""
+
 import os.path as osp
-from typing import Dict, Optional
+from typing import Optional
 
 from mmengine.fileio import get_file_backend
 
@@ -16,7 +17,7 @@ class ImageSuffixes:
 
     def __init__(self, backend_args: Optional[dict] = None) -> None:
         self.backend_args = backend_args
-        self._folders: Dict[str, Dict[str, str]] = {}
+        self._folders: dict[str, dict[str, str]] = {}
 
     def of(self, path: str) -> str:
         """Suffix of a file, in the letters that it has there.
@@ -32,13 +33,12 @@ class ImageSuffixes:
             self._folders[folder] = self._look(folder)
         return self._folders[folder].get(name, SUFFIXES[0])
 
-    def _look(self, folder: str) -> Dict[str, str]:
+    def _look(self, folder: str) -> dict[str, str]:
         backend = get_file_backend(folder, backend_args=self.backend_args)
         # HTTP has no lists of files.
-        if not hasattr(backend, 'list_dir_or_file') \
-                or not backend.isdir(folder):
+        if not hasattr(backend, 'list_dir_or_file') or not backend.isdir(folder):
             return {}
-        found: Dict[str, str] = {}
+        found: dict[str, str] = {}
         for file in backend.list_dir_or_file(folder, list_dir=False):
             name, suffix = osp.splitext(file)
             known = found.get(name, suffix)

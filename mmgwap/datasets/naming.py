@@ -1,6 +1,7 @@
 """Errors that name the image."""
+
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Iterator
 
 
 @contextmanager
@@ -9,5 +10,4 @@ def naming(img_path: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise RuntimeError(f'cannot prepare {img_path}: '
-                           f'{type(error).__name__}: {error}') from error
+        raise RuntimeError(f'cannot prepare {img_path}: {type(error).__name__}: {error}') from error

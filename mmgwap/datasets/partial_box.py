@@ -1,6 +1,7 @@
 """A data set in which only some images keep their boxes."""
+
 from functools import partial
-from typing import List, Optional, Tuple, Union
+from typing import Optional, Union
 
 import numpy as np
 from mmcv.transforms import Compose
@@ -64,26 +65,33 @@ class PartialBoxDataset:
         TypeError: if ``dataset`` is of another kind.
     """
 
-    def __init__(self,
-                 dataset: Union[dict, BaseDataset, ConcatDataset],
-                 percent: Optional[float] = None,
-                 seed: int = 0,
-                 split_file: Optional[str] = None,
-                 flag: Optional[str] = None,
-                 boxes_only: bool = False,
-                 label_pipeline: Optional[List[dict]] = None,
-                 unlabelled: str = 'ignore',
-                 lazy_init: bool = False) -> None:
+    def __init__(
+        self,
+        dataset: Union[dict, BaseDataset, ConcatDataset],
+        percent: Optional[float] = None,
+        seed: int = 0,
+        split_file: Optional[str] = None,
+        flag: Optional[str] = None,
+        boxes_only: bool = False,
+        label_pipeline: Optional[list[dict]] = None,
+        unlabelled: str = 'ignore',
+        lazy_init: bool = False,
+    ) -> None:
         choices = dict(percent=percent, split_file=split_file, flag=flag)
         check_partial_arguments(
-            dataset, choices, seed, label_pipeline, unlabelled,
-            boxes_only=boxes_only, lazy_init=lazy_init)
+            dataset,
+            choices,
+            seed,
+            label_pipeline,
+            unlabelled,
+            boxes_only=boxes_only,
+            lazy_init=lazy_init,
+        )
         self.percent, self.seed = percent, seed
         self.split_file, self.flag = split_file, flag
         self.boxes_only = boxes_only
         self.unlabelled = unlabelled
-        self.dataset = MMDET_DATASETS.build(dataset) \
-            if isinstance(dataset, dict) else dataset
+        self.dataset = MMDET_DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         self.label_pipeline = label_pipeline and Compose(label_pipeline)
         self._fully_initialized = False
         if not lazy_init:
@@ -101,32 +109,34 @@ class PartialBoxDataset:
             raise ValueError(
                 'PartialBoxDataset: the parts of its ConcatDataset differ in '
                 f'metainfo, {self.metainfo}; name what may differ in '
-                'ignore_keys=[...]')
+                'ignore_keys=[...]'
+            )
         images = summaries(self.dataset)
         self.boxed = self._choose(images)
-        report_split(images, self.boxed, self.metainfo['classes'],
-                     self.boxes_only, self.unlabelled)
+        report_split(images, self.boxed, self.metainfo['classes'], self.boxes_only, self.unlabelled)
         self._places = np.arange(len(images))
         if self.boxes_only:
             self._places = self._places[self.boxed]
             self.boxed = self.boxed[self._places]
         self._fully_initialized = True
         if self.label_pipeline is not None:
-            self.label_pipeline = for_labels(
-                adapt_pipeline(self.label_pipeline), 'label_pipeline')
+            self.label_pipeline = for_labels(adapt_pipeline(self.label_pipeline), 'label_pipeline')
         for leaf in leaves(self.dataset):
             self._use(leaf, leaf.pipeline)
 
-    def _choose(self, images: List[Summary]) -> np.ndarray:
+    def _choose(self, images: list[Summary]) -> np.ndarray:
         if self.percent is not None:
-            return stratified_split([image.present for image in images],
-                                    self.percent,
-                                    len(self.metainfo['classes']), self.seed)
+            return stratified_split(
+                [image.present for image in images],
+                self.percent,
+                len(self.metainfo['classes']),
+                self.seed,
+            )
         if self.split_file is not None:
-            return mask_of_ids([image.id for image in images],
-                               read_split(self.split_file), self.split_file)
-        return np.concatenate([read_flags(leaf, self.flag)
-                               for leaf in leaves(self.dataset)])
+            return mask_of_ids(
+                [image.id for image in images], read_split(self.split_file), self.split_file
+            )
+        return np.concatenate([read_flags(leaf, self.flag) for leaf in leaves(self.dataset)])
 
     def _use(self, leaf: BaseDataset, pipeline: Compose) -> None:
         """Give a data set its pipeline, and one for images without boxes."""
@@ -134,8 +144,7 @@ class PartialBoxDataset:
         if self.label_pipeline is not None:
             leaf.label_pipeline = self.label_pipeline
         elif not self.boxed.all():
-            leaf.label_pipeline = for_labels(
-                leaf.pipeline, 'the pipeline of its data set')
+            leaf.label_pipeline = for_labels(leaf.pipeline, 'the pipeline of its data set')
 
     @property
     def pipeline(self) -> Compose:
@@ -150,7 +159,7 @@ class PartialBoxDataset:
     def __len__(self) -> int:
         return len(self._places)
 
-    def get_cat_ids(self, idx: int) -> List[int]:
+    def get_cat_ids(self, idx: int) -> list[int]:
         leaf, inner = self._leaf_of(idx)
         return leaf.get_cat_ids(inner)
 
@@ -165,16 +174,23 @@ class PartialBoxDataset:
             ignored = range(len(self.metainfo['classes']))
         for key in ('proposals', 'seg_map_path'):
             info.pop(key, None)
-        return dict(info, has_boxes=False, instances=[],
-                    image_labels=sorted(present),
-                    ignored_image_labels=sorted(ignored))
+        return dict(
+            info,
+            has_boxes=False,
+            instances=[],
+            image_labels=sorted(present),
+            ignored_image_labels=sorted(ignored),
+        )
 
     def prepare_data(self, idx: int) -> Optional[dict]:
         """A sample of an image, None if another has to be taken."""
         leaf, inner = self._leaf_of(idx)
         return take_sample(
-            leaf, inner, partial(self.get_data_info, idx),
-            leaf.pipeline if self.boxed[idx] else leaf.label_pipeline)
+            leaf,
+            inner,
+            partial(self.get_data_info, idx),
+            leaf.pipeline if self.boxed[idx] else leaf.label_pipeline,
+        )
 
     def another_like(self, idx: int) -> int:
         """A random image with boxes, or without, as that one."""
@@ -186,7 +202,7 @@ class PartialBoxDataset:
         leaf, _ = self._leaf_of(idx)
         return draw_sample(self, idx, leaf.max_refetch + 1)
 
-    def _leaf_of(self, idx: int) -> Tuple[BaseDataset, int]:
+    def _leaf_of(self, idx: int) -> tuple[BaseDataset, int]:
         """The data set that holds an image, and the image's place in it."""
         dataset, idx = self.dataset, int(self._places[idx])
         while isinstance(dataset, ConcatDataset):

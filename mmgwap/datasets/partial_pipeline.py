@@ -1,6 +1,7 @@
 """Pipelines that images without boxes may pass."""
+
 import copy
-from typing import Iterator
+from collections.abc import Iterator
 
 from mmcv.transforms import Compose
 from mmdet.datasets.transforms import PackDetInputs
@@ -23,7 +24,8 @@ def adapt_pipeline(pipeline: Compose) -> Compose:
         raise ValueError(
             'the pipeline of images without boxes must end in '
             f'mmgwap.PackPartialInputs, got {type(last).__name__}; without it '
-            'they would be trained on as empty')
+            'they would be trained on as empty'
+        )
     return Compose([*before, PackPartialInputs(meta_keys=last.meta_keys)])
 
 
@@ -42,8 +44,7 @@ def for_labels(pipeline: Compose, what: str) -> Compose:
     pipeline = copy.deepcopy(pipeline)
     for transform in _walk(pipeline):
         # RandomCrop and Albu give up where no box is left.
-        for option, value in (('allow_negative_crop', True),
-                              ('skip_img_without_anno', False)):
+        for option, value in (('allow_negative_crop', True), ('skip_img_without_anno', False)):
             if hasattr(transform, option):
                 setattr(transform, option, value)
         # What mmdet's Mosaic, MixUp, CopyPaste and cached forms have in common.
@@ -52,7 +53,8 @@ def for_labels(pipeline: Compose, what: str) -> Compose:
                 f'{type(transform).__name__} in {what} mixes images, and the '
                 'labels of one, or boxes of one with missing boxes of another, '
                 'would be wrong for both; leave it out, of a PartialBoxDataset '
-                'by label_pipeline=[...] for its images without boxes')
+                'by label_pipeline=[...] for its images without boxes'
+            )
     return pipeline
 
 

@@ -1,14 +1,16 @@
 """Which images of a data set keep their boxes."""
+
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Collection, Iterable, List, Sequence
 
 import numpy as np
 
 from .text_files import read_text
 
 
-def stratified_split(labels: Sequence[Collection[int]], percent: float,
-                     num_classes: int, seed: int = 0) -> np.ndarray:
+def stratified_split(
+    labels: Sequence[Collection[int]], percent: float, num_classes: int, seed: int = 0
+) -> np.ndarray:
     """Choose a share of the images, of which each class has its part.
 
     First each class gets one image, the rarest first, since it has the
@@ -60,7 +62,8 @@ def stratified_split(labels: Sequence[Collection[int]], percent: float,
             f'{percent} % of {len(labels)} images are {count}, too few for '
             f'each of the {int((want[:num_classes] > 0).sum())} classes to '
             f'keep boxes: that takes {int(chosen.sum())}; ask for '
-            f'{100 * chosen.sum() / len(labels):.3g} % or more')
+            f'{100 * chosen.sum() / len(labels):.3g} % or more'
+        )
     for _ in range(count - int(chosen.sum())):
         behind = np.where(have < want, have / np.maximum(want, 1), np.inf)
         choose(int(behind.argmin()))
@@ -73,7 +76,7 @@ def write_split(path: Path, ids: Iterable, origin: str) -> None:
     Path(path).write_text('\n'.join(lines) + '\n', encoding='utf-8')
 
 
-def read_split(path: Path) -> List[str]:
+def read_split(path: Path) -> list[str]:
     """Ids of images in a file, a line each; ``#`` begins a line of comment.
 
     Raises:
@@ -90,8 +93,7 @@ def read_split(path: Path) -> List[str]:
     return ids
 
 
-def mask_of_ids(ids: Sequence, wanted: Sequence[str],
-                where: str) -> np.ndarray:
+def mask_of_ids(ids: Sequence, wanted: Sequence[str], where: str) -> np.ndarray:
     """Which of ``ids`` are wanted.
 
     Args:
@@ -112,8 +114,10 @@ def mask_of_ids(ids: Sequence, wanted: Sequence[str],
     if unknown:
         raise ValueError(
             f'{where}: {len(unknown)} of its {len(wanted)} ids are not in the '
-            f'data set, such as {min(unknown)}')
+            f'data set, such as {min(unknown)}'
+        )
     if len(found) > len(wanted):
-        raise ValueError(f'{where}: the data set has images of the same id; '
-                         'split its parts one by one')
+        raise ValueError(
+            f'{where}: the data set has images of the same id; split its parts one by one'
+        )
     return mask

@@ -1,6 +1,7 @@
 """What a data set with few boxes logs at its start."""
+
 import logging
-from typing import List, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from mmengine.logging import print_log
@@ -10,9 +11,13 @@ from .summaries import Summary
 UNLABELLED = ('ignore', 'negative', 'error')
 
 
-def report_split(images: List[Summary], boxed: np.ndarray,
-                 classes: Sequence[str], boxes_only: bool,
-                 unlabelled: str) -> None:
+def report_split(
+    images: list[Summary],
+    boxed: np.ndarray,
+    classes: Sequence[str],
+    boxes_only: bool,
+    unlabelled: str,
+) -> None:
     """Log how many images keep their boxes, and what looks wrong.
 
     Args:
@@ -25,28 +30,31 @@ def report_split(images: List[Summary], boxed: np.ndarray,
     Raises:
         ValueError: if no image is left, or as :func:`report_unlabelled`.
     """
-    kept, others = ([image for image, one in zip(images, boxed) if one == kind]
-                    for kind in (True, False))
+    kept, others = (
+        [image for image, one in zip(images, boxed) if one == kind] for kind in (True, False)
+    )
     if boxes_only and not kept:
-        raise ValueError('PartialBoxDataset: boxes_only=True, and no image '
-                         'keeps its boxes')
+        raise ValueError('PartialBoxDataset: boxes_only=True, and no image keeps its boxes')
     what = 'are left out' if boxes_only else 'have image labels only'
-    print_log(f'PartialBoxDataset: {len(kept)} of {len(images)} images keep '
-              f'their boxes, {len(others)} {what}', 'current')
+    print_log(
+        f'PartialBoxDataset: {len(kept)} of {len(images)} images keep '
+        f'their boxes, {len(others)} {what}',
+        'current',
+    )
     missing = _classes(others) - _classes(kept)
     if not kept:
         _warn('no image keeps its boxes, so others must train the detector')
     elif missing:
-        _warn('no image keeps boxes of '
-              f'{", ".join(classes[c] for c in sorted(missing))}')
+        _warn(f'no image keeps boxes of {", ".join(classes[c] for c in sorted(missing))}')
     if not boxes_only:
         report_unlabelled(
-            [image.id for image in others
-             if not (image.present or image.ignored)],
-            unlabelled, 'PartialBoxDataset')
+            [image.id for image in others if not (image.present or image.ignored)],
+            unlabelled,
+            'PartialBoxDataset',
+        )
 
 
-def _classes(images: List[Summary]) -> set:
+def _classes(images: list[Summary]) -> set:
     return set().union(*(image.present for image in images))
 
 
@@ -67,11 +75,11 @@ def report_unlabelled(images: list, unlabelled: str, where: str) -> None:
     """
     if not images:
         return
-    what = (f'{where}: {len(images)} images have neither boxes nor labels, '
-            f'such as {images[0]}')
+    what = f'{where}: {len(images)} images have neither boxes nor labels, such as {images[0]}'
     if unlabelled == 'error':
-        raise ValueError(f"{what}; unlabelled='ignore' keeps them out of the "
-                         "loss, 'negative' takes them for empty")
-    taken = ('give no loss' if unlabelled == 'ignore' else
-             'count as negative for every class')
+        raise ValueError(
+            f"{what}; unlabelled='ignore' keeps them out of the "
+            "loss, 'negative' takes them for empty"
+        )
+    taken = 'give no loss' if unlabelled == 'ignore' else 'count as negative for every class'
     print_log(f'{what}; they {taken}', 'current', logging.WARNING)

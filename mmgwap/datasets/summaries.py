@@ -1,5 +1,6 @@
 """What a data set says of its images, and where the images are."""
-from typing import List, NamedTuple, Set, Union
+
+from typing import NamedTuple, Union
 
 from mmengine.dataset import BaseDataset, ConcatDataset
 
@@ -13,22 +14,22 @@ class Summary(NamedTuple):
         ignored: classes of ignored boxes (crowds, difficult objects) or of
             boxes dropped as degenerate alone.
     """
+
     id: Union[int, str]
-    present: Set[int]
-    ignored: Set[int]
+    present: set[int]
+    ignored: set[int]
 
 
 def summarise(info: dict) -> Summary:
     """Summary of what a data set's ``get_data_info`` gives."""
     instances = info.get('instances', [])
-    present = {one['bbox_label'] for one in instances
-               if not one.get('ignore_flag')}
+    present = {one['bbox_label'] for one in instances if not one.get('ignore_flag')}
     ignored = {one['bbox_label'] for one in instances}
     ignored.update(info.get('dropped_labels', ()))
     return Summary(info.get('img_id'), present, ignored - present)
 
 
-def leaves(dataset: Union[BaseDataset, ConcatDataset]) -> List[BaseDataset]:
+def leaves(dataset: Union[BaseDataset, ConcatDataset]) -> list[BaseDataset]:
     """The data sets that hold the images, in order.
 
     Raises:
@@ -43,10 +44,10 @@ def leaves(dataset: Union[BaseDataset, ConcatDataset]) -> List[BaseDataset]:
     raise TypeError(
         f'PartialBoxDataset cannot wrap a {type(dataset).__name__}: it wraps '
         'data sets with boxes, or a ConcatDataset of such; others go around '
-        'it, or beside it')
+        'it, or beside it'
+    )
 
 
-def summaries(dataset: Union[BaseDataset, ConcatDataset]) -> List[Summary]:
+def summaries(dataset: Union[BaseDataset, ConcatDataset]) -> list[Summary]:
     """Summaries of all images."""
-    return [summarise(leaf.get_data_info(i))
-            for leaf in leaves(dataset) for i in range(len(leaf))]
+    return [summarise(leaf.get_data_info(i)) for leaf in leaves(dataset) for i in range(len(leaf))]

@@ -1,4 +1,5 @@
 """Text and JSON of files, with errors that name the file."""
+
 import json
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -6,8 +7,7 @@ from typing import Any, Optional, Union
 from mmengine.fileio import get
 
 
-def read_text(path: Union[str, Path],
-              backend_args: Optional[dict] = None) -> str:
+def read_text(path: Union[str, Path], backend_args: Optional[dict] = None) -> str:
     """Text in UTF-8, with or without a mark of the byte order.
 
     Raises:
@@ -17,8 +17,7 @@ def read_text(path: Union[str, Path],
     return _decode(get(path, backend_args=backend_args), path)
 
 
-def read_json(path: Union[str, Path],
-              backend_args: Optional[dict] = None) -> Any:
+def read_json(path: Union[str, Path], backend_args: Optional[dict] = None) -> Any:
     """Content of a JSON file, see :func:`parse_json`."""
     return parse_json(get(path, backend_args=backend_args), path)
 
@@ -41,8 +40,9 @@ def _decode(data: bytes, where: Union[str, Path]) -> str:
     try:
         text = data.decode('utf-8-sig')
     except UnicodeDecodeError as error:
-        raise ValueError(f'{where}: is not text in UTF-8: {error.reason}, at '
-                         f'byte {error.start}') from None
+        raise ValueError(
+            f'{where}: is not text in UTF-8: {error.reason}, at byte {error.start}'
+        ) from None
     if '\0' in text:  # which no path may hold
         raise ValueError(f'{where}: is not text: a byte of it is 0')
     return text

@@ -1,8 +1,8 @@
 """mmdet's VOC data sets, with bad input named instead of passed on."""
+
 import logging
 import math
 import os.path as osp
-from typing import List, Tuple
 from xml.etree import ElementTree
 
 import mmcv
@@ -35,7 +35,7 @@ class CheckedXMLDataset(AnnotationChecks, BoxLimit, XMLDataset):
         ValueError: also if a file is not XML, or not as VOC's; with its path.
     """
 
-    def load_data_list(self) -> List[dict]:
+    def load_data_list(self) -> list[dict]:
         """As mmdet's, for images of any suffix."""
         classes = check_classes(self._metainfo, type(self).__name__)
         self.cat2label = {name: i for i, name in enumerate(classes)}
@@ -44,10 +44,15 @@ class CheckedXMLDataset(AnnotationChecks, BoxLimit, XMLDataset):
         for img_id in read_ids(self.ann_file, self.backend_args):
             name = osp.join(self.img_subdir, img_id)
             suffix = suffixes.of(osp.join(self.sub_data_root, name))
-            data_list.append(self.parse_data_info(dict(
-                img_id=img_id, file_name=name + suffix,
-                xml_path=osp.join(self.sub_data_root, self.ann_subdir,
-                                  f'{img_id}.xml'))))
+            data_list.append(
+                self.parse_data_info(
+                    dict(
+                        img_id=img_id,
+                        file_name=name + suffix,
+                        xml_path=osp.join(self.sub_data_root, self.ann_subdir, f'{img_id}.xml'),
+                    )
+                )
+            )
         return data_list
 
     def parse_data_info(self, img_info: dict) -> dict:
@@ -56,8 +61,8 @@ class CheckedXMLDataset(AnnotationChecks, BoxLimit, XMLDataset):
             data = get(path, backend_args=self.backend_args)
         except FileNotFoundError:
             raise FileNotFoundError(
-                f'{path}: missing, the annotation of {img_info["img_id"]!r} '
-                f'in {self.ann_file}') from None
+                f'{path}: missing, the annotation of {img_info["img_id"]!r} in {self.ann_file}'
+            ) from None
         root = parse_xml(data, path)
         img_path = osp.join(self.sub_data_root, img_info['file_name'])
         size = read_size(root, path) or self._size_of_image(img_path)
@@ -65,27 +70,32 @@ class CheckedXMLDataset(AnnotationChecks, BoxLimit, XMLDataset):
         self._dropped_labels = set()
         instances = self._parse_instance_info(ElementTree.ElementTree(root))
         return dict(
-            img_path=img_path, img_id=img_info['img_id'], xml_path=path,
-            width=size[0], height=size[1], instances=instances,
-            dropped_labels=sorted(self._dropped_labels))
+            img_path=img_path,
+            img_id=img_info['img_id'],
+            xml_path=path,
+            width=size[0],
+            height=size[1],
+            instances=instances,
+            dropped_labels=sorted(self._dropped_labels),
+        )
 
-    def _size_of_image(self, img_path: str) -> Tuple[int, int]:
+    def _size_of_image(self, img_path: str) -> tuple[int, int]:
         """Width and height; 0 for one that may be skipped."""
         data = get(img_path, backend_args=self.backend_args)
         try:
             # As the pipelines turn it by its EXIF orientation.
             image = mmcv.imfrombytes(data, backend='pillow')
         except Exception as error:  # each format has errors of its own
-            what = (f'{self._xml_path}: has no size, and {img_path} cannot be '
-                    f'read: {error}')
+            what = f'{self._xml_path}: has no size, and {img_path} cannot be read: {error}'
             if self.on_bad_image != 'skip':
                 raise ValueError(what) from None
             print_log(what, 'current', logging.WARNING)
             return 0, 0
         return image.shape[1], image.shape[0]
 
-    def _parse_instance_info(self, raw_ann_info: ElementTree.ElementTree,
-                             minus_one: bool = True) -> List[dict]:
+    def _parse_instance_info(
+        self, raw_ann_info: ElementTree.ElementTree, minus_one: bool = True
+    ) -> list[dict]:
         root = raw_ann_info.getroot()
         objects = root.findall('object')
         self._check_count(len(objects), self._xml_path)
@@ -96,8 +106,7 @@ class CheckedXMLDataset(AnnotationChecks, BoxLimit, XMLDataset):
                 self._check_category(name, self._xml_path)
             names.append(name)
             # As mmdet will read it: whole pixels, from 0 with minus_one.
-            boxes.append([math.trunc(x) - minus_one if math.isfinite(x) else x
-                          for x in box])
+            boxes.append([math.trunc(x) - minus_one if math.isfinite(x) else x for x in box])
         bad = is_degenerate(boxes, *self._size)
         if bad.any():
             self._dropped[self._xml_path] = int(bad.sum())

@@ -1,5 +1,4 @@
 """Images of one class each, for localization learnt from labels alone."""
-from typing import List, Tuple
 
 import numpy as np
 from mmcv.transforms import TestTimeAug
@@ -49,11 +48,7 @@ class WSOLDataset(BadImages, BaseDetDataset):
             classes do not fit the labels or ``classes.txt``.
     """
 
-    def __init__(self,
-                 *args,
-                 metadata_root: str,
-                 check_files: bool = False,
-                 **kwargs) -> None:
+    def __init__(self, *args, metadata_root: str, check_files: bool = False, **kwargs) -> None:
         check_text(metadata_root, 'WSOLDataset: metadata_root')
         check_flag(check_files, 'WSOLDataset: check_files')
         self.metadata_root, self.check_files = metadata_root, check_files
@@ -69,75 +64,95 @@ class WSOLDataset(BadImages, BaseDetDataset):
             return
         super().full_init()
         if isinstance(self.pipeline.transforms[-1], TestTimeAug):
-            raise ValueError('WSOLDataset: test-time augmentation (--tta) is '
-                             'not supported, since maps of several views are '
-                             'not merged; test without it')
+            raise ValueError(
+                'WSOLDataset: test-time augmentation (--tta) is '
+                'not supported, since maps of several views are '
+                'not merged; test without it'
+            )
         self.boxed = np.zeros(len(self), dtype=bool)
-        self.pipeline = for_labels(adapt_pipeline(self.pipeline),
-                                   'the pipeline of WSOLDataset')
+        self.pipeline = for_labels(adapt_pipeline(self.pipeline), 'the pipeline of WSOLDataset')
 
-    def load_data_list(self) -> List[dict]:
+    def load_data_list(self) -> list[dict]:
         """Read the class of each image, and its size if that is known."""
         if 'img' not in self.data_prefix:
-            raise ValueError("WSOLDataset needs data_prefix=dict(img='...'), "
-                             'the folder of the images')
+            raise ValueError(
+                "WSOLDataset needs data_prefix=dict(img='...'), the folder of the images"
+            )
         folder = self.data_prefix['img']
         if not isdir(folder or '.', backend_args=self.backend_args):
-            raise FileNotFoundError(f"{folder}: missing, the folder of the "
-                                    "images, data_prefix['img']")
+            raise FileNotFoundError(
+                f"{folder}: missing, the folder of the images, data_prefix['img']"
+            )
         metadata = read_wsol_metadata(self.metadata_root, self.backend_args)
         if not metadata.labels:
-            raise ValueError(f'{self.metadata_root}: image_ids.txt lists no '
-                             'image')
+            raise ValueError(f'{self.metadata_root}: image_ids.txt lists no image')
         self._metainfo['classes'] = self._classes(metadata)
         data_list = [self._info(image, metadata) for image in metadata.labels]
         if self.check_files:
             self._find(data_list)
-        print_log(f'{self.metadata_root}: {len(data_list)} images of '
-                  f'{len(self._metainfo["classes"])} classes', 'current')
+        print_log(
+            f'{self.metadata_root}: {len(data_list)} images of '
+            f'{len(self._metainfo["classes"])} classes',
+            'current',
+        )
         return data_list
 
-    def _classes(self, metadata: WSOLMetadata) -> Tuple[str, ...]:
+    def _classes(self, metadata: WSOLMetadata) -> tuple[str, ...]:
         """The names of the classes, one for each label."""
         given = tuple(self._metainfo.get('classes') or ())
         listed = metadata.classes
-        if given and listed and given != listed and (
-                len(given) != len(listed) or set(given) == set(listed)):
+        if (
+            given
+            and listed
+            and given != listed
+            and (len(given) != len(listed) or set(given) == set(listed))
+        ):
             raise ValueError(
                 f'{self.metadata_root}: classes.txt has {len(listed)} classes,'
                 f' {listed[:10]}, and metainfo {len(given)}, {given[:10]}; '
-                'give the same number in the same order, or none')
+                'give the same number in the same order, or none'
+            )
         image, label = max(metadata.labels.items(), key=lambda item: item[1])
         names = given or listed
         if not names:
             names = tuple(map(str, range(label + 1)))
-            print_log(f'{self.metadata_root}: neither classes.txt nor metainfo'
-                      f' names the classes; taken for 0 to {label}', 'current')
+            print_log(
+                f'{self.metadata_root}: neither classes.txt nor metainfo'
+                f' names the classes; taken for 0 to {label}',
+                'current',
+            )
         if label >= len(names):
             raise ValueError(
                 f'{self.metadata_root}: class_labels.txt gives {image} the '
                 f'class {label}, and there are {len(names)} classes, counted '
-                'from 0')
+                'from 0'
+            )
         return names
 
     def _info(self, image: str, metadata: WSOLMetadata) -> dict:
         info = dict(
-            img_id=image, img_path=join_path(
-                self.data_prefix['img'], image,
-                backend_args=self.backend_args),
-            image_labels=[metadata.labels[image]], ignored_image_labels=[],
-            has_boxes=False, instances=[])
+            img_id=image,
+            img_path=join_path(self.data_prefix['img'], image, backend_args=self.backend_args),
+            image_labels=[metadata.labels[image]],
+            ignored_image_labels=[],
+            has_boxes=False,
+            instances=[],
+        )
         if image in metadata.sizes:
             info['width'], info['height'] = metadata.sizes[image]
         return info
 
-    def _find(self, data_list: List[dict]) -> None:
-        missing = [info['img_path'] for info in data_list if not exists(
-            info['img_path'], backend_args=self.backend_args)]
+    def _find(self, data_list: list[dict]) -> None:
+        missing = [
+            info['img_path']
+            for info in data_list
+            if not exists(info['img_path'], backend_args=self.backend_args)
+        ]
         if missing:
             raise FileNotFoundError(
                 f'{self.metadata_root}: {len(missing)} of {len(data_list)} '
-                f'images are missing, such as {missing[0]}')
+                f'images are missing, such as {missing[0]}'
+            )
 
-    def get_cat_ids(self, idx: int) -> List[int]:
+    def get_cat_ids(self, idx: int) -> list[int]:
         return self.get_data_info(idx)['image_labels']

@@ -1,6 +1,6 @@
 """ILSVRC CLS-LOC as it comes, for the WSOL evaluation."""
+
 from pathlib import Path
-from typing import Dict, List
 from xml.etree import ElementTree
 
 from tqdm import tqdm
@@ -10,7 +10,7 @@ from .wsol_tables import check_images, read_number, read_table, upright_boxes
 from .xml_file import parse_xml
 
 
-def read_ilsvrc(root: Path) -> Dict[str, WSOLMetadata]:
+def read_ilsvrc(root: Path) -> dict[str, WSOLMetadata]:
     """Training and validation images of ILSVRC CLS-LOC.
 
     Args:
@@ -29,9 +29,10 @@ def read_ilsvrc(root: Path) -> Dict[str, WSOLMetadata]:
     """
     home = root / 'ILSVRC'
     lists = home / 'ImageSets' / 'CLS-LOC'
-    files = {split: [f'{split}/{name}.JPEG' for name in read_table(path, 2)]
-             for split, path in (('train', lists / 'train_cls.txt'),
-                                 ('val', lists / 'val.txt'))}
+    files = {
+        split: [f'{split}/{name}.JPEG' for name in read_table(path, 2)]
+        for split, path in (('train', lists / 'train_cls.txt'), ('val', lists / 'val.txt'))
+    }
     for paths in files.values():
         check_images(home / 'Data' / 'CLS-LOC', paths)
     names = _synsets(root / 'LOC_synset_mapping.txt', files['train'])
@@ -39,8 +40,7 @@ def read_ilsvrc(root: Path) -> Dict[str, WSOLMetadata]:
     train = WSOLMetadata({}, {}, {}, {}, tuple(names.values()))
     for image in files['train']:
         wnid = image.split('/')[1]
-        train.labels[image] = _number_of(wnid, numbers,
-                                         lists / 'train_cls.txt')
+        train.labels[image] = _number_of(wnid, numbers, lists / 'train_cls.txt')
     val = WSOLMetadata({}, {}, {}, {}, train.classes)
     for image in tqdm(files['val'], desc='val', unit='image'):
         path = (home / 'Annotations' / 'CLS-LOC' / image).with_suffix('.xml')
@@ -49,24 +49,23 @@ def read_ilsvrc(root: Path) -> Dict[str, WSOLMetadata]:
     return dict(train=train, val=val)
 
 
-def _synsets(path: Path, train: List[str]) -> Dict[str, str]:
+def _synsets(path: Path, train: list[str]) -> dict[str, str]:
     """Names of the classes by WordNet id, in order."""
     if not path.exists():
-        return {wnid: wnid for wnid in sorted({image.split('/')[1]
-                                               for image in train})}
-    names = {wnid: name for wnid, (name, ) in read_table(path, 2).items()}
+        return {wnid: wnid for wnid in sorted({image.split('/')[1] for image in train})}
+    names = {wnid: name for wnid, (name,) in read_table(path, 2).items()}
     # Two synsets are called "crane".
-    shared = [name for name in names.values()
-              if list(names.values()).count(name) > 1]
-    return {wnid: f'{name} ({wnid})' if name in shared else name
-            for wnid, name in names.items()}
+    shared = [name for name in names.values() if list(names.values()).count(name) > 1]
+    return {wnid: f'{name} ({wnid})' if name in shared else name for wnid, name in names.items()}
 
 
-def _number_of(wnid: str, numbers: Dict[str, int], where: Path) -> int:
+def _number_of(wnid: str, numbers: dict[str, int], where: Path) -> int:
     if wnid not in numbers:
-        raise ValueError(f'{where}: {wnid} is none of the {len(numbers)} '
-                         'classes of LOC_synset_mapping.txt or, without it, '
-                         'of the training images')
+        raise ValueError(
+            f'{where}: {wnid} is none of the {len(numbers)} '
+            'classes of LOC_synset_mapping.txt or, without it, '
+            'of the training images'
+        )
     return numbers[wnid]
 
 
@@ -78,14 +77,14 @@ def _read_xml(path: Path) -> tuple:
     objects = root.findall('object')
     wnids = sorted({str(one.findtext('name')) for one in objects})
     if len(wnids) != 1:
-        raise ValueError(f'{path}: needs objects of one class, got '
-                         f'{", ".join(wnids) or "none"}')
-    size = tuple(int(_value(root, f'size/{side}', path))
-                 for side in ('width', 'height'))
+        raise ValueError(f'{path}: needs objects of one class, got {", ".join(wnids) or "none"}')
+    size = tuple(int(_value(root, f'size/{side}', path)) for side in ('width', 'height'))
     if min(size) < 1:
         raise ValueError(f'{path}: an image of {size[0]} x {size[1]} px')
-    boxes = [[_value(one, f'bndbox/{side}', path)
-              for side in ('xmin', 'ymin', 'xmax', 'ymax')] for one in objects]
+    boxes = [
+        [_value(one, f'bndbox/{side}', path) for side in ('xmin', 'ymin', 'xmax', 'ymax')]
+        for one in objects
+    ]
     return wnids[0], size, upright_boxes(boxes, path)
 
 

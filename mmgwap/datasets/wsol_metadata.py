@@ -14,7 +14,9 @@ the first two.  Two files more are ours, and optional: ``masks.txt``, of the
 second form, beside a ``localization.txt`` of boxes, and ``classes.txt``, the
 name of each class.
 """
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from collections.abc import Iterator
+from typing import Callable, NamedTuple, Optional
 
 import numpy as np
 from mmengine.fileio import exists, join_path
@@ -32,7 +34,8 @@ class Masks(NamedTuple):
         instances: one of each object.
         ignore: where nothing is said of pixels that are no object's; or None.
     """
-    instances: List[str]
+
+    instances: list[str]
     ignore: Optional[str] = None
 
 
@@ -47,11 +50,12 @@ class WSOLMetadata(NamedTuple):
         masks: of each image; may be empty.
         classes: their names; may be empty.
     """
-    labels: Dict[str, int]
-    sizes: Dict[str, Tuple[int, int]]
-    boxes: Dict[str, np.ndarray]
-    masks: Dict[str, Masks]
-    classes: Tuple[str, ...]
+
+    labels: dict[str, int]
+    sizes: dict[str, tuple[int, int]]
+    boxes: dict[str, np.ndarray]
+    masks: dict[str, Masks]
+    classes: tuple[str, ...]
 
 
 def read_wsol_metadata(root: str, backend_args: dict = None) -> WSOLMetadata:
@@ -68,29 +72,30 @@ def read_wsol_metadata(root: str, backend_args: dict = None) -> WSOLMetadata:
     """
     files = _Files(root, backend_args)
     ids = {}
-    for where, (image, ) in files.rows('image_ids.txt', (1, )):
+    for where, (image,) in files.rows('image_ids.txt', (1,)):
         if image in ids:
             raise ValueError(f'{where}: {image} comes a second time')
         ids[image] = None
     files.known = ids
-    labels = _unique(files, 'class_labels.txt', 2, lambda label: int(label),
-                     range(MOST_CLASSES))
+    labels = _unique(files, 'class_labels.txt', 2, lambda label: int(label), range(MOST_CLASSES))
     missing = [image for image in ids if image not in labels]
     if missing:
-        raise ValueError(f'{files.path("class_labels.txt")}: no class for '
-                         f'{len(missing)} images of image_ids.txt, such as '
-                         f'{missing[0]}')
-    sizes = _unique(files, 'image_sizes.txt', 3,
-                    lambda width, height: (int(width), int(height)),
-                    range(1, HUGE))
+        raise ValueError(
+            f'{files.path("class_labels.txt")}: no class for '
+            f'{len(missing)} images of image_ids.txt, such as '
+            f'{missing[0]}'
+        )
+    sizes = _unique(
+        files, 'image_sizes.txt', 3, lambda width, height: (int(width), int(height)), range(1, HUGE)
+    )
     boxes, masks = _localization(files)
-    classes = tuple(name for _, (name, ) in files.rows('classes.txt', (1, )))
-    return WSOLMetadata({image: labels[image] for image in ids}, sizes, boxes,
-                        masks, classes)
+    classes = tuple(name for _, (name,) in files.rows('classes.txt', (1,)))
+    return WSOLMetadata({image: labels[image] for image in ids}, sizes, boxes, masks, classes)
 
 
 class _Files:
     """The files of a folder, line by line."""
+
     required = ('image_ids.txt', 'class_labels.txt')
 
     def __init__(self, root: str, backend_args: Optional[dict]) -> None:
@@ -100,47 +105,44 @@ class _Files:
     def path(self, name: str) -> str:
         return join_path(self.root, name, backend_args=self.backend_args)
 
-    def rows(self, name: str, counts: Tuple[int, ...]
-             ) -> Iterator[Tuple[str, List[str]]]:
+    def rows(self, name: str, counts: tuple[int, ...]) -> Iterator[tuple[str, list[str]]]:
         """Where each line is, and its fields."""
         path = self.path(name)
         if not exists(path, backend_args=self.backend_args):
             if name in self.required:
                 raise FileNotFoundError(
-                    f'{path}: missing; the folder of a split needs '
-                    f'{" and ".join(self.required)}')
+                    f'{path}: missing; the folder of a split needs {" and ".join(self.required)}'
+                )
             return
         text = read_text(path, self.backend_args)
         for number, line in enumerate(text.splitlines(), 1):
             if not line.strip():
                 continue
             # The name of a class may have a comma.
-            fields = [line.strip()] if counts == (1, ) else [
-                field.strip() for field in line.split(',')]
+            fields = (
+                [line.strip()] if counts == (1,) else [field.strip() for field in line.split(',')]
+            )
             where = f'{path}, line {number}'
             if len(fields) not in counts:
-                raise ValueError(f'{where}: needs '
-                                 f'{" or ".join(map(str, counts))} fields, got '
-                                 f'{line!r}')
-            if self.known is not None and name != 'classes.txt' \
-                    and fields[0] not in self.known:
-                raise ValueError(f'{where}: {fields[0]} is not in '
-                                 'image_ids.txt')
+                raise ValueError(
+                    f'{where}: needs {" or ".join(map(str, counts))} fields, got {line!r}'
+                )
+            if self.known is not None and name != 'classes.txt' and fields[0] not in self.known:
+                raise ValueError(f'{where}: {fields[0]} is not in image_ids.txt')
             yield where, fields
 
 
-def _unique(files: _Files, name: str, count: int, read: Callable,
-            allowed: range) -> dict:
+def _unique(files: _Files, name: str, count: int, read: Callable, allowed: range) -> dict:
     """A value, or a tuple of such, of each image."""
     values = {}
-    for where, (image, *fields) in files.rows(name, (count, )):
+    for where, (image, *fields) in files.rows(name, (count,)):
         if image in values:
             raise ValueError(f'{where}: {image} comes a second time')
         values[image] = _read(where, read, fields)
-        if not all(value in allowed for value
-                   in np.ravel(values[image]).tolist()):
-            raise ValueError(f'{where}: needs numbers from {allowed[0]} to '
-                             f'{allowed[-1]}, got {",".join(fields)}')
+        if not all(value in allowed for value in np.ravel(values[image]).tolist()):
+            raise ValueError(
+                f'{where}: needs numbers from {allowed[0]} to {allowed[-1]}, got {",".join(fields)}'
+            )
     return values
 
 
@@ -155,28 +157,26 @@ def _localization(files: _Files) -> tuple:
     return {image: np.array(each) for image, each in boxes.items()}, masks
 
 
-def _box(where: str, fields: List[str]) -> List[float]:
+def _box(where: str, fields: list[str]) -> list[float]:
     box = _read(where, lambda *xyxy: [float(x) for x in xyxy], fields)
-    if not ((np.abs(box) < HUGE).all() and box[0] <= box[2]
-            and box[1] <= box[3]):
+    if not ((np.abs(box) < HUGE).all() and box[0] <= box[2] and box[1] <= box[3]):
         raise ValueError(f'{where}: {",".join(fields)} is no box x0,y0,x1,y1')
     return box
 
 
-def _with_mask(where: str, known: Optional[Masks], mask: str,
-               ignore: str) -> Masks:
+def _with_mask(where: str, known: Optional[Masks], mask: str, ignore: str) -> Masks:
     if not mask:
         raise ValueError(f'{where}: needs the path of a mask')
     instances, ignored = known or ([], None)
     if ignored and ignore not in ('', ignored):
-        raise ValueError(f'{where}: another ignore mask, {ignore}, than '
-                         f'{ignored} of the same image')
+        raise ValueError(
+            f'{where}: another ignore mask, {ignore}, than {ignored} of the same image'
+        )
     return Masks([*instances, mask], ignored or ignore or None)
 
 
-def _read(where: str, read: Callable, fields: List[str]):
+def _read(where: str, read: Callable, fields: list[str]):
     try:
         return read(*fields)
     except ValueError:
-        raise ValueError(f'{where}: needs numbers, got '
-                         f'{",".join(fields):.80}') from None
+        raise ValueError(f'{where}: needs numbers, got {",".join(fields):.80}') from None

@@ -1,13 +1,14 @@
 """Write what :mod:`mmgwap.datasets.wsol_metadata` reads."""
+
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Iterable, Union
+from typing import Union
 
 from .wsol_metadata import WSOLMetadata
 
 
-def write_wsol_metadata(root: Union[str, Path],
-                        metadata: WSOLMetadata) -> None:
+def write_wsol_metadata(root: Union[str, Path], metadata: WSOLMetadata) -> None:
     """Write the files of a split, the same bytes on every machine.
 
     ``image_ids.txt`` comes last and in one stroke, so that where it is the
@@ -25,17 +26,19 @@ def write_wsol_metadata(root: Union[str, Path],
     root = Path(root)
     for image in metadata.labels:
         if ',' in image:
-            raise ValueError(f'{image}: a comma in the path of an image would '
-                             'end it in class_labels.txt; rename the image')
+            raise ValueError(
+                f'{image}: a comma in the path of an image would '
+                'end it in class_labels.txt; rename the image'
+            )
     if not all(name.strip() for name in metadata.classes):
-        raise ValueError(f'{root / "classes.txt"}: a class without a name '
-                         'would shift the others')
+        raise ValueError(f'{root / "classes.txt"}: a class without a name would shift the others')
     root.mkdir(parents=True, exist_ok=True)
     (root / 'image_ids.txt').unlink(missing_ok=True)
     boxes, masks = _boxes(metadata), _masks(metadata)
     _write(root / 'class_labels.txt', map(_line, metadata.labels.items()))
-    _write(root / 'image_sizes.txt', (
-        _line((image, *size)) for image, size in metadata.sizes.items()))
+    _write(
+        root / 'image_sizes.txt', (_line((image, *size)) for image, size in metadata.sizes.items())
+    )
     _write(root / 'localization.txt', boxes or masks)
     _write(root / 'masks.txt', masks if boxes else [])
     _write(root / 'classes.txt', metadata.classes)
@@ -43,15 +46,20 @@ def write_wsol_metadata(root: Union[str, Path],
 
 
 def _boxes(metadata: WSOLMetadata) -> list:
-    return [_line((image, *map(_number, box)))
-            for image, boxes in metadata.boxes.items() for box in boxes]
+    return [
+        _line((image, *map(_number, box)))
+        for image, boxes in metadata.boxes.items()
+        for box in boxes
+    ]
 
 
 def _masks(metadata: WSOLMetadata) -> list:
     # What is ignored is told once, with the first mask.
-    return [_line((image, mask, '' if i else masks.ignore or ''))
-            for image, masks in metadata.masks.items()
-            for i, mask in enumerate(masks.instances)]
+    return [
+        _line((image, mask, '' if i else masks.ignore or ''))
+        for image, masks in metadata.masks.items()
+        for i, mask in enumerate(masks.instances)
+    ]
 
 
 def _number(value: float) -> str:

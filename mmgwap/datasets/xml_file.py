@@ -1,5 +1,6 @@
 """VOC's XML files: what is wrong in one is said before it is used."""
-from typing import List, Optional, Tuple
+
+from typing import Optional
 from xml.etree import ElementTree
 
 from .degenerate import HUGE
@@ -8,7 +9,7 @@ from .text_files import read_text
 SIDES = ('xmin', 'ymin', 'xmax', 'ymax')
 
 
-def read_ids(path: str, backend_args: Optional[dict] = None) -> List[str]:
+def read_ids(path: str, backend_args: Optional[dict] = None) -> list[str]:
     """Ids of images, a line each, of a VOC image set; blank lines don't count.
 
     Raises:
@@ -19,8 +20,7 @@ def read_ids(path: str, backend_args: Optional[dict] = None) -> List[str]:
     lines = read_text(path, backend_args).splitlines()
     for number, line in enumerate(map(str.strip, lines), 1):
         if line in ids:
-            raise ValueError(f'{path}, line {number}: {line} comes a second '
-                             'time')
+            raise ValueError(f'{path}, line {number}: {line} comes a second time')
         if line:
             ids[line] = None
     return list(ids)
@@ -39,8 +39,7 @@ def parse_xml(data: bytes, where: str) -> ElementTree.Element:
         raise ValueError(f'{where}: is not XML: {error}') from None
 
 
-def read_size(root: ElementTree.Element,
-              where: str) -> Optional[Tuple[int, int]]:
+def read_size(root: ElementTree.Element, where: str) -> Optional[tuple[int, int]]:
     """Width and height; None if the file has none, or 0.
 
     Some labelling tools write 0 for a size that they do not know.
@@ -51,18 +50,15 @@ def read_size(root: ElementTree.Element,
     if root.find('size') is None:
         return None
     size = _only(root, 'size', where)
-    width, height = (_number(size, side, where)
-                     for side in ('width', 'height'))
+    width, height = (_number(size, side, where) for side in ('width', 'height'))
     if width == 0 or height == 0:
         return None
     if not (1 <= width < HUGE and 1 <= height < HUGE):
-        raise ValueError(f'{where}: <size> must be pixels, from 1, got '
-                         f'{width:g} x {height:g}')
+        raise ValueError(f'{where}: <size> must be pixels, from 1, got {width:g} x {height:g}')
     return int(width), int(height)
 
 
-def read_object(obj: ElementTree.Element,
-                where: str) -> Tuple[str, List[float]]:
+def read_object(obj: ElementTree.Element, where: str) -> tuple[str, list[float]]:
     """Name and corners of an object, as they are in the file.
 
     Raises:
@@ -75,18 +71,17 @@ def read_object(obj: ElementTree.Element,
     if obj.find('difficult') is not None:
         text = _only(obj, 'difficult', where).text
         if str(text).strip() not in ('0', '1'):
-            raise ValueError(f'{where}: <difficult> must be 0 or 1, got '
-                             f'{text!r:.80}')
+            raise ValueError(f'{where}: <difficult> must be 0 or 1, got {text!r:.80}')
     box = _only(obj, 'bndbox', where)
     return name, [_number(box, side, where) for side in SIDES]
 
 
-def _only(element: ElementTree.Element, name: str,
-          where: str) -> ElementTree.Element:
+def _only(element: ElementTree.Element, name: str, where: str) -> ElementTree.Element:
     found = element.findall(name)
     if len(found) != 1:
-        raise ValueError(f'{where}: needs one <{name}> in <{element.tag}>, '
-                         f'has {len(found) or "none"}')
+        raise ValueError(
+            f'{where}: needs one <{name}> in <{element.tag}>, has {len(found) or "none"}'
+        )
     return found[0]
 
 
@@ -95,5 +90,4 @@ def _number(element: ElementTree.Element, name: str, where: str) -> float:
     try:
         return float(text)
     except (TypeError, ValueError):
-        raise ValueError(f'{where}: <{name}> must be a number, got '
-                         f'{text!r:.80}') from None
+        raise ValueError(f'{where}: <{name}> must be a number, got {text!r:.80}') from None

@@ -1,4 +1,5 @@
 """Files that are either whole or not there."""
+
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -35,8 +36,7 @@ class AtomicLocalBackend(LocalBackend):
                 temporary.unlink()
             raise
 
-    def put_text(self, obj: str, filepath: Union[str, Path],
-                 encoding: str = 'utf-8') -> None:
+    def put_text(self, obj: str, filepath: Union[str, Path], encoding: str = 'utf-8') -> None:
         self.put(obj.encode(encoding), filepath)
 
 

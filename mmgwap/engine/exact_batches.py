@@ -1,17 +1,18 @@
 """Batches of a training loop, from any of them on."""
+
+from collections.abc import Iterator
 from itertools import islice
-from typing import Any, Iterator, List, Tuple
+from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
 from .randomness import seed_all
 
 # (number of the batch, place in the batch, index in the data set)
-Place = Tuple[int, int, int]
+Place = tuple[int, int, int]
 
 
-def exact_loader(loader: DataLoader, batch_sampler: Any, start: int,
-                 *stream: int) -> DataLoader:
+def exact_loader(loader: DataLoader, batch_sampler: Any, start: int, *stream: int) -> DataLoader:
     """A loader of batches without end, from a given one on.
 
     The n-th batch has the same images and the same augmentations whether or
@@ -25,23 +26,31 @@ def exact_loader(loader: DataLoader, batch_sampler: Any, start: int,
         stream (int): what the random numbers follow from, beside the number of
             the batch.
     """
-    workers = dict(
-        prefetch_factor=loader.prefetch_factor,
-        persistent_workers=loader.persistent_workers,
-        multiprocessing_context=loader.multiprocessing_context) \
-        if loader.num_workers else {}
+    workers = (
+        dict(
+            prefetch_factor=loader.prefetch_factor,
+            persistent_workers=loader.persistent_workers,
+            multiprocessing_context=loader.multiprocessing_context,
+        )
+        if loader.num_workers
+        else {}
+    )
     return DataLoader(
         _SeededDataset(loader.dataset, stream),
         batch_sampler=_NumberedBatches(batch_sampler, start),
-        num_workers=loader.num_workers, collate_fn=loader.collate_fn,
-        pin_memory=loader.pin_memory, timeout=loader.timeout,
-        worker_init_fn=loader.worker_init_fn, **workers)
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        timeout=loader.timeout,
+        worker_init_fn=loader.worker_init_fn,
+        **workers,
+    )
 
 
 class _SeededDataset(Dataset):
     """Seeds the process before each sample, by the place of the sample."""
 
-    def __init__(self, dataset: Dataset, stream: Tuple[int, ...]) -> None:
+    def __init__(self, dataset: Dataset, stream: tuple[int, ...]) -> None:
         self.dataset, self.stream = dataset, stream
 
     def __getitem__(self, at: Place) -> Any:
@@ -56,13 +65,11 @@ class _NumberedBatches:
     def __init__(self, batch_sampler: Any, start: int) -> None:
         self.batch_sampler, self.start = batch_sampler, start
 
-    def __iter__(self) -> Iterator[List[Place]]:
-        for number, indices in islice(
-                enumerate(self._endless()), self.start, None):
-            yield [(number, position, index)
-                   for position, index in enumerate(indices)]
+    def __iter__(self) -> Iterator[list[Place]]:
+        for number, indices in islice(enumerate(self._endless()), self.start, None):
+            yield [(number, position, index) for position, index in enumerate(indices)]
 
-    def _endless(self) -> Iterator[List[int]]:
+    def _endless(self) -> Iterator[list[int]]:
         epoch = 0
         while True:
             # Samplers that are endless themselves need no epoch.

@@ -1,4 +1,5 @@
 """Randomness that depends on where a run is, not on how it came there."""
+
 import random
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Score maps against the ground truth of the WSOL evaluation."""
-from typing import Dict, Optional, Sequence, Tuple
+
+from collections.abc import Sequence
+from typing import Optional
 
 import cv2
 import numpy as np
@@ -24,19 +26,26 @@ class MapSums:
         ValueError: if a setting is outside of its range.
     """
 
-    def __init__(self, truth: WSOLTruth, size: Optional[Tuple[int, int]] = SIZE,
-                 interval: float = 0.001,
-                 iou_thresholds: Sequence[float] = (.3, .5, .7)) -> None:
+    def __init__(
+        self,
+        truth: WSOLTruth,
+        size: Optional[tuple[int, int]] = SIZE,
+        interval: float = 0.001,
+        iou_thresholds: Sequence[float] = (0.3, 0.5, 0.7),
+    ) -> None:
         if size is not None and (len(size) != 2 or min(size) < 1):
-            raise ValueError('size must be a height and a width, in px, or '
-                             f'None, got {size}')
+            raise ValueError(f'size must be a height and a width, in px, or None, got {size}')
         self.size = size
-        self.boxes = MaxBoxAcc(interval, iou_thresholds) \
-            if truth.has_boxes else None
+        self.boxes = MaxBoxAcc(interval, iou_thresholds) if truth.has_boxes else None
         self.pixels = PxAP(interval) if truth.has_masks else None
 
-    def add(self, truth: WSOLTruth, image: str, score_map: np.ndarray,
-            seen: Optional[Tuple[int, int]] = None) -> None:
+    def add(
+        self,
+        truth: WSOLTruth,
+        image: str,
+        score_map: np.ndarray,
+        seen: Optional[tuple[int, int]] = None,
+    ) -> None:
         """Count an image.
 
         Args:
@@ -50,14 +59,12 @@ class MapSums:
             ValueError: with the image's name, if the map is not finite, or the
                 size of the image not known.
         """
-        whole = truth.image_size(image, seen) \
-            if self.boxes or not self.size else None
+        whole = truth.image_size(image, seen) if self.boxes or not self.size else None
         size = self.size or whole
         try:
             score_map = resize_map(score_map, size)
             if self.boxes:
-                self.boxes.add(score_map, resize_boxes(
-                    truth.metadata.boxes[image], whole, size))
+                self.boxes.add(score_map, resize_boxes(truth.metadata.boxes[image], whole, size))
             if self.pixels:
                 self.pixels.add(score_map, truth.mask(image, size))
         except ValueError as error:
@@ -73,23 +80,23 @@ class MapSums:
         if self.boxes:
             self.boxes.miss()
         if self.pixels:
-            self.pixels.miss(truth.mask(
-                image, self.size or truth.image_size(image)))
+            self.pixels.miss(truth.mask(image, self.size or truth.image_size(image)))
 
     def merge(self, other: 'MapSums') -> None:
         """Count the images of another one, of the same settings, too."""
-        for mine, its in ((self.boxes, other.boxes),
-                          (self.pixels, other.pixels)):
+        for mine, its in ((self.boxes, other.boxes), (self.pixels, other.pixels)):
             if mine:
                 mine.merge(its)
 
-    def compute(self) -> Dict[str, float]:
+    def compute(self) -> dict[str, float]:
         """Results of :class:`MaxBoxAcc` and :class:`PxAP`."""
-        return {**(self.boxes.compute() if self.boxes else {}),
-                **(self.pixels.compute() if self.pixels else {})}
+        return {
+            **(self.boxes.compute() if self.boxes else {}),
+            **(self.pixels.compute() if self.pixels else {}),
+        }
 
 
-def resize_map(score_map: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
+def resize_map(score_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Bilinear, as :func:`mmgwap.localization.maps_on_image`.
 
     The WSOL evaluation's own maps come at its size and stay as they are.
@@ -104,16 +111,16 @@ def resize_map(score_map: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
     Raises:
         ValueError: if it has not two dimensions, or not finite numbers.
     """
-    if score_map.ndim != 2 or not score_map.size \
-            or score_map.dtype.kind not in 'fiu':
-        raise ValueError('a score map must be (H, W) of numbers, got '
-                         f'{score_map.shape} {score_map.dtype}')
+    if score_map.ndim != 2 or not score_map.size or score_map.dtype.kind not in 'fiu':
+        raise ValueError(
+            f'a score map must be (H, W) of numbers, got {score_map.shape} {score_map.dtype}'
+        )
     if not np.isfinite(score_map).all():
-        raise ValueError(f'{int((~np.isfinite(score_map)).sum())} values of '
-                         'the score map are NaN or infinite')
+        raise ValueError(
+            f'{int((~np.isfinite(score_map)).sum())} values of the score map are NaN or infinite'
+        )
     if score_map.shape == tuple(size):
         return score_map
     if score_map.dtype not in (np.float32, np.float64):
         score_map = score_map.astype(np.float32)
-    return cv2.resize(score_map, tuple(size)[::-1],
-                      interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(score_map, tuple(size)[::-1], interpolation=cv2.INTER_LINEAR)

@@ -1,4 +1,5 @@
 """From a score map to a mask, and from there to boxes."""
+
 import cv2
 import numpy as np
 
@@ -22,9 +23,11 @@ def normalize_map(score_map: np.ndarray) -> np.ndarray:
     """
     score_map = np.asarray(score_map)
     if score_map.ndim != 2 or not np.isfinite(score_map).all():
-        raise ValueError('a score map must be (H, W) of finite numbers, got '
-                         f'{score_map.shape} with '
-                         f'{int((~np.isfinite(score_map)).sum())} others')
+        raise ValueError(
+            'a score map must be (H, W) of finite numbers, got '
+            f'{score_map.shape} with '
+            f'{int((~np.isfinite(score_map)).sum())} others'
+        )
     if score_map.dtype.itemsize < 4 or score_map.dtype.kind != 'f':
         score_map = score_map.astype(np.float32)
     low, high = (score_map.min(), score_map.max()) if score_map.size else (0, 0)
@@ -37,8 +40,9 @@ def normalize_map(score_map: np.ndarray) -> np.ndarray:
     return (score_map / 2 - low / 2) / (high / 2 - low / 2)
 
 
-def boxes_from_map(score_map: np.ndarray, threshold: float = 0.2,
-                   which: str = 'largest') -> np.ndarray:
+def boxes_from_map(
+    score_map: np.ndarray, threshold: float = 0.2, which: str = 'largest'
+) -> np.ndarray:
     """Tight boxes around what a map shows.
 
     The CAM paper's rule (section 3.2): segment the values above 20 % of the
@@ -60,15 +64,12 @@ def boxes_from_map(score_map: np.ndarray, threshold: float = 0.2,
             finite.
     """
     if not 0 <= threshold < 1:
-        raise ValueError('boxes_from_map: threshold must be in [0, 1), got '
-                         f'{threshold}')
+        raise ValueError(f'boxes_from_map: threshold must be in [0, 1), got {threshold}')
     if which not in WHICH:
-        raise ValueError(f'boxes_from_map: which must be one of {WHICH}, got '
-                         f'{which!r}')
+        raise ValueError(f'boxes_from_map: which must be one of {WHICH}, got {which!r}')
     mask = normalize_map(score_map) > threshold
     # The first is the background.
-    parts = cv2.connectedComponentsWithStats(
-        mask.astype(np.uint8), connectivity=8)[2][1:]
+    parts = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)[2][1:]
     parts = parts[np.argsort(-parts[:, cv2.CC_STAT_AREA], kind='stable')]
     left_top, size = parts[:, :2], parts[:, 2:4]
     boxes = np.hstack([left_top, left_top + size]).astype(np.float32)

@@ -1,4 +1,5 @@
 """Class activation maps: Zhou et al., CVPR 2016, arXiv 1512.04150."""
+
 from torch import Tensor
 from torch.nn.functional import conv2d
 
@@ -20,7 +21,9 @@ def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
         ValueError: if the channels are not those of the classifier.
     """
     if features.dim() != 4 or features.shape[1] != weight.shape[1]:
-        raise ValueError('class_activation_maps needs features (B, C, H, W) '
-                         'and weights (K, C), got '
-                         f'{tuple(features.shape)} and {tuple(weight.shape)}')
+        raise ValueError(
+            'class_activation_maps needs features (B, C, H, W) '
+            'and weights (K, C), got '
+            f'{tuple(features.shape)} and {tuple(weight.shape)}'
+        )
     return conv2d(features, weight.view(*weight.shape[:2], 1, 1))

@@ -4,6 +4,7 @@ Shapes: B images, C channels, maps of H x W.  Each function takes the features
 (B, C, H, W) and the gradient of the score by them, of the same shape, and
 returns (B, H, W), not negative.  They do not normalise.
 """
+
 from torch import Tensor
 
 
@@ -45,5 +46,4 @@ def layer_cam(features: Tensor, gradients: Tensor) -> Tensor:
     return (gradients.relu() * features).sum(dim=1).relu()
 
 
-GRADIENT_CAMS = dict(grad_cam=grad_cam, grad_cam_plusplus=grad_cam_plusplus,
-                     layer_cam=layer_cam)
+GRADIENT_CAMS = dict(grad_cam=grad_cam, grad_cam_plusplus=grad_cam_plusplus, layer_cam=layer_cam)

@@ -9,13 +9,11 @@ implementation, and what follows is our reading of it; its three parts, the
 competition of the classes, the gate and the normalisation over space, are
 functions of their own for that reason.
 """
-from typing import Tuple
 
 from torch import Tensor
 
 
-def class_agnostic_gwap(features: Tensor,
-                        attention: Tensor) -> Tuple[Tensor, Tensor]:
+def class_agnostic_gwap(features: Tensor, attention: Tensor) -> tuple[Tensor, Tensor]:
     """Average over space, weighted by one map for all channels.
 
     ``w = exp(sigmoid(attention))``, normalised to sum to 1 over space, so that
@@ -33,17 +31,18 @@ def class_agnostic_gwap(features: Tensor,
     Raises:
         ValueError: if the shapes are not these.
     """
-    if features.dim() != 4 or attention.shape != (
-            features.shape[:1] + (1, ) + features.shape[2:]):
-        raise ValueError('class_agnostic_gwap needs features (B, C, H, W) and '
-                         'attention (B, 1, H, W), got '
-                         f'{tuple(features.shape)} and '
-                         f'{tuple(attention.shape)}')
+    if features.dim() != 4 or attention.shape != (features.shape[:1] + (1,) + features.shape[2:]):
+        raise ValueError(
+            'class_agnostic_gwap needs features (B, C, H, W) and '
+            'attention (B, 1, H, W), got '
+            f'{tuple(features.shape)} and '
+            f'{tuple(attention.shape)}'
+        )
     weights = spatial_softmax(attention.sigmoid())
     return weighted_sum(features, weights), weights
 
 
-def class_specific_gwap(score_map: Tensor) -> Tuple[Tensor, Tensor]:
+def class_specific_gwap(score_map: Tensor) -> tuple[Tensor, Tensor]:
     """Average of each class's scores, weighted by a map of its own.
 
     ``alpha = softmax over space of class_specific_attention(score_map)``.
@@ -75,8 +74,7 @@ def class_specific_attention(score_map: Tensor) -> Tensor:
         Tensor: (B, K, H, W), in (0, 1), float32 or wider.
     """
     if score_map.dim() != 4:
-        raise ValueError('a score map must be (B, K, H, W), got '
-                         f'{tuple(score_map.shape)}')
+        raise ValueError(f'a score map must be (B, K, H, W), got {tuple(score_map.shape)}')
     scores = _at_least_float32(score_map)
     return scores.softmax(dim=1) * scores.sigmoid()
 

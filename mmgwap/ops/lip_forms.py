@@ -1,5 +1,6 @@
 """Forms of LIP of PyTorch's own operators; see :mod:`mmgwap.ops.lip_pool`."""
-from typing import Optional, Tuple
+
+from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +14,7 @@ def gated(logit: Tensor, gate: Optional[float]) -> Tensor:
     """``gate * sigmoid(logit)``, in float32 at least; or just the logit."""
     if gate is None:
         return logit
-    return gate * (logit.float() if logit.dtype.itemsize < 4
-                   else logit).sigmoid()
+    return gate * (logit.float() if logit.dtype.itemsize < 4 else logit).sigmoid()
 
 
 def _gated(logit: Tensor, gate: Optional[float]) -> Tensor:
@@ -35,14 +35,13 @@ class SmallLogitsLIP(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, logit: Tensor, axes: Tuple[Axis, Axis],
-                gate: Optional[float]) -> Tensor:
+    def forward(
+        ctx, x: Tensor, logit: Tensor, axes: tuple[Axis, Axis], gate: Optional[float]
+    ) -> Tensor:
         wide, weight = _wide(x, logit)
-        weight = weight.exp() if gate is None else \
-            _gated(weight, gate).exp_()
+        weight = weight.exp() if gate is None else _gated(weight, gate).exp_()
         total = window_sum(weight, axes)
-        weighted = weight.mul_(wide) if weight.shape == wide.shape \
-            else weight * wide
+        weighted = weight.mul_(wide) if weight.shape == wide.shape else weight * wide
         out = window_sum(weighted, axes).div_(total)
         ctx.save_for_backward(x, logit, total, out)
         ctx.axes, ctx.gate = axes, gate
@@ -69,7 +68,7 @@ class SmallLogitsLIP(torch.autograd.Function):
         return grad_x.mul_(weight).to(x.dtype), grad_logit, None, None
 
 
-def _wide(x: Tensor, logit: Tensor) -> Tuple[Tensor, Tensor]:
+def _wide(x: Tensor, logit: Tensor) -> tuple[Tensor, Tensor]:
     """Both in the wider of their types, and in float32 at least."""
     dtype = torch.promote_types(x.dtype, logit.dtype)
     if dtype.itemsize < 4:
@@ -77,14 +76,19 @@ def _wide(x: Tensor, logit: Tensor) -> Tuple[Tensor, Tensor]:
     return x.to(dtype), logit.to(dtype)
 
 
-def by_windows(x: Tensor, logit: Tensor, axes: Tuple[Axis, Axis]) -> Tensor:
-    """A softmax in each window: for any finite logits, at the cost of copies.
-    """
+def by_windows(x: Tensor, logit: Tensor, axes: tuple[Axis, Axis]) -> Tensor:
+    """A softmax in each window: for any finite logits, at the cost of copies."""
+
     def windows(maps: Tensor, fill: float) -> Tensor:
         # (B, C, H', W', cells of a window); negative padding crops.
-        pads = [side for axis in reversed(axes) for side in (
-            axis.padding, (axis.windows - 1) * axis.stride + axis.kernel
-            - axis.size - axis.padding)]
+        pads = [
+            side
+            for axis in reversed(axes)
+            for side in (
+                axis.padding,
+                (axis.windows - 1) * axis.stride + axis.kernel - axis.size - axis.padding,
+            )
+        ]
         maps = F.pad(maps, pads, value=fill)
         for dim, axis in zip((2, 3), axes):
             maps = maps.unfold(dim, axis.kernel, axis.stride)
@@ -95,12 +99,13 @@ def by_windows(x: Tensor, logit: Tensor, axes: Tuple[Axis, Axis]) -> Tensor:
     return (windows(wide, 0) * weight).sum(dim=-1).to(x.dtype)
 
 
-def by_average_pools(x: Tensor, logit: Tensor, kernel_size: Pair,
-                      stride: Pair, padding: Pair, ceil_mode: bool) -> Tensor:
+def by_average_pools(
+    x: Tensor, logit: Tensor, kernel_size: Pair, stride: Pair, padding: Pair, ceil_mode: bool
+) -> Tensor:
     """The authors' form, of operators that compilers and ONNX know."""
+
     def pool(maps: Tensor) -> Tensor:
-        return F.avg_pool2d(maps, pair(kernel_size), pair(stride),
-                            pair(padding), ceil_mode)
+        return F.avg_pool2d(maps, pair(kernel_size), pair(stride), pair(padding), ceil_mode)
 
     wide, logit = _wide(x, logit)
     weight = logit.exp()

@@ -5,6 +5,7 @@ Bilinear sampling: He et al., Mask R-CNN, arXiv 1703.06870, section 3.  Same
 results as torchvision's ``ps_roi_align``, but for adaptive sampling of RoIs
 without area, which gives NaN there and 0 here.
 """
+
 import torch
 from mmcv.ops import roi_align
 from torch import Tensor, nn
@@ -13,8 +14,9 @@ from torch.autograd import Function
 from .position_sensitive import check_arguments, split_rois
 
 
-def ps_roi_align(input: Tensor, rois: Tensor, output_size: int,
-                 spatial_scale: float, sampling_ratio: int = 2) -> Tensor:
+def ps_roi_align(
+    input: Tensor, rois: Tensor, output_size: int, spatial_scale: float, sampling_ratio: int = 2
+) -> Tensor:
     """Average bilinear samples of each bin of each RoI over that bin's map.
 
     mmcv's ``roi_align`` does the sampling, with one trick: the bin becomes
@@ -50,11 +52,9 @@ def ps_roi_align(input: Tensor, rois: Tensor, output_size: int,
     exact = exact.contiguous()
     bins_as_rois = _bins_as_rois(rois, output_size).to(exact.dtype)
     if torch.onnx.is_in_onnx_export():
-        pooled = _ExportedRoIAlign.apply(exact, bins_as_rois, spatial_scale,
-                                         sampling_ratio)
+        pooled = _ExportedRoIAlign.apply(exact, bins_as_rois, spatial_scale, sampling_ratio)
     else:
-        pooled = roi_align(exact, bins_as_rois, (1, 1), spatial_scale,
-                           sampling_ratio)
+        pooled = roi_align(exact, bins_as_rois, (1, 1), spatial_scale, sampling_ratio)
     pooled = pooled.view(-1, output_size, output_size, channels)
     return pooled.permute(0, 3, 1, 2).to(input.dtype)
 
@@ -71,8 +71,7 @@ def _bins_as_rois(rois: Tensor, output_size: int) -> Tensor:
     row, col = torch.meshgrid(step, step, indexing='ij')
     grid = torch.stack([col, row], dim=-1).view(1, -1, 2)
     start = corner + grid * size
-    index = batch[:, None] * output_size**2 + torch.arange(
-        output_size**2, device=rois.device)
+    index = batch[:, None] * output_size**2 + torch.arange(output_size**2, device=rois.device)
     index = index[..., None].to(boxes.dtype)
     return torch.cat([index, start, start + size], dim=-1).view(-1, 5)
 
@@ -85,8 +84,9 @@ class _ExportedRoIAlign(Function):
     """
 
     @staticmethod
-    def forward(ctx, input: Tensor, rois: Tensor, spatial_scale: float,
-                sampling_ratio: int) -> Tensor:
+    def forward(
+        ctx, input: Tensor, rois: Tensor, spatial_scale: float, sampling_ratio: int
+    ) -> Tensor:
         return roi_align(input, rois, (1, 1), spatial_scale, sampling_ratio)
 
     @staticmethod
@@ -96,30 +96,38 @@ class _ExportedRoIAlign(Function):
             return g.op('Gather', rois, index, axis_i=1)
 
         axis = g.op('Constant', value_t=torch.tensor([1]))
-        batch = g.op('Cast', g.op('Squeeze', columns(0), axis),
-                     to_i=torch.onnx.TensorProtoDataType.INT64)
+        batch = g.op(
+            'Cast', g.op('Squeeze', columns(0), axis), to_i=torch.onnx.TensorProtoDataType.INT64
+        )
         return g.op(
-            'RoiAlign', input, columns(1, 2, 3, 4), batch,
-            coordinate_transformation_mode_s='half_pixel', mode_s='avg',
-            output_height_i=1, output_width_i=1,
-            sampling_ratio_i=sampling_ratio, spatial_scale_f=spatial_scale)
+            'RoiAlign',
+            input,
+            columns(1, 2, 3, 4),
+            batch,
+            coordinate_transformation_mode_s='half_pixel',
+            mode_s='avg',
+            output_height_i=1,
+            output_width_i=1,
+            sampling_ratio_i=sampling_ratio,
+            spatial_scale_f=spatial_scale,
+        )
 
 
 class PSRoIAlign(nn.Module):
     """Module form of :func:`ps_roi_align`."""
 
-    def __init__(self, output_size: int, spatial_scale: float,
-                 sampling_ratio: int = 2) -> None:
+    def __init__(self, output_size: int, spatial_scale: float, sampling_ratio: int = 2) -> None:
         super().__init__()
         self.output_size = output_size
         self.spatial_scale = spatial_scale
         self.sampling_ratio = sampling_ratio
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
-        return ps_roi_align(input, rois, self.output_size, self.spatial_scale,
-                            self.sampling_ratio)
+        return ps_roi_align(input, rois, self.output_size, self.spatial_scale, self.sampling_ratio)
 
     def extra_repr(self) -> str:
-        return (f'output_size={self.output_size}, '
-                f'spatial_scale={self.spatial_scale:g}, '
-                f'sampling_ratio={self.sampling_ratio}')
+        return (
+            f'output_size={self.output_size}, '
+            f'spatial_scale={self.spatial_scale:g}, '
+            f'sampling_ratio={self.sampling_ratio}'
+        )

@@ -6,6 +6,7 @@ leaves rounding open; this follows the authors' Caffe operator
 (``psroi_pooling_layer.cu``).  torchvision's ``ps_roi_pool`` is another
 operator: it never reads the last row and column of the map.
 """
+
 import torch
 from torch import Tensor, nn
 
@@ -13,8 +14,7 @@ from .position_sensitive import check_arguments, split_rois
 from .taps import Taps, sum_taps
 
 
-def ps_roi_pool(input: Tensor, rois: Tensor, output_size: int,
-                spatial_scale: float) -> Tensor:
+def ps_roi_pool(input: Tensor, rois: Tensor, output_size: int, spatial_scale: float) -> Tensor:
     """Average each bin of each RoI over that bin's own map.
 
     With ``start = round(x1) * spatial_scale``, ``end = (round(x2) + 1) *
@@ -44,21 +44,19 @@ def ps_roi_pool(input: Tensor, rois: Tensor, output_size: int,
     return pooled.permute(2, 3, 0, 1).contiguous()
 
 
-def pool_taps(rois: Tensor, output_size: int, spatial_scale: float,
-              height: int, width: int) -> Taps:
+def pool_taps(
+    rois: Tensor, output_size: int, spatial_scale: float, height: int, width: int
+) -> Taps:
     """The cells that each bin averages."""
     batch, boxes = split_rois(rois)
-    left, columns = _bin_range(boxes[:, 0], boxes[:, 2], output_size,
-                               spatial_scale, width)
-    top, lines = _bin_range(boxes[:, 1], boxes[:, 3], output_size,
-                            spatial_scale, height)
+    left, columns = _bin_range(boxes[:, 0], boxes[:, 2], output_size, spatial_scale, width)
+    top, lines = _bin_range(boxes[:, 1], boxes[:, 3], output_size, spatial_scale, height)
     count = (lines[:, None] * columns).flatten(0, 1)
     first = (batch * height * width + top[:, None] * width + left).flatten()
     # One entry for each cell of each bin: which bin it is, and which of its
     # cells, counted line by line.
     flat = count.flatten()
-    bag = torch.arange(len(flat), device=flat.device,
-                       dtype=torch.int32).repeat_interleave(flat)
+    bag = torch.arange(len(flat), device=flat.device, dtype=torch.int32).repeat_interleave(flat)
     rank = torch.arange(len(bag), device=flat.device, dtype=torch.int32)
     rank = rank - (flat.cumsum(0) - flat).int()[bag]
     columns = columns.expand(output_size, -1, -1).flatten()[bag]
@@ -67,11 +65,10 @@ def pool_taps(rois: Tensor, output_size: int, spatial_scale: float,
     return Taps(cell, flat.double().reciprocal()[bag], bag, count.long())
 
 
-def _bin_range(low: Tensor, high: Tensor, bins: int, scale: float,
-               length: int) -> tuple:
+def _bin_range(low: Tensor, high: Tensor, bins: int, scale: float, length: int) -> tuple:
     """First cell and number of cells of each bin along one axis, (P, K)."""
     start = _round_half_away(low) * scale
-    end = (_round_half_away(high) + 1.) * scale
+    end = (_round_half_away(high) + 1.0) * scale
     # By a tensor: by a number, CUDA multiplies by the rounded reciprocal.
     size = (end - start).clamp(min=0.1) / start.new_full((), bins)
     step = torch.arange(bins + 1, device=low.device, dtype=low.dtype)
@@ -99,5 +96,4 @@ class PSRoIPool(nn.Module):
         return ps_roi_pool(input, rois, self.output_size, self.spatial_scale)
 
     def extra_repr(self) -> str:
-        return (f'output_size={self.output_size}, '
-                f'spatial_scale={self.spatial_scale:g}')
+        return f'output_size={self.output_size}, spatial_scale={self.spatial_scale:g}'

@@ -4,6 +4,7 @@ R-FCN (Dai et al., arXiv 1605.06409, section 2) scores a RoI by the mean over
 its bins, so the bins themselves are never needed: the vote is a weighted sum
 of map rows, with weights that depend on the RoI alone.
 """
+
 import torch
 from torch import Tensor, nn
 
@@ -19,9 +20,14 @@ MODES = ('pool', 'align')
 ROIS_AT_ONCE = 512
 
 
-def ps_roi_vote(input: Tensor, rois: Tensor, output_size: int,
-                spatial_scale: float, mode: str = 'align',
-                sampling_ratio: int = 2) -> Tensor:
+def ps_roi_vote(
+    input: Tensor,
+    rois: Tensor,
+    output_size: int,
+    spatial_scale: float,
+    mode: str = 'align',
+    sampling_ratio: int = 2,
+) -> Tensor:
     """Mean over the bins of a position-sensitive pooling.
 
     Equals ``ps_roi_pool(...).mean((2, 3))`` or ``ps_roi_align(...).mean((2,
@@ -52,43 +58,44 @@ def ps_roi_vote(input: Tensor, rois: Tensor, output_size: int,
     """
     if mode not in MODES:
         raise ValueError(f'mode must be one of {MODES}, got {mode!r}')
-    if mode == 'align' and (sampling_ratio < 1
-                            or torch.onnx.is_in_onnx_export()):
+    if mode == 'align' and (sampling_ratio < 1 or torch.onnx.is_in_onnx_export()):
         # The number of samples is known at run time only, or the standard
         # operator is wanted.
-        return ps_roi_align(input, rois, output_size, spatial_scale,
-                            sampling_ratio).mean((2, 3))
+        return ps_roi_align(input, rois, output_size, spatial_scale, sampling_ratio).mean((2, 3))
     maps = check_arguments(input, rois, output_size)
     samples = sampling_ratio if mode == 'align' else 0
     if use_kernels(maps):
         return _by_kernel(maps, rois, output_size, spatial_scale, samples)
     if maps.requires_grad and torch.is_grad_enabled() or maps.is_cuda:
         return _by_taps(maps, rois, output_size, spatial_scale, samples)
-    return torch.cat([
-        _by_taps(maps, part, output_size, spatial_scale, samples)
-        for part in rois.split(ROIS_AT_ONCE)])
+    return torch.cat(
+        [
+            _by_taps(maps, part, output_size, spatial_scale, samples)
+            for part in rois.split(ROIS_AT_ONCE)
+        ]
+    )
 
 
-def _by_taps(maps: Tensor, rois: Tensor, bins: int, scale: float,
-             samples: int) -> Tensor:
-    return sum_taps(maps, vote_taps(rois, bins, scale, samples,
-                                    *maps.shape[-2:]), vote=True)
+def _by_taps(maps: Tensor, rois: Tensor, bins: int, scale: float, samples: int) -> Tensor:
+    return sum_taps(maps, vote_taps(rois, bins, scale, samples, *maps.shape[-2:]), vote=True)
 
 
-def _by_kernel(maps: Tensor, rois: Tensor, bins: int, scale: float,
-               samples: int) -> Tensor:
+def _by_kernel(maps: Tensor, rois: Tensor, bins: int, scale: float, samples: int) -> Tensor:
     from .kernels.vote import ps_roi_vote as kernel  # needs Triton
+
     if rois.dtype != torch.float64:
         rois = rois.float()  # half has too few digits for coordinates
-    return kernel(maps.permute(BY_CELL).contiguous(),
-                  rois.detach().contiguous(), bins, float(scale), samples)
+    return kernel(
+        maps.permute(BY_CELL).contiguous(), rois.detach().contiguous(), bins, float(scale), samples
+    )
 
 
 class PSRoIVote(nn.Module):
     """Module form of :func:`ps_roi_vote`."""
 
-    def __init__(self, output_size: int, spatial_scale: float,
-                 mode: str = 'align', sampling_ratio: int = 2) -> None:
+    def __init__(
+        self, output_size: int, spatial_scale: float, mode: str = 'align', sampling_ratio: int = 2
+    ) -> None:
         super().__init__()
         self.output_size = output_size
         self.spatial_scale = spatial_scale
@@ -96,10 +103,13 @@ class PSRoIVote(nn.Module):
         self.sampling_ratio = sampling_ratio
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
-        return ps_roi_vote(input, rois, self.output_size, self.spatial_scale,
-                           self.mode, self.sampling_ratio)
+        return ps_roi_vote(
+            input, rois, self.output_size, self.spatial_scale, self.mode, self.sampling_ratio
+        )
 
     def extra_repr(self) -> str:
-        return (f'output_size={self.output_size}, '
-                f'spatial_scale={self.spatial_scale:g}, mode={self.mode!r}, '
-                f'sampling_ratio={self.sampling_ratio}')
+        return (
+            f'output_size={self.output_size}, '
+            f'spatial_scale={self.spatial_scale:g}, mode={self.mode!r}, '
+            f'sampling_ratio={self.sampling_ratio}'
+        )

@@ -4,7 +4,9 @@ Whatever the sampling, a value that is pooled from a position-sensitive map is
 a weighted sum of cells of its bin's map, and the weights are the same for all
 channels.
 """
-from typing import Iterator, NamedTuple, Tuple
+
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +28,7 @@ class Taps(NamedTuple):
         bag (Tensor): (T,), int32, whose cell it is: ``bin * K + roi``.
         count (Tensor): (P*P, K), int64, cells of each bin of each RoI.
     """
+
     cell: Tensor
     weight: Tensor
     bag: Tensor
@@ -52,8 +55,9 @@ class _SumTaps(Function):
     """Its gradient is the same operation, with RoIs and cells exchanged."""
 
     @staticmethod
-    def forward(ctx, maps: Tensor, cell: Tensor, weight: Tensor, bag: Tensor,
-                count: Tensor, vote: bool) -> Tensor:
+    def forward(
+        ctx, maps: Tensor, cell: Tensor, weight: Tensor, bag: Tensor, count: Tensor, vote: bool
+    ) -> Tensor:
         ctx.save_for_backward(cell, weight, bag, count)
         ctx.vote, ctx.shape = vote, maps.shape
         ctx.by_cell = lies_by_cell(maps)
@@ -62,8 +66,7 @@ class _SumTaps(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple:
-        grad = spread_taps(grad, Taps(*ctx.saved_tensors), ctx.shape, ctx.vote,
-                           ctx.by_cell)
+        grad = spread_taps(grad, Taps(*ctx.saved_tensors), ctx.shape, ctx.vote, ctx.by_cell)
         return grad, None, None, None, None, None
 
 
@@ -81,16 +84,19 @@ def _gather(maps: Tensor, taps: Taps, vote: bool) -> Tensor:
         size = taps.count[bins].flatten()
         row = _row(taps, bins, part, maps.shape, by_cell)
         chunk = F.embedding_bag(
-            row, rows, (size.cumsum(0) - size).to(row.dtype), mode='sum',
-            per_sample_weights=taps.weight[part].to(rows.dtype))
+            row,
+            rows,
+            (size.cumsum(0) - size).to(row.dtype),
+            mode='sum',
+            per_sample_weights=taps.weight[part].to(rows.dtype),
+        )
         chunk = chunk.view(*taps.count[bins].shape, maps.size(1))
         sums.append(chunk.sum(0, keepdim=True) if vote else chunk)
     total = torch.cat(sums)
     return (total.sum(0) if vote else total).to(maps.dtype)
 
 
-def spread_taps(grad: Tensor, taps: Taps, shape: torch.Size, vote: bool,
-                by_cell: bool) -> Tensor:
+def spread_taps(grad: Tensor, taps: Taps, shape: torch.Size, vote: bool, by_cell: bool) -> Tensor:
     """Adjoint of :func:`sum_taps`, which writes each cell once.
 
     Args:
@@ -116,15 +122,17 @@ def spread_taps(grad: Tensor, taps: Taps, shape: torch.Size, vote: bool,
         giver = taps.bag[part][order]
         giver = giver % num_rois if vote else giver - bins.start * num_rois
         rows = F.embedding_bag(
-            giver, wide if vote else wide[bins].flatten(0, 1),
-            (size_of_row.cumsum(0) - size_of_row).to(giver.dtype), mode='sum',
-            per_sample_weights=taps.weight[part][order].to(wide.dtype))
+            giver,
+            wide if vote else wide[bins].flatten(0, 1),
+            (size_of_row.cumsum(0) - size_of_row).to(giver.dtype),
+            mode='sum',
+            per_sample_weights=taps.weight[part][order].to(wide.dtype),
+        )
         if by_cell:
-            return rows.view(batch, *size, num_bins, channels).permute(
-                0, 4, 3, 1, 2).to(grad.dtype)
-        result[:, :, bins] = rows.view(
-            bins.stop - bins.start, batch, *size, channels).permute(
-                1, 4, 0, 2, 3)
+            return rows.view(batch, *size, num_bins, channels).permute(0, 4, 3, 1, 2).to(grad.dtype)
+        result[:, :, bins] = rows.view(bins.stop - bins.start, batch, *size, channels).permute(
+            1, 4, 0, 2, 3
+        )
     return result
 
 
@@ -138,8 +146,7 @@ def lies_by_cell(maps: Tensor) -> bool:
     return maps.permute(BY_CELL).is_contiguous()
 
 
-def _chunks(shape: torch.Size, count: Tensor,
-            by_cell: bool) -> Iterator[Tuple[slice, slice]]:
+def _chunks(shape: torch.Size, count: Tensor, by_cell: bool) -> Iterator[tuple[slice, slice]]:
     """Bins to work on at a time, and their part of the taps.
 
     What lies by cell is its own table.  Else one is copied, and on CPU one
@@ -157,11 +164,9 @@ def _chunks(shape: torch.Size, count: Tensor,
         yield slice(first, last), slice(stop[first], stop[last])
 
 
-def _row(taps: Taps, bins: slice, part: slice, shape: torch.Size,
-         by_cell: bool) -> Tensor:
+def _row(taps: Taps, bins: slice, part: slice, shape: torch.Size, by_cell: bool) -> Tensor:
     """Row of each tap in a table: (B, H, W, P*P), or (bins, B, H, W)."""
-    of_bin = taps.bag[part].div(max(taps.count.size(1), 1),
-                                rounding_mode='floor')
+    of_bin = taps.bag[part].div(max(taps.count.size(1), 1), rounding_mode='floor')
     if by_cell:
         return taps.cell[part] * len(taps.count) + of_bin
     cells = shape[0] * shape[3] * shape[4]

@@ -1,4 +1,5 @@
 """The cells whose weighted sum a position-sensitive vote is."""
+
 import torch
 from torch import Tensor
 
@@ -7,20 +8,23 @@ from .ps_roi_pool import pool_taps
 from .taps import Taps
 
 
-def vote_taps(rois: Tensor, bins: int, scale: float, samples: int,
-              height: int, width: int) -> Taps:
+def vote_taps(rois: Tensor, bins: int, scale: float, samples: int, height: int, width: int) -> Taps:
     """The cells whose weighted sum a vote is.
 
     Args:
         samples (int): along each side of a bin; 0 for quantised bins.
     """
-    taps = _align_taps(rois, bins, scale, samples, height, width) \
-        if samples else pool_taps(rois, bins, scale, height, width)
+    taps = (
+        _align_taps(rois, bins, scale, samples, height, width)
+        if samples
+        else pool_taps(rois, bins, scale, height, width)
+    )
     return taps._replace(weight=taps.weight / bins**2)
 
 
-def _align_taps(rois: Tensor, bins: int, scale: float, samples: int,
-                height: int, width: int) -> Taps:
+def _align_taps(
+    rois: Tensor, bins: int, scale: float, samples: int, height: int, width: int
+) -> Taps:
     """The cells that each bin interpolates, 4 * samples**2 of them.
 
     The samples of a bin form a grid and bilinear weights are products, so the
@@ -34,15 +38,13 @@ def _align_taps(rois: Tensor, bins: int, scale: float, samples: int,
     line = (batch[:, None] * height + y)[:, None, :, :, None] * width
     cell = line + x[None, :, :, None, :]
     weight = y_weight[:, None, :, :, None] * x_weight[None, :, :, None, :]
-    count = cell.new_full((bins**2, len(rois)), (2 * samples)**2,
-                          dtype=torch.int64)
+    count = cell.new_full((bins**2, len(rois)), (2 * samples) ** 2, dtype=torch.int64)
     bag = torch.arange(count.numel(), device=cell.device, dtype=cell.dtype)
-    bag = bag[:, None].expand(-1, (2 * samples)**2)
+    bag = bag[:, None].expand(-1, (2 * samples) ** 2)
     return Taps(cell.flatten(), weight.flatten(), bag.flatten(), count)
 
 
-def _axis_taps(low: Tensor, high: Tensor, bins: int, samples: int,
-               length: int) -> tuple:
+def _axis_taps(low: Tensor, high: Tensor, bins: int, samples: int, length: int) -> tuple:
     """Cells and weights of each bin's samples along one axis.
 
     RoI align's border: a sample more than one cell outside counts as 0, a

@@ -4,8 +4,10 @@ A miniature has a data set's own layout, classes and kinds of files, and a few
 images of some 60 px: coloured rectangles in noise.  A seed gives the same
 files on every machine with the same JPEG encoder.
 """
+
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Sequence, Tuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -22,13 +24,13 @@ class Scene(NamedTuple):
         labels: of its objects.
         boxes: of each, x, y, width, height, whole px inside of the image.
     """
+
     image: np.ndarray
-    labels: List[int]
-    boxes: List[Tuple[int, int, int, int]]
+    labels: list[int]
+    boxes: list[tuple[int, int, int, int]]
 
 
-def draw(labels: Sequence[int], rng: RandomState,
-         size: Tuple[int, int] = SIZES[0]) -> Scene:
+def draw(labels: Sequence[int], rng: RandomState, size: tuple[int, int] = SIZES[0]) -> Scene:
     """Draw a rectangle for each label, in its colour.
 
     Args:
@@ -44,7 +46,7 @@ def draw(labels: Sequence[int], rng: RandomState,
         h = int(rng.randint(8, height * 2 // 3))
         x = int(rng.randint(0, width - w + 1))
         y = int(rng.randint(0, height - h + 1))
-        image[y:y + h, x:x + w] = colour(label)
+        image[y : y + h, x : x + w] = colour(label)
         scene.boxes.append((x, y, w, h))
     return scene
 
@@ -55,8 +57,7 @@ def colour(label: int) -> np.ndarray:
     return cv2.cvtColor(pixel, cv2.COLOR_HSV2BGR)[0, 0]
 
 
-def scenes(groups: Sequence[Sequence[int]], count: int,
-           seed: Sequence[int]) -> Iterator[Scene]:
+def scenes(groups: Sequence[Sequence[int]], count: int, seed: Sequence[int]) -> Iterator[Scene]:
     """Draw images, each with the classes of one group, by turns.
 
     Of twenty images the fourth has one object only, the ninth none, and the
@@ -76,10 +77,9 @@ def scenes(groups: Sequence[Sequence[int]], count: int,
         yield draw(labels, rng, SIZES[index // len(groups) % len(SIZES)])
 
 
-def in_groups(count: int, size: int) -> List[range]:
+def in_groups(count: int, size: int) -> list[range]:
     """Labels from 0 to ``count`` - 1, ``size`` together."""
-    return [range(first, min(first + size, count))
-            for first in range(0, count, size)]
+    return [range(first, min(first + size, count)) for first in range(0, count, size)]
 
 
 def write_image(path: Path, image: np.ndarray) -> None:

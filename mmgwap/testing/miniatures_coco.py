@@ -1,7 +1,8 @@
 """COCO 2017 in miniature."""
+
 import json
 from pathlib import Path
-from typing import List, Union
+from typing import Union
 
 import numpy as np
 from mmdet.datasets import CocoDataset
@@ -14,23 +15,41 @@ UNUSED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 IDS = [i for i in range(1, 91) if i not in UNUSED]
 # The last id of each.
 SUPERCATEGORIES = {
-    1: 'person', 9: 'vehicle', 15: 'outdoor', 25: 'animal', 33: 'accessory',
-    43: 'sports', 51: 'kitchen', 61: 'food', 70: 'furniture',
-    77: 'electronic', 82: 'appliance', 90: 'indoor'}
+    1: 'person',
+    9: 'vehicle',
+    15: 'outdoor',
+    25: 'animal',
+    33: 'accessory',
+    43: 'sports',
+    51: 'kitchen',
+    61: 'food',
+    70: 'furniture',
+    77: 'electronic',
+    82: 'appliance',
+    90: 'indoor',
+}
 FIRST_IDS = dict(train=9, val=139, test=1)  # of the real images
 INFO = dict(
-    description='COCO 2017 in miniature', url='http://cocodataset.org',
-    version='1.0', year=2017, contributor='mmgwap',
-    date_created='2017/09/01')
+    description='COCO 2017 in miniature',
+    url='http://cocodataset.org',
+    version='1.0',
+    year=2017,
+    contributor='mmgwap',
+    date_created='2017/09/01',
+)
 LICENSES = [
-    dict(url='http://creativecommons.org/licenses/by-nc-sa/2.0/', id=1,
-         name='Attribution-NonCommercial-ShareAlike License'),
-    dict(url='http://creativecommons.org/licenses/by/2.0/', id=4,
-         name='Attribution License')]
+    dict(
+        url='http://creativecommons.org/licenses/by-nc-sa/2.0/',
+        id=1,
+        name='Attribution-NonCommercial-ShareAlike License',
+    ),
+    dict(url='http://creativecommons.org/licenses/by/2.0/', id=4, name='Attribution License'),
+]
 
 
-def write_coco(folder: Union[str, Path], train: int = 1200, val: int = 10,
-               test: int = 4, seed: int = 0) -> Path:
+def write_coco(
+    folder: Union[str, Path], train: int = 1200, val: int = 10, test: int = 4, seed: int = 0
+) -> Path:
     """Write COCO 2017 as a folder ``data/`` has it.
 
     Its 80 categories have their true ids.  Of the images of a split all are in
@@ -48,10 +67,10 @@ def write_coco(folder: Union[str, Path], train: int = 1200, val: int = 10,
         Path: of ``coco/``.
     """
     root = Path(folder) / 'coco'
-    for number, (split, count) in enumerate(
-            dict(train=train, val=val, test=test).items()):
-        content = dict(info=INFO, licenses=LICENSES, images=[],
-                       annotations=[], categories=categories())
+    for number, (split, count) in enumerate(dict(train=train, val=val, test=test).items()):
+        content = dict(
+            info=INFO, licenses=LICENSES, images=[], annotations=[], categories=categories()
+        )
         groups = in_groups(len(CLASSES), 8)
         for index, scene in enumerate(scenes(groups, count, (seed, number))):
             image = _image(index, split, scene)
@@ -69,12 +88,16 @@ def write_coco(folder: Union[str, Path], train: int = 1200, val: int = 10,
     return root
 
 
-def categories() -> List[dict]:
+def categories() -> list[dict]:
     """COCO's own, in its order."""
     return [
-        dict(supercategory=next(name for last, name in SUPERCATEGORIES.items()
-                                if i <= last), id=i, name=name)
-        for i, name in zip(IDS, CLASSES)]
+        dict(
+            supercategory=next(name for last, name in SUPERCATEGORIES.items() if i <= last),
+            id=i,
+            name=name,
+        )
+        for i, name in zip(IDS, CLASSES)
+    ]
 
 
 def _image(index: int, split: str, scene: Scene) -> dict:
@@ -82,22 +105,32 @@ def _image(index: int, split: str, scene: Scene) -> dict:
     image_id = FIRST_IDS[split] + 16 * index
     name = f'{image_id:012d}.jpg'
     return dict(
-        license=LICENSES[index % len(LICENSES)]['id'], file_name=name,
+        license=LICENSES[index % len(LICENSES)]['id'],
+        file_name=name,
         coco_url=f'http://images.cocodataset.org/{split}2017/{name}',
-        height=scene.image.shape[0], width=scene.image.shape[1],
+        height=scene.image.shape[0],
+        width=scene.image.shape[1],
         date_captured='2013-11-14 17:02:52',
         flickr_url=f'http://farm1.staticflickr.com/{image_id}_z.jpg',
-        id=image_id)
+        id=image_id,
+    )
 
 
-def _annotations(index: int, image_id: int, scene: Scene) -> List[dict]:
+def _annotations(index: int, image_id: int, scene: Scene) -> list[dict]:
     found = []
     for label, (x, y, w, h) in zip(scene.labels, scene.boxes):
         corners = [x, y, x + w, y, x + w, y + h, x, y + h]
-        found.append(dict(
-            segmentation=[list(map(float, corners))], area=float(w * h),
-            iscrowd=0, image_id=image_id, bbox=[*map(float, (x, y, w, h))],
-            category_id=IDS[label], id=1000 * image_id + len(found)))
+        found.append(
+            dict(
+                segmentation=[list(map(float, corners))],
+                area=float(w * h),
+                iscrowd=0,
+                image_id=image_id,
+                bbox=[*map(float, (x, y, w, h))],
+                category_id=IDS[label],
+                id=1000 * image_id + len(found),
+            )
+        )
     if index == 9 and found:
         found.append(_crowd(found[0], scene))
     return found
@@ -107,12 +140,15 @@ def _crowd(one: dict, scene: Scene) -> dict:
     """A crowd beside an object, of its category: a region given by runs."""
     height, width = scene.image.shape[:2]
     mask = np.zeros((height, width), bool)
-    mask[height // 4:height // 2, width // 4:width * 3 // 4] = True
+    mask[height // 4 : height // 2, width // 4 : width * 3 // 4] = True
     # Runs of 0 and 1 by turns, column by column, 0 first.
     ends = np.flatnonzero(np.diff(mask.ravel(order='F'))) + 1
     counts = np.diff([0, *ends, mask.size]).tolist()
     return dict(
-        one, segmentation=dict(counts=counts, size=[height, width]),
-        area=int(mask.sum()), iscrowd=1, id=9 * 10**11 + one['image_id'],
-        bbox=[width // 4, height // 4, width * 3 // 4 - width // 4,
-              height // 2 - height // 4])
+        one,
+        segmentation=dict(counts=counts, size=[height, width]),
+        area=int(mask.sum()),
+        iscrowd=1,
+        id=9 * 10**11 + one['image_id'],
+        bbox=[width // 4, height // 4, width * 3 // 4 - width // 4, height // 2 - height // 4],
+    )

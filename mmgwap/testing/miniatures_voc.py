@@ -1,6 +1,8 @@
 """PASCAL VOC 2007 and 2012 in miniature, and other data in its layout."""
+
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Sequence, Union
+from typing import Union
 from xml.etree import ElementTree
 
 from mmdet.datasets import VOCDataset
@@ -13,9 +15,14 @@ POSES = ('Unspecified', 'Left', 'Right', 'Frontal', 'Rear')
 CARDS = ('nine', 'ten', 'jack', 'queen', 'king', 'ace')
 
 
-def write_voc(folder: Union[str, Path], trainval2007: int = 300,
-              test2007: int = 10, trainval2012: int = 700, test2012: int = 4,
-              seed: int = 0) -> Path:
+def write_voc(
+    folder: Union[str, Path],
+    trainval2007: int = 300,
+    test2007: int = 10,
+    trainval2012: int = 700,
+    test2012: int = 4,
+    seed: int = 0,
+) -> Path:
     """Write VOC 2007 and 2012 as a folder ``data/`` has them.
 
     Every seventh object is difficult, persons of 2012 have parts, and some of
@@ -36,15 +43,18 @@ def write_voc(folder: Union[str, Path], trainval2007: int = 300,
     for year, (trainval, test) in counts.items():
         found = _write_images(root, year, trainval + test, trainval, seed)
         ids = list(found)
-        sets = dict(train=ids[:trainval:2], val=ids[1:trainval:2],
-                    trainval=ids[:trainval], test=ids[trainval:])
+        sets = dict(
+            train=ids[:trainval:2],
+            val=ids[1:trainval:2],
+            trainval=ids[:trainval],
+            test=ids[trainval:],
+        )
         for name, members in sets.items():
             _write_set(root / f'VOC{year}', name, members, found, CLASSES)
     return root
 
 
-def write_cards(folder: Union[str, Path], train: int = 40, test: int = 8,
-                seed: int = 0) -> Path:
+def write_cards(folder: Union[str, Path], train: int = 40, test: int = 8, seed: int = 0) -> Path:
     """Write a data set of playing cards in VOC layout, as ``data/`` has it.
 
     Args:
@@ -61,9 +71,9 @@ def write_cards(folder: Union[str, Path], train: int = 40, test: int = 8,
         name = f'cam_image{index + 1}'
         write_image(root / 'JPEGImages' / f'{name}.jpg', scene.image)
         objects = [
-            dict(name=CARDS[label], pose='Unspecified', truncated=0,
-                 difficult=0, bndbox=box)
-            for label, box in zip(scene.labels, corners(scene))]
+            dict(name=CARDS[label], pose='Unspecified', truncated=0, difficult=0, bndbox=box)
+            for label, box in zip(scene.labels, corners(scene))
+        ]
         write_xml(root / 'Annotations', name, 'cards', scene, objects)
         sets['train' if index < train else 'test'].append(name)
     for name, members in sets.items():
@@ -71,8 +81,9 @@ def write_cards(folder: Union[str, Path], train: int = 40, test: int = 8,
     return root
 
 
-def _write_images(root: Path, year: int, count: int, trainval: int,
-                  seed: int) -> Dict[str, List[dict]]:
+def _write_images(
+    root: Path, year: int, count: int, trainval: int, seed: int
+) -> dict[str, list[dict]]:
     """Write a year's images and XML files; returns the objects of each."""
     found, home = {}, root / f'VOC{year}'
     drawn = scenes(in_groups(len(CLASSES), 4), count, (seed, year))
@@ -83,19 +94,22 @@ def _write_images(root: Path, year: int, count: int, trainval: int,
             found[name] = None
             continue
         found[name] = _objects(scene, year, RandomState([seed, year, index]))
-        write_xml(home / 'Annotations', name, f'VOC{year}', scene,
-                  found[name])
+        write_xml(home / 'Annotations', name, f'VOC{year}', scene, found[name])
     return found
 
 
-def _objects(scene: Scene, year: int, rng: RandomState) -> List[dict]:
+def _objects(scene: Scene, year: int, rng: RandomState) -> list[dict]:
     """Fields of each object, in the order of the files."""
     objects = []
     for label, box in zip(scene.labels, corners(scene)):
-        one = dict(name=CLASSES[label], pose=POSES[rng.randint(len(POSES))],
-                   truncated=rng.randint(2), difficult=int(rng.rand() < 1 / 7),
-                   bndbox=box)
-        if year == 2012 and rng.rand() < .1:
+        one = dict(
+            name=CLASSES[label],
+            pose=POSES[rng.randint(len(POSES))],
+            truncated=rng.randint(2),
+            difficult=int(rng.rand() < 1 / 7),
+            bndbox=box,
+        )
+        if year == 2012 and rng.rand() < 0.1:
             one['bndbox'] = dict(box, xmin=f'{box["xmin"]}.70000076293945')
         if year == 2012 and one['name'] == 'person':
             one['part'] = dict(name='head', bndbox=box)
@@ -103,22 +117,27 @@ def _objects(scene: Scene, year: int, rng: RandomState) -> List[dict]:
     return objects
 
 
-def corners(scene: Scene) -> List[dict]:
+def corners(scene: Scene) -> list[dict]:
     """Pixels of the first and last line and column, counted from 1."""
-    return [dict(xmin=x + 1, ymin=y + 1, xmax=x + w, ymax=y + h)
-            for x, y, w, h in scene.boxes]
+    return [dict(xmin=x + 1, ymin=y + 1, xmax=x + w, ymax=y + h) for x, y, w, h in scene.boxes]
 
 
-def write_xml(folder: Path, name: str, source: str, scene: Scene,
-              objects: Sequence[dict]) -> None:
+def write_xml(folder: Path, name: str, source: str, scene: Scene, objects: Sequence[dict]) -> None:
     """Write an image's annotation, of objects with fields in their order."""
     height, width, depth = scene.image.shape
     root = ElementTree.Element('annotation')
-    _fill(root, dict(
-        folder=source, filename=f'{name}.jpg',
-        source=dict(database=f'The {source} Database',
-                    annotation=f'PASCAL {source}', image='flickr'),
-        size=dict(width=width, height=height, depth=depth), segmented=0))
+    _fill(
+        root,
+        dict(
+            folder=source,
+            filename=f'{name}.jpg',
+            source=dict(
+                database=f'The {source} Database', annotation=f'PASCAL {source}', image='flickr'
+            ),
+            size=dict(width=width, height=height, depth=depth),
+            segmented=0,
+        ),
+    )
     for one in objects:
         _fill(ElementTree.SubElement(root, 'object'), one)
     ElementTree.indent(root)
@@ -134,8 +153,13 @@ def _fill(element: ElementTree.Element, values: dict) -> None:
             child.text = str(value)
 
 
-def _write_set(home: Path, name: str, members: Sequence[str],
-               found: Dict[str, List[dict]], classes: Sequence[str]) -> None:
+def _write_set(
+    home: Path,
+    name: str,
+    members: Sequence[str],
+    found: dict[str, list[dict]],
+    classes: Sequence[str],
+) -> None:
     """Write the list of a set and, if it is annotated, that of each class:
     1 has it, 0 has difficult ones only, -1 has none."""
     folder = home / 'ImageSets' / 'Main'
@@ -145,8 +169,7 @@ def _write_set(home: Path, name: str, members: Sequence[str],
     for label in classes:
         lines = []
         for member in members:
-            flags = [one['difficult'] for one in found[member]
-                     if one['name'] == label]
+            flags = [one['difficult'] for one in found[member] if one['name'] == label]
             flag = (0 if all(flags) else 1) if flags else -1
             lines.append(f'{member} {flag:2d}')
         write_lines(folder / f'{label}_{name}.txt', lines)

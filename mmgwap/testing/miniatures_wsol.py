@@ -3,8 +3,10 @@
 The first two come as they are published, so make_wsol_metadata.py has to be
 run on them; the third with the metadata that the WSOL evaluation gives.
 """
+
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, Tuple, Union
+from typing import Union
 
 import numpy as np
 
@@ -15,8 +17,7 @@ from .miniatures import Scene, draw, write_image, write_lines
 from .miniatures_voc import corners, write_xml
 
 
-def write_ilsvrc(folder: Union[str, Path], train: int = 40, val: int = 8,
-                 seed: int = 0) -> Path:
+def write_ilsvrc(folder: Union[str, Path], train: int = 40, val: int = 8, seed: int = 0) -> Path:
     """Write ILSVRC CLS-LOC as a folder ``data/`` has it.
 
     There are 1,000 classes, of which most have no image; their WordNet ids are
@@ -32,8 +33,10 @@ def write_ilsvrc(folder: Union[str, Path], train: int = 40, val: int = 8,
     """
     root = Path(folder) / 'ILSVRC'
     wnids = [f'n{1440764 + 11 * i:08d}' for i in range(1000)]
-    write_lines(root.parent / 'LOC_synset_mapping.txt', [
-        f'{wnid} class {i}, kind {i}' for i, wnid in enumerate(wnids)])
+    write_lines(
+        root.parent / 'LOC_synset_mapping.txt',
+        [f'{wnid} class {i}, kind {i}' for i, wnid in enumerate(wnids)],
+    )
     names = dict(train=[], val=[])
     # 37 shares no factor with 1,000: no class comes twice.
     for label, scene in _lone(train, 37, 1000, (seed, 5)):
@@ -42,20 +45,27 @@ def write_ilsvrc(folder: Union[str, Path], train: int = 40, val: int = 8,
     for label, scene in _lone(val, 37, 1000, (seed, 6)):
         names['val'].append(f'ILSVRC2012_val_{len(names["val"]) + 1:08d}')
         _write_jpeg(root, 'val', names['val'][-1], scene)
-        write_xml(root / 'Annotations/CLS-LOC/val', names['val'][-1], 'val',
-                  scene, [dict(name=wnids[label], pose='Unspecified',
-                               truncated=0, difficult=0, bndbox=box)
-                          for box in corners(scene)])
+        write_xml(
+            root / 'Annotations/CLS-LOC/val',
+            names['val'][-1],
+            'val',
+            scene,
+            [
+                dict(name=wnids[label], pose='Unspecified', truncated=0, difficult=0, bndbox=box)
+                for box in corners(scene)
+            ],
+        )
     for file, split in (('train_cls', 'train'), ('val', 'val')):
-        write_lines(root / 'ImageSets' / 'CLS-LOC' / f'{file}.txt', [
-            f'{name} {i}' for i, name in enumerate(names[split], 1)])
+        write_lines(
+            root / 'ImageSets' / 'CLS-LOC' / f'{file}.txt',
+            [f'{name} {i}' for i, name in enumerate(names[split], 1)],
+        )
     return root
 
 
 def _write_jpeg(root: Path, split: str, name: str, scene: Scene) -> None:
     # OpenCV knows this ending too.
-    write_image(root / 'Data' / 'CLS-LOC' / split / f'{name}.JPEG',
-                scene.image)
+    write_image(root / 'Data' / 'CLS-LOC' / split / f'{name}.JPEG', scene.image)
 
 
 def write_cub(folder: Union[str, Path], seed: int = 0) -> Path:
@@ -70,13 +80,16 @@ def write_cub(folder: Union[str, Path], seed: int = 0) -> Path:
     """
     root = Path(folder) / 'CUB_200_2011'
     classes = [f'{i:03d}.Bird_of_{i}' for i in range(1, 201)]
-    tables = dict(images=[], image_class_labels=[], train_test_split=[],
-                  bounding_boxes=[])
+    tables = dict(images=[], image_class_labels=[], train_test_split=[], bounding_boxes=[])
     for index, (label, scene) in enumerate(_lone(400, 1, 200, (seed, 7))):
         name = f'{classes[label]}/Bird_{index + 1:04d}.jpg'
         write_image(root / 'images' / name, scene.image)
-        rows = (name, label + 1, int(index < 200),
-                ' '.join(f'{side:.1f}' for side in scene.boxes[0]))
+        rows = (
+            name,
+            label + 1,
+            int(index < 200),
+            ' '.join(f'{side:.1f}' for side in scene.boxes[0]),
+        )
         for table, row in zip(tables.values(), rows):
             table.append(f'{index + 1} {row}')
     tables['classes'] = [f'{i} {name}' for i, name in enumerate(classes, 1)]
@@ -112,11 +125,10 @@ def write_openimages(folder: Union[str, Path], seed: int = 0) -> Path:
 
 def _write_masks(root: Path, stem: str, scene: Scene) -> Masks:
     """The object's mask and, to be ignored, the line above and below it."""
-    (x, y, w, h), = scene.boxes
-    mask, ignore = (np.zeros(scene.image.shape[:2], np.uint8)
-                    for _ in range(2))
-    ignore[max(y - 1, 0):y + h + 1, x:x + w] = 255
-    mask[y:y + h, x:x + w] = 255
+    ((x, y, w, h),) = scene.boxes
+    mask, ignore = (np.zeros(scene.image.shape[:2], np.uint8) for _ in range(2))
+    ignore[max(y - 1, 0) : y + h + 1, x : x + w] = 255
+    mask[y : y + h, x : x + w] = 255
     ignore -= mask
     masks = Masks([f'{stem}_m00.png'], f'{stem}_ignore.png')
     write_image(root / masks.instances[0], mask)
@@ -124,8 +136,9 @@ def _write_masks(root: Path, stem: str, scene: Scene) -> Masks:
     return masks
 
 
-def _lone(count: int, step: int, classes: int, seed: Tuple[int, ...]
-          ) -> Iterator[Tuple[int, Scene]]:
+def _lone(
+    count: int, step: int, classes: int, seed: tuple[int, ...]
+) -> Iterator[tuple[int, Scene]]:
     """Labels, ``step`` apart, and images of one object."""
     for index in range(count):
         label = index * step % classes

@@ -1,4 +1,5 @@
 """Pictures of score maps."""
+
 from .score_maps import Tile, draw_map, overlay, save_overlay, save_sheet
 
 __all__ = ['Tile', 'draw_map', 'overlay', 'save_overlay', 'save_sheet']

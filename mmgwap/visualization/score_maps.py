@@ -3,7 +3,8 @@
 Shapes: images (H, W, 3), uint8, RGB; maps (H, W) of any range; boxes (N, 4),
 x1, y1, x2, y2 in px, the lower right corner outside.
 """
-from typing import List, NamedTuple, Optional
+
+from typing import NamedTuple, Optional
 
 import numpy as np
 from matplotlib import colormaps
@@ -29,6 +30,7 @@ class Tile(NamedTuple):
         boxes: found by the map.
         true_boxes: of the ground truth.
     """
+
     image: np.ndarray
     title: str
     score_map: Optional[np.ndarray] = None
@@ -36,8 +38,7 @@ class Tile(NamedTuple):
     true_boxes: np.ndarray = np.zeros((0, 4))
 
 
-def overlay(image: np.ndarray, score_map: np.ndarray,
-            alpha: float = 0.5) -> np.ndarray:
+def overlay(image: np.ndarray, score_map: np.ndarray, alpha: float = 0.5) -> np.ndarray:
     """Blend a map, stretched to its own range, over its image.
 
     Args:
@@ -52,22 +53,27 @@ def overlay(image: np.ndarray, score_map: np.ndarray,
         ValueError: if the sizes differ.
     """
     if image.shape[:2] != score_map.shape:
-        raise ValueError(f'overlay: an image of {image.shape[:2]} and a map of '
-                         f'{score_map.shape}')
+        raise ValueError(f'overlay: an image of {image.shape[:2]} and a map of {score_map.shape}')
     colours = colormaps[COLOURS](normalize_map(score_map))[..., :3] * 255
     return np.rint(alpha * colours + (1 - alpha) * image).astype(np.uint8)
 
 
 def draw_map(axes: Axes, tile: Tile) -> None:
     """Draw a tile into axes."""
-    axes.imshow(tile.image if tile.score_map is None
-                else overlay(tile.image, tile.score_map))
+    axes.imshow(tile.image if tile.score_map is None else overlay(tile.image, tile.score_map))
     for boxes, colour in ((tile.true_boxes, TRUE), (tile.boxes, FOUND)):
         for x1, y1, x2, y2 in np.asarray(boxes).reshape(-1, 4):
             # Pixel centres are whole numbers in matplotlib.
-            axes.add_patch(Rectangle(
-                (x1 - .5, y1 - .5), x2 - x1, y2 - y1, fill=False,
-                edgecolor=colour, linewidth=1.5))
+            axes.add_patch(
+                Rectangle(
+                    (x1 - 0.5, y1 - 0.5),
+                    x2 - x1,
+                    y2 - y1,
+                    fill=False,
+                    edgecolor=colour,
+                    linewidth=1.5,
+                )
+            )
     axes.set_title(tile.title, fontsize=8)
     axes.axis('off')
 
@@ -85,8 +91,9 @@ def save_overlay(tile: Tile, path: str) -> None:
     figure.savefig(path, dpi=110, bbox_inches='tight')
 
 
-def save_sheet(tiles: List[Tile], path: str, columns: int = 4,
-               note: str = 'white: true    green: found') -> None:
+def save_sheet(
+    tiles: list[Tile], path: str, columns: int = 4, note: str = 'white: true    green: found'
+) -> None:
     """Write a contact sheet.
 
     Args:
@@ -102,8 +109,7 @@ def save_sheet(tiles: List[Tile], path: str, columns: int = 4,
         raise ValueError('save_sheet: no tiles')
     columns = min(columns, len(tiles))
     lines = -(-len(tiles) // columns)
-    figure = Figure(figsize=(2.2 * columns, 2.4 * lines + 0.5),
-                    layout='constrained')
+    figure = Figure(figsize=(2.2 * columns, 2.4 * lines + 0.5), layout='constrained')
     axes = figure.subplots(lines, columns, squeeze=False)
     for one in axes.flat:
         one.axis('off')

@@ -1,4 +1,5 @@
 """Files that are no whole images."""
+
 import io
 import struct
 import zlib
@@ -20,8 +21,9 @@ def bomb():
     size = struct.pack('>IIBBBBB', 20000, 20000, 8, 2, 0, 0, 0)
     chunks = [b'IHDR' + size, b'IDAT' + zlib.compress(b'')]
     return b'\x89PNG\r\n\x1a\n' + b''.join(
-        struct.pack('>I', len(chunk) - 4) + chunk
-        + struct.pack('>I', zlib.crc32(chunk)) for chunk in chunks)
+        struct.pack('>I', len(chunk) - 4) + chunk + struct.pack('>I', zlib.crc32(chunk))
+        for chunk in chunks
+    )
 
 
 # Under the name of the data set's image, whatever that ends in.
@@ -32,4 +34,5 @@ BAD_FILES = dict(
     text=b'<html>404 not found</html>\n',
     png_header=encoded('PNG')[:33],
     gif_header=encoded('GIF')[:13],
-    bomb=bomb())
+    bomb=bomb(),
+)

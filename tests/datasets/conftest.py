@@ -1,4 +1,5 @@
 """What the data set tests share."""
+
 import logging
 
 import pytest

@@ -1,12 +1,12 @@
 """Annotation files with faults: each is named, or put right and told."""
+
 import json
 import math
 
 import pytest
 from mmdet.utils import register_all_modules
 
-from mmgwap.datasets import (CheckedCocoDataset, CheckedXMLDataset,
-                             ImageLabelDataset)
+from mmgwap.datasets import CheckedCocoDataset, CheckedXMLDataset, ImageLabelDataset
 from mmgwap.datasets.coco_file import check_coco
 
 from .test_checked import CLASSES, GOOD, write_images
@@ -18,13 +18,13 @@ def coco(**changes):
     """Two images of 64 x 48, a cat and two dogs."""
     boxes = [[10, 10, 30, 20], [0.5, 1, 5, 6], [1, 2, 3, 4]]
     content = dict(
-        images=[dict(id=i, file_name=f'{i}.jpg', width=64, height=48)
-                for i in (7, 8)],
+        images=[dict(id=i, file_name=f'{i}.jpg', width=64, height=48) for i in (7, 8)],
         annotations=[
-            dict(id=i, image_id=image, category_id=category, bbox=box,
-                 area=20., iscrowd=0) for i, (image, category, box)
-            in enumerate(zip((7, 7, 8), (5, 6, 6), boxes))],
-        categories=[dict(id=5, name='cat'), dict(id=6, name='dog')])
+            dict(id=i, image_id=image, category_id=category, bbox=box, area=20.0, iscrowd=0)
+            for i, (image, category, box) in enumerate(zip((7, 7, 8), (5, 6, 6), boxes))
+        ],
+        categories=[dict(id=5, name='cat'), dict(id=6, name='dog')],
+    )
     return dict(content, **changes)
 
 
@@ -40,12 +40,20 @@ def changed(place, number, **changes):
 
 
 def load_coco(root, content, **options):
-    data = content if isinstance(content, bytes) \
-        else json.dumps(content).encode()
+    data = content if isinstance(content, bytes) else json.dumps(content).encode()
     (root / 'coco.json').write_bytes(data)
-    return CheckedCocoDataset(**dict(dict(
-        data_root=str(root), ann_file='coco.json', metainfo=CLASSES,
-        data_prefix=dict(img='img/'), serialize_data=False), **options))
+    return CheckedCocoDataset(
+        **dict(
+            dict(
+                data_root=str(root),
+                ann_file='coco.json',
+                metainfo=CLASSES,
+                data_prefix=dict(img='img/'),
+                serialize_data=False,
+            ),
+            **options,
+        )
+    )
 
 
 def refused(function, *args, error=ValueError, **options):
@@ -63,99 +71,133 @@ ID = 'must be a whole number or text'
 AND_MISSING = ', and is missing'
 
 
-@pytest.mark.parametrize('content, told', [
-    (b'', ': is not JSON: Expecting value: line 1 column 1'),
-    (json.dumps(coco()).encode()[:-50], ': is not JSON: '),
-    (json.dumps(coco()).replace('cat', 'chät').encode('latin-1'),
-     ': is not text in UTF-8: '),
-    (json.dumps(coco()).encode('utf-16'), ': is not text in UTF-8: '),
-    (b'[' * 10**6, ': is not JSON: maximum recursion depth'),
-    (b'{"images": ' + b'9' * 5000 + b'}', ': is not JSON: Exceeds the limit'),
-    (b'{"images": [], "images": []}',
-     ": is not JSON: an object has the key 'images' twice"),
-    ([], ': must be a JSON object with images, categories and annotations, '
-     'got list'),
-    ({}, ': images must be a list, and is missing'),
-    (coco(images={}), ': images must be a list, got {}'),
-    (coco(categories=None), ': categories must be a list, got None'),
-    (coco(annotations='no'), ": annotations must be a list, got 'no'"),
-    (coco(images=[5]), ', image number 0: must be an object, got 5'),
-    (coco(annotations=[[]]), ', annotation number 0: must be an object'),
-    (changed('images', 1, id=None), f', image number 1: id {ID}{AND_MISSING}'),
-    (changed('images', 1, id=2.), f', image number 1: id {ID}, got 2.0'),
-    (changed('images', 1, id=True), f', image number 1: id {ID}, got True'),
-    (changed('images', 1, id=[1]), f', image number 1: id {ID}, got [1]'),
-    (changed('images', 1, id=7), ', image 7: 2 have this id'),
-    (changed('images', 1, id='8'), ', image: the ids must be of one type, got '
-     'int and str'),
-    (changed('images', 1, file_name=None),
-     f', image 8: file_name {TEXT}{AND_MISSING}'),
-    (changed('images', 1, file_name=''), f', image 8: file_name {TEXT}'),
-    (changed('images', 1, file_name=3), f', image 8: file_name {TEXT}, got 3'),
-    (changed('images', 1, width=None),
-     ', image 8: width must be a number of pixels above 0, and is missing'),
-    *((changed('images', 0, height=bad),
-       f', image 7: height must be a number of pixels above 0, got {told}')
-      for bad, told in ((0, '0'), (-48, '-48'), ('48', "'48'"),
-                        (math.nan, 'nan'), (1e308, '1e+308'), (True, 'True'),
-                        ([48], '[48]'))),
-    (changed('categories', 0, id=None), ', category number 0: id'),
-    (changed('categories', 0, id=6), ', category 6: 2 have this id'),
-    (changed('categories', 0, name='dog'), ", category 'dog': 2 have this name"),
-    (changed('categories', 0, name=None), f', category 5: name {TEXT}'),
-    (changed('annotations', 2, id=None), ', annotation number 2: id'),
-    (changed('annotations', 2, id=1), ', annotation 1: 2 have this id'),
-    (changed('annotations', 2, image_id=None),
-     f', annotation 2: image_id {ID}{AND_MISSING}'),
-    (changed('annotations', 2, image_id=7.), ', annotation 2: image_id'),
-    (changed('annotations', 2, category_id=None), ', annotation 2: category_'),
-    (changed('annotations', 2, category_id={}), ', annotation 2: category_id'),
-    (changed('annotations', 2, category_id=9),
-     ", annotation 2: category 'id 9' is not among the classes"),
-    (changed('annotations', 2, bbox=None),
-     f', annotation 2: bbox {NUMBER}and is missing'),
-    *((changed('annotations', 2, bbox=bad),
-       f', annotation 2: bbox {NUMBER}got {bad!r}'[:80])
-      for bad in ([1, 2, 3], [1, 2, 3, 4, 5], [1, 2, 3, '4'], [1, 2, 3, True],
-                  [1, 2, 3, [4]], '1234', {}, 5, [1, 2, 3, 10**400])),
-    (changed('annotations', 1, area='9'),
-     ", annotation 1: area must be a number of pixels, got '9'"),
-    (changed('annotations', 1, area=False), ', annotation 1: area must be a'),
-    (changed('annotations', 1, iscrowd='0'),
-     ", annotation 1: iscrowd must be 0 or 1, got '0'"),
-    (changed('annotations', 1, iscrowd=2), ', annotation 1: iscrowd must be'),
-    (changed('annotations', 1, ignore='no'), ', annotation 1: ignore must be'),
-    (changed('annotations', 1, segmentation=5),
-     ', annotation 1: segmentation must be polygons or an RLE, got 5'),
-    (coco(images=[dict(id='7', file_name='7.jpg', width=64, height=48)]),
-     ': 3 of 3 annotations are of images that it does not have, such as '
-     "annotation 0 of image 7; its images have ids such as '7'"),
-])
+@pytest.mark.parametrize(
+    'content, told',
+    [
+        (b'', ': is not JSON: Expecting value: line 1 column 1'),
+        (json.dumps(coco()).encode()[:-50], ': is not JSON: '),
+        (json.dumps(coco()).replace('cat', 'chät').encode('latin-1'), ': is not text in UTF-8: '),
+        (json.dumps(coco()).encode('utf-16'), ': is not text in UTF-8: '),
+        (b'[' * 10**6, ': is not JSON: maximum recursion depth'),
+        (b'{"images": ' + b'9' * 5000 + b'}', ': is not JSON: Exceeds the limit'),
+        (b'{"images": [], "images": []}', ": is not JSON: an object has the key 'images' twice"),
+        ([], ': must be a JSON object with images, categories and annotations, got list'),
+        ({}, ': images must be a list, and is missing'),
+        (coco(images={}), ': images must be a list, got {}'),
+        (coco(categories=None), ': categories must be a list, got None'),
+        (coco(annotations='no'), ": annotations must be a list, got 'no'"),
+        (coco(images=[5]), ', image number 0: must be an object, got 5'),
+        (coco(annotations=[[]]), ', annotation number 0: must be an object'),
+        (changed('images', 1, id=None), f', image number 1: id {ID}{AND_MISSING}'),
+        (changed('images', 1, id=2.0), f', image number 1: id {ID}, got 2.0'),
+        (changed('images', 1, id=True), f', image number 1: id {ID}, got True'),
+        (changed('images', 1, id=[1]), f', image number 1: id {ID}, got [1]'),
+        (changed('images', 1, id=7), ', image 7: 2 have this id'),
+        (changed('images', 1, id='8'), ', image: the ids must be of one type, got int and str'),
+        (changed('images', 1, file_name=None), f', image 8: file_name {TEXT}{AND_MISSING}'),
+        (changed('images', 1, file_name=''), f', image 8: file_name {TEXT}'),
+        (changed('images', 1, file_name=3), f', image 8: file_name {TEXT}, got 3'),
+        (
+            changed('images', 1, width=None),
+            ', image 8: width must be a number of pixels above 0, and is missing',
+        ),
+        *(
+            (
+                changed('images', 0, height=bad),
+                f', image 7: height must be a number of pixels above 0, got {told}',
+            )
+            for bad, told in (
+                (0, '0'),
+                (-48, '-48'),
+                ('48', "'48'"),
+                (math.nan, 'nan'),
+                (1e308, '1e+308'),
+                (True, 'True'),
+                ([48], '[48]'),
+            )
+        ),
+        (changed('categories', 0, id=None), ', category number 0: id'),
+        (changed('categories', 0, id=6), ', category 6: 2 have this id'),
+        (changed('categories', 0, name='dog'), ", category 'dog': 2 have this name"),
+        (changed('categories', 0, name=None), f', category 5: name {TEXT}'),
+        (changed('annotations', 2, id=None), ', annotation number 2: id'),
+        (changed('annotations', 2, id=1), ', annotation 1: 2 have this id'),
+        (changed('annotations', 2, image_id=None), f', annotation 2: image_id {ID}{AND_MISSING}'),
+        (changed('annotations', 2, image_id=7.0), ', annotation 2: image_id'),
+        (changed('annotations', 2, category_id=None), ', annotation 2: category_'),
+        (changed('annotations', 2, category_id={}), ', annotation 2: category_id'),
+        (
+            changed('annotations', 2, category_id=9),
+            ", annotation 2: category 'id 9' is not among the classes",
+        ),
+        (changed('annotations', 2, bbox=None), f', annotation 2: bbox {NUMBER}and is missing'),
+        *(
+            (changed('annotations', 2, bbox=bad), f', annotation 2: bbox {NUMBER}got {bad!r}'[:80])
+            for bad in (
+                [1, 2, 3],
+                [1, 2, 3, 4, 5],
+                [1, 2, 3, '4'],
+                [1, 2, 3, True],
+                [1, 2, 3, [4]],
+                '1234',
+                {},
+                5,
+                [1, 2, 3, 10**400],
+            )
+        ),
+        (
+            changed('annotations', 1, area='9'),
+            ", annotation 1: area must be a number of pixels, got '9'",
+        ),
+        (changed('annotations', 1, area=False), ', annotation 1: area must be a'),
+        (changed('annotations', 1, iscrowd='0'), ", annotation 1: iscrowd must be 0 or 1, got '0'"),
+        (changed('annotations', 1, iscrowd=2), ', annotation 1: iscrowd must be'),
+        (changed('annotations', 1, ignore='no'), ', annotation 1: ignore must be'),
+        (
+            changed('annotations', 1, segmentation=5),
+            ', annotation 1: segmentation must be polygons or an RLE, got 5',
+        ),
+        (
+            coco(images=[dict(id='7', file_name='7.jpg', width=64, height=48)]),
+            ': 3 of 3 annotations are of images that it does not have, such as '
+            "annotation 0 of image 7; its images have ids such as '7'",
+        ),
+    ],
+)
 def test_a_faulty_coco_file_is_named(content, told, tmp_path):
     message = refused(load_coco, tmp_path, content)
     assert message.startswith(f'{tmp_path}/coco.json{told}')
 
 
 def test_a_missing_coco_file_is_named(tmp_path):
-    message = refused(CheckedCocoDataset, ann_file=str(tmp_path / 'no.json'),
-                      metainfo=CLASSES, error=FileNotFoundError)
+    message = refused(
+        CheckedCocoDataset,
+        ann_file=str(tmp_path / 'no.json'),
+        metainfo=CLASSES,
+        error=FileNotFoundError,
+    )
     assert str(tmp_path / 'no.json') in message
 
 
 def boxes_of(dataset):
-    return [[one['bbox'] for one in dataset.get_data_info(i)['instances']]
-            for i in range(len(dataset))]
+    return [
+        [one['bbox'] for one in dataset.get_data_info(i)['instances']] for i in range(len(dataset))
+    ]
 
 
-BOXES = [[[10, 10, 40, 30], [.5, 1, 5.5, 7]], [[1, 2, 4, 6]]]
+BOXES = [[[10, 10, 40, 30], [0.5, 1, 5.5, 7]], [[1, 2, 4, 6]]]
 
 
-@pytest.mark.parametrize('content', [
-    coco(),
-    changed('annotations', 0, iscrowd=False, ignore=0),
-    changed('annotations', 0, segmentation=[[1, 2, 3, 4, 5, 6]]),
-    b'\xef\xbb\xbf' + json.dumps(coco()).encode(),
-    coco(info='what you like', licenses=5)])
+@pytest.mark.parametrize(
+    'content',
+    [
+        coco(),
+        changed('annotations', 0, iscrowd=False, ignore=0),
+        changed('annotations', 0, segmentation=[[1, 2, 3, 4, 5, 6]]),
+        b'\xef\xbb\xbf' + json.dumps(coco()).encode(),
+        coco(info='what you like', licenses=5),
+    ],
+)
 def test_what_may_differ_gives_no_warning(content, tmp_path, warnings):
     assert boxes_of(load_coco(tmp_path, content)) == BOXES
     assert warnings == []
@@ -192,40 +234,41 @@ def test_a_missing_iscrowd_is_that_of_a_single_object(tmp_path, warnings):
     content = changed('annotations', 0, iscrowd=None)
     assert boxes_of(load_coco(tmp_path, content)) == BOXES
     assert len(warnings) == 1
-    assert 'coco.json: 1 annotations have no iscrowd, such as 0;' \
-        in warnings[0] and 'CocoMetric needs it' in warnings[0]
+    assert (
+        'coco.json: 1 annotations have no iscrowd, such as 0;' in warnings[0]
+        and 'CocoMetric needs it' in warnings[0]
+    )
     check_coco(content, 'coco.json')
     assert content['annotations'][0]['iscrowd'] == 0
 
 
 def test_annotations_of_other_images_are_told(tmp_path, warnings):
     content = changed('annotations', 1, image_id=9)
-    assert boxes_of(load_coco(tmp_path, content)) == [
-        BOXES[0][:1], BOXES[1]]
+    assert boxes_of(load_coco(tmp_path, content)) == [BOXES[0][:1], BOXES[1]]
     assert len(warnings) == 1 and warnings[0].endswith(
         'coco.json: 1 of 3 annotations are of images that it does not have, '
-        'such as annotation 1 of image 9; they are left out')
+        'such as annotation 1 of image 9; they are left out'
+    )
 
 
 def test_images_of_the_same_file_are_told(tmp_path, warnings):
     content = changed('images', 1, file_name='7.jpg')
     assert boxes_of(load_coco(tmp_path, content)) == BOXES
     assert len(warnings) == 1
-    assert "1 images have the file_name of another, such as '7.jpg'; each" \
-        in warnings[0]
+    assert "1 images have the file_name of another, such as '7.jpg'; each" in warnings[0]
 
 
 def test_huge_boxes_are_dropped(tmp_path, warnings):
     content = coco()
-    for one, bbox in zip(content['annotations'], (
-            [-1e30, 0, 2e30, 20], [1e308, 1, 1e308, 5], [0, 0, 2**25, 9])):
+    for one, bbox in zip(
+        content['annotations'], ([-1e30, 0, 2e30, 20], [1e308, 1, 1e308, 5], [0, 0, 2**25, 9])
+    ):
         one['bbox'] = bbox
     assert boxes_of(load_coco(tmp_path, content)) == [[], []]
     assert len(warnings) == 1 and 'dropped 3 boxes' in warnings[0]
 
 
-def test_a_side_just_below_a_pixel_is_dropped_with_a_warning(
-        tmp_path, warnings):
+def test_a_side_just_below_a_pixel_is_dropped_with_a_warning(tmp_path, warnings):
     """Which mmdet drops, and x + w - x may round up to a pixel."""
     below = math.nextafter(1, 0)
     content = changed('annotations', 2, bbox=[3, 3, below, 5])
@@ -249,10 +292,16 @@ def test_an_unknown_category_may_be_ignored(tmp_path):
     assert boxes_of(dataset) == [BOXES[0], []]
 
 
-@pytest.mark.parametrize('classes, told', [
-    (('cat', 'cat', 'dog'), "'cat' comes 2 times in metainfo"),
-    ('cat', "a list of names, got 'cat'"), (('cat', 5), 'a list of names'),
-    ((), 'a list of names, got ()'), (7, 'a list of names, got 7')])
+@pytest.mark.parametrize(
+    'classes, told',
+    [
+        (('cat', 'cat', 'dog'), "'cat' comes 2 times in metainfo"),
+        ('cat', "a list of names, got 'cat'"),
+        (('cat', 5), 'a list of names'),
+        ((), 'a list of names, got ()'),
+        (7, 'a list of names, got 7'),
+    ],
+)
 @pytest.mark.parametrize('kind', [load_coco, None])
 def test_classes_are_names(kind, classes, told, tmp_path):
     metainfo = dict(classes=classes)
@@ -268,86 +317,121 @@ def test_classes_are_names(kind, classes, told, tmp_path):
 def test_too_many_boxes_on_an_image_are_refused(tmp_path):
     content = coco()
     content['annotations'] = [
-        dict(id=i, image_id=8, category_id=5, area=9, bbox=[1, 2, 3, 4])
-        for i in range(10001)]
-    assert ', image 8: has 10001 boxes, more than max_boxes_per_image=10000' \
-        in refused(load_coco, tmp_path, content)
+        dict(id=i, image_id=8, category_id=5, area=9, bbox=[1, 2, 3, 4]) for i in range(10001)
+    ]
+    assert ', image 8: has 10001 boxes, more than max_boxes_per_image=10000' in refused(
+        load_coco, tmp_path, content
+    )
     content['annotations'].pop()
     assert len(boxes_of(load_coco(tmp_path, content))[1]) == 10000
     assert 'has 10000 boxes, more than max_boxes_per_image=9999' in refused(
-        load_coco, tmp_path, content, max_boxes_per_image=9999)
+        load_coco, tmp_path, content, max_boxes_per_image=9999
+    )
 
 
-@pytest.mark.parametrize('bad', [0, -1, 2., '5', True, None])
+@pytest.mark.parametrize('bad', [0, -1, 2.0, '5', True, None])
 def test_the_limit_is_a_positive_number(bad, tmp_path):
     assert refused(load_coco, tmp_path, coco(), max_boxes_per_image=bad) == (
-        f'max_boxes_per_image must be a whole number from 1, got {bad!r}')
+        f'max_boxes_per_image must be a whole number from 1, got {bad!r}'
+    )
 
 
-XML = '''<annotation><size><width>64</width><height>48</height></size>
+XML = """<annotation><size><width>64</width><height>48</height></size>
 <object><name>cat</name><difficult>0</difficult><bndbox><xmin>11</xmin>
-<ymin>11</ymin><xmax>41</xmax><ymax>31</ymax></bndbox></object></annotation>'''
+<ymin>11</ymin><xmax>41</xmax><ymax>31</ymax></bndbox></object></annotation>"""
 
 
 def load_voc(root, xml=XML, lines='0\n', images=1, **options):
     write_images(root / 'JPEGImages', images)
     (root / 'Annotations').mkdir(exist_ok=True)
-    (root / 'Annotations' / '0.xml').write_bytes(
-        xml if isinstance(xml, bytes) else xml.encode())
-    (root / 'voc.txt').write_bytes(
-        lines if isinstance(lines, bytes) else lines.encode())
-    return CheckedXMLDataset(**dict(dict(
-        data_root=str(root), ann_file='voc.txt', metainfo=CLASSES,
-        data_prefix=dict(sub_data_root=''), serialize_data=False), **options))
+    (root / 'Annotations' / '0.xml').write_bytes(xml if isinstance(xml, bytes) else xml.encode())
+    (root / 'voc.txt').write_bytes(lines if isinstance(lines, bytes) else lines.encode())
+    return CheckedXMLDataset(
+        **dict(
+            dict(
+                data_root=str(root),
+                ann_file='voc.txt',
+                metainfo=CLASSES,
+                data_prefix=dict(sub_data_root=''),
+                serialize_data=False,
+            ),
+            **options,
+        )
+    )
 
 
-LAUGHS = '<!DOCTYPE a [<!ENTITY l0 "lol">' + ''.join(
-    f'<!ENTITY l{i + 1} "{f"&l{i};" * 10}">' for i in range(12)
-) + ']><annotation>&l12;</annotation>'
-BOX = '<bndbox>' + ''.join(f'<{side}>{place}</{side}>' for side, place in (
-    ('xmin', 1), ('ymin', 1), ('xmax', 4), ('ymax', 4))) + '</bndbox>'
+LAUGHS = (
+    '<!DOCTYPE a [<!ENTITY l0 "lol">'
+    + ''.join(f'<!ENTITY l{i + 1} "{f"&l{i};" * 10}">' for i in range(12))
+    + ']><annotation>&l12;</annotation>'
+)
+BOX = (
+    '<bndbox>'
+    + ''.join(
+        f'<{side}>{place}</{side}>'
+        for side, place in (('xmin', 1), ('ymin', 1), ('xmax', 4), ('ymax', 4))
+    )
+    + '</bndbox>'
+)
 
 
-@pytest.mark.parametrize('xml, told', [
-    ('', ': is not XML: no element found'),
-    ('{"images": []}', ': is not XML: '),
-    (XML[:-20], ': is not XML: '),
-    (XML.replace('cat', 'chät').encode('latin-1'), ': is not XML: '),
-    ('<?xml version="1.0" encoding="klingon"?>' + XML, ': is not XML: '),
-    ('<?xml version="1.0" encoding="utf-7"?>' + XML, ': is not XML: '),
-    (LAUGHS, ': is not XML: limit on input amplification'),
-    ('<annotation>&no;</annotation>', ': is not XML: undefined entity'),
-    *((XML.replace('<width>64</width>', bad), f': {told}') for bad, told in (
-        ('', 'needs one <width> in <size>, has none'),
-        ('<width>64</width><width>64</width>', 'needs one <width> in <size>'),
-        ('<width/>', '<width> must be a number, got None'),
-        ('<width>wide</width>', "<width> must be a number, got 'wide'"),
-        ('<width>-64</width>', '<size> must be pixels, from 1, got -64 x 48'),
-        ('<width>1e308</width>', '<size> must be pixels, from 1'),
-        ('<width>nan</width>', '<size> must be pixels, from 1, got nan'))),
-    *((XML.replace('<name>cat</name>', bad), f', object 1: {told}')
-      for bad, told in (
-          ('', 'needs one <name> in <object>, has none'),
-          ('<name/>', '<name> is empty'),
-          ('<name>cat</name><name>dog</name>', 'needs one <name> in <object>, '
-           'has 2'))),
-    *((XML.replace('>0<', f'>{bad}<'), f', object 1: <difficult> must be 0 or '
-       f'1, got {bad!r}') for bad in ('no', '2', '0.5', '-1')),
-    (XML.replace('<difficult>0</difficult>', '<difficult/>'),
-     ', object 1: <difficult> must be 0 or 1, got None'),
-    (XML.replace('bndbox', 'box'), ', object 1: needs one <bndbox> in '
-     '<object>, has none'),
-    (XML.replace('</name>', f'</name>{BOX}'), ', object 1: needs one <bndbox> '
-     'in <object>, has 2'),
-    *((XML.replace('<xmax>41</xmax>', bad), f', object 1: {told}')
-      for bad, told in (
-          ('', 'needs one <xmax> in <bndbox>, has none'),
-          ('<xmax/>', '<xmax> must be a number, got None'),
-          ('<xmax>41px</xmax>', "<xmax> must be a number, got '41px'"),
-          ('<xmax>41</xmax><xmax>4</xmax>', 'needs one <xmax>'))),
-    (XML.replace('cat', 'bird'), ": category 'bird' is not among"),
-    (XML.replace('cat', 'ca'), ": category 'ca' is not among"),
-])
+@pytest.mark.parametrize(
+    'xml, told',
+    [
+        ('', ': is not XML: no element found'),
+        ('{"images": []}', ': is not XML: '),
+        (XML[:-20], ': is not XML: '),
+        (XML.replace('cat', 'chät').encode('latin-1'), ': is not XML: '),
+        ('<?xml version="1.0" encoding="klingon"?>' + XML, ': is not XML: '),
+        ('<?xml version="1.0" encoding="utf-7"?>' + XML, ': is not XML: '),
+        (LAUGHS, ': is not XML: limit on input amplification'),
+        ('<annotation>&no;</annotation>', ': is not XML: undefined entity'),
+        *(
+            (XML.replace('<width>64</width>', bad), f': {told}')
+            for bad, told in (
+                ('', 'needs one <width> in <size>, has none'),
+                ('<width>64</width><width>64</width>', 'needs one <width> in <size>'),
+                ('<width/>', '<width> must be a number, got None'),
+                ('<width>wide</width>', "<width> must be a number, got 'wide'"),
+                ('<width>-64</width>', '<size> must be pixels, from 1, got -64 x 48'),
+                ('<width>1e308</width>', '<size> must be pixels, from 1'),
+                ('<width>nan</width>', '<size> must be pixels, from 1, got nan'),
+            )
+        ),
+        *(
+            (XML.replace('<name>cat</name>', bad), f', object 1: {told}')
+            for bad, told in (
+                ('', 'needs one <name> in <object>, has none'),
+                ('<name/>', '<name> is empty'),
+                ('<name>cat</name><name>dog</name>', 'needs one <name> in <object>, has 2'),
+            )
+        ),
+        *(
+            (XML.replace('>0<', f'>{bad}<'), f', object 1: <difficult> must be 0 or 1, got {bad!r}')
+            for bad in ('no', '2', '0.5', '-1')
+        ),
+        (
+            XML.replace('<difficult>0</difficult>', '<difficult/>'),
+            ', object 1: <difficult> must be 0 or 1, got None',
+        ),
+        (XML.replace('bndbox', 'box'), ', object 1: needs one <bndbox> in <object>, has none'),
+        (
+            XML.replace('</name>', f'</name>{BOX}'),
+            ', object 1: needs one <bndbox> in <object>, has 2',
+        ),
+        *(
+            (XML.replace('<xmax>41</xmax>', bad), f', object 1: {told}')
+            for bad, told in (
+                ('', 'needs one <xmax> in <bndbox>, has none'),
+                ('<xmax/>', '<xmax> must be a number, got None'),
+                ('<xmax>41px</xmax>', "<xmax> must be a number, got '41px'"),
+                ('<xmax>41</xmax><xmax>4</xmax>', 'needs one <xmax>'),
+            )
+        ),
+        (XML.replace('cat', 'bird'), ": category 'bird' is not among"),
+        (XML.replace('cat', 'ca'), ": category 'ca' is not among"),
+    ],
+)
 def test_a_faulty_xml_file_is_named(xml, told, tmp_path):
     message = refused(load_voc, tmp_path, xml)
     assert message.startswith(f'{tmp_path}/Annotations/0.xml{told}')
@@ -363,13 +447,19 @@ def test_too_many_objects_are_refused(tmp_path):
     box = '<object><name>cat</name>' + BOX + '</object>'
     xml = XML.replace('</annotation>', box * 10000 + '</annotation>')
     assert refused(load_voc, tmp_path, xml).startswith(
-        f'{tmp_path}/Annotations/0.xml: has 10001 boxes, more than')
+        f'{tmp_path}/Annotations/0.xml: has 10001 boxes, more than'
+    )
     load_voc(tmp_path, xml, max_boxes_per_image=10001)
 
 
-@pytest.mark.parametrize('size', [
-    '', '<size><width>0</width><height>0</height></size>',
-    '<size><width>64.0</width><height> 48\n</height></size>'])
+@pytest.mark.parametrize(
+    'size',
+    [
+        '',
+        '<size><width>0</width><height>0</height></size>',
+        '<size><width>64.0</width><height> 48\n</height></size>',
+    ],
+)
 def test_a_size_that_is_missing_is_that_of_the_image(size, tmp_path):
     start, end = XML.index('<size>'), XML.index('</size>') + len('</size>')
     info = load_voc(tmp_path, XML[:start] + size + XML[end:]).get_data_info(0)
@@ -382,48 +472,62 @@ def test_a_size_that_nothing_tells(damage, tmp_path):
     xml = XML.replace('<width>64</width>', '<width>0</width>')
     load_voc(tmp_path, xml)
     image = tmp_path / 'JPEGImages' / '0.jpg'
-    options = dict(data_root=str(tmp_path), ann_file='voc.txt',
-                   metainfo=CLASSES, data_prefix=dict(sub_data_root=''))
+    options = dict(
+        data_root=str(tmp_path),
+        ann_file='voc.txt',
+        metainfo=CLASSES,
+        data_prefix=dict(sub_data_root=''),
+    )
     if damage is None:
         image.unlink()
-        message = refused(CheckedXMLDataset, **options,
-                          error=FileNotFoundError)
+        message = refused(CheckedXMLDataset, **options, error=FileNotFoundError)
         assert str(image) in message
         return
     image.write_bytes(damage)
     message = refused(CheckedXMLDataset, **options)
-    assert message.startswith(f'{tmp_path}/Annotations/0.xml: has no size, and'
-                              f' {image} cannot be read: ')
+    assert message.startswith(
+        f'{tmp_path}/Annotations/0.xml: has no size, and {image} cannot be read: '
+    )
     info = CheckedXMLDataset(**options, on_bad_image='skip').get_data_info(0)
     assert (info['width'], info['height']) == (0, 0)
     assert [one['bbox'] for one in info['instances']] == [GOOD]
 
 
-@pytest.mark.parametrize('lines', [
-    '0', '\n 0\t\r\n\r\n\n', '\ufeff0\n'])
+@pytest.mark.parametrize('lines', ['0', '\n 0\t\r\n\r\n\n', '\ufeff0\n'])
 def test_image_sets_may_have_blanks(lines, tmp_path):
     assert load_voc(tmp_path, lines=lines).get_data_info(0)['img_id'] == '0'
 
 
-@pytest.mark.parametrize('lines, error, told', [
-    ('0\n\n0\n', ValueError, 'voc.txt, line 3: 0 comes a second time'),
-    (b'0\n\xff\xfe', ValueError, 'voc.txt: is not text in UTF-8'),
-    ('0\n1\n', FileNotFoundError, "Annotations/1.xml: missing, the annotation "
-     "of '1' in "),
-    ('0 1\n', FileNotFoundError, "Annotations/0 1.xml: missing, the "
-     "annotation of '0 1' in "),
-    ('', ValueError, 'voc.txt: no image is left to train on')])
+@pytest.mark.parametrize(
+    'lines, error, told',
+    [
+        ('0\n\n0\n', ValueError, 'voc.txt, line 3: 0 comes a second time'),
+        (b'0\n\xff\xfe', ValueError, 'voc.txt: is not text in UTF-8'),
+        ('0\n1\n', FileNotFoundError, "Annotations/1.xml: missing, the annotation of '1' in "),
+        ('0 1\n', FileNotFoundError, "Annotations/0 1.xml: missing, the annotation of '0 1' in "),
+        ('', ValueError, 'voc.txt: no image is left to train on'),
+    ],
+)
 def test_a_faulty_image_set_is_named(lines, error, told, tmp_path):
     message = refused(load_voc, tmp_path, lines=lines, error=error)
     assert message.startswith(f'{tmp_path}/{told}')
 
 
-@pytest.mark.parametrize('files, suffix', [
-    (['0.jpg'], '.jpg'), (['0.png'], '.png'), (['0.JPG'], '.JPG'),
-    (['0.jpeg'], '.jpeg'), (['0.Png', '0.txt'], '.Png'),
-    (['0.png', '0.jpg'], '.jpg'), (['0.JPG', '0.jpg'], '.jpg'),
-    (['0.bmp', '0.png'], '.png'), (['00.png', '0.gif'], '.jpg'), ([], '.jpg'),
-])
+@pytest.mark.parametrize(
+    'files, suffix',
+    [
+        (['0.jpg'], '.jpg'),
+        (['0.png'], '.png'),
+        (['0.JPG'], '.JPG'),
+        (['0.jpeg'], '.jpeg'),
+        (['0.Png', '0.txt'], '.Png'),
+        (['0.png', '0.jpg'], '.jpg'),
+        (['0.JPG', '0.jpg'], '.jpg'),
+        (['0.bmp', '0.png'], '.png'),
+        (['00.png', '0.gif'], '.jpg'),
+        ([], '.jpg'),
+    ],
+)
 def test_images_may_have_any_suffix(files, suffix, tmp_path):
     folder = tmp_path / 'JPEGImages'
     load_voc(tmp_path, images=1)
@@ -439,31 +543,37 @@ def test_ids_may_have_folders(tmp_path):
     load_voc(tmp_path)
     for folder, suffix in (('Annotations', '.xml'), ('JPEGImages', '.jpg')):
         (tmp_path / folder / 'a').mkdir()
-        (tmp_path / folder / f'0{suffix}').rename(
-            tmp_path / folder / 'a' / f'b c{suffix}')
+        (tmp_path / folder / f'0{suffix}').rename(tmp_path / folder / 'a' / f'b c{suffix}')
     dataset = load_voc(tmp_path, lines='a/b c\n', images=0)
-    assert dataset.get_data_info(0)['img_path'] == (
-        f'{tmp_path}/JPEGImages/a/b c.jpg')
+    assert dataset.get_data_info(0)['img_path'] == (f'{tmp_path}/JPEGImages/a/b c.jpg')
 
 
-@pytest.mark.parametrize('low, high, kept', [
-    (64, 66, [[63, 10, 65, 30]]), (65, 70, []), (-5, 1, []),
-    (-5, 2, [[-6, 10, 1, 30]])])
+@pytest.mark.parametrize(
+    'low, high, kept',
+    [(64, 66, [[63, 10, 65, 30]]), (65, 70, []), (-5, 1, []), (-5, 2, [[-6, 10, 1, 30]])],
+)
 def test_pixels_of_voc_are_counted_from_one(low, high, kept, tmp_path):
     """64 is the last of 64."""
-    xml = XML.replace('<xmin>11<', f'<xmin>{low}<').replace(
-        '<xmax>41<', f'<xmax>{high}<')
+    xml = XML.replace('<xmin>11<', f'<xmin>{low}<').replace('<xmax>41<', f'<xmax>{high}<')
     assert boxes_of(load_voc(tmp_path, xml)) == [kept]
 
 
-@pytest.mark.parametrize('lines, told', [
-    ('0 1\n\n0 -1\n', 'cat.txt, line 3: 0 comes a second time'),
-    ('0\n', "cat.txt, line 1: needs an id and 1, 0 or -1, got '0'"),
-    ('0 yes\n', 'cat.txt, line 1: needs an id and 1, 0 or -1')])
+@pytest.mark.parametrize(
+    'lines, told',
+    [
+        ('0 1\n\n0 -1\n', 'cat.txt, line 3: 0 comes a second time'),
+        ('0\n', "cat.txt, line 1: needs an id and 1, 0 or -1, got '0'"),
+        ('0 yes\n', 'cat.txt, line 1: needs an id and 1, 0 or -1'),
+    ],
+)
 def test_a_faulty_set_of_a_class_is_named(lines, told, tmp_path):
     (tmp_path / 'cat.txt').write_text(lines)
     (tmp_path / 'dog.txt').write_text('0 -1\n')
     message = refused(
-        ImageLabelDataset, ann_file=str(tmp_path / '{}.txt'), format='voc',
-        metainfo=CLASSES, data_prefix=dict(img='img'))
+        ImageLabelDataset,
+        ann_file=str(tmp_path / '{}.txt'),
+        format='voc',
+        metainfo=CLASSES,
+        data_prefix=dict(img='img'),
+    )
     assert message.startswith(f'{tmp_path}/{told}')

@@ -1,4 +1,5 @@
 """Real photographs in VOC layout: loaded, trained on, measured."""
+
 from mmdet.registry import DATASETS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
@@ -8,8 +9,7 @@ from mmengine.runner import Runner
 def test_they_load(repo, cards):
     register_all_modules()
     cfg = Config.fromfile(repo / 'configs' / 'rfcn' / 'rfcn_r18_cards.py')
-    for loader, count in ((cfg.train_dataloader, 296),
-                          (cfg.val_dataloader, 67)):
+    for loader, count in ((cfg.train_dataloader, 296), (cfg.val_dataloader, 67)):
         loader.dataset.data_root = f'{cards}/'
         dataset = DATASETS.build(loader.dataset)
         assert len(dataset) == count
@@ -25,8 +25,7 @@ def test_a_short_run_gives_the_voc_metric(repo, cards, tmp_path):
     cfg.model.backbone.base_channels = 8
     cfg.model.rpn_head.in_channels = 32
     cfg.model.roi_head.bbox_head.in_channels = 64
-    for loader in (cfg.train_dataloader, cfg.val_dataloader,
-                   cfg.test_dataloader):
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False)
         loader.dataset.data_root = f'{cards}/'
     cfg.val_dataloader.dataset.indices = 4

@@ -1,4 +1,5 @@
 """Digits in clutter: what the images hold, and that a seed fixes them."""
+
 import hashlib
 
 import numpy as np
@@ -6,8 +7,7 @@ import pytest
 from numpy.random import RandomState
 
 from mmgwap.datasets import digits
-from mmgwap.datasets.digits import (CANVAS, MAX_OVERLAP, _overlap,
-                                    load_glyphs, make_scene)
+from mmgwap.datasets.digits import CANVAS, MAX_OVERLAP, _overlap, load_glyphs, make_scene
 
 
 @pytest.fixture(scope='module')
@@ -19,8 +19,7 @@ def scenes():
 @pytest.fixture(scope='module')
 def singles():
     train, _ = load_glyphs(seed=0)
-    return [make_scene(train, RandomState([7, index]), single=True)
-            for index in range(200)]
+    return [make_scene(train, RandomState([7, index]), single=True) for index in range(200)]
 
 
 def box_of(mask):
@@ -39,9 +38,12 @@ def test_images(scenes):
 
 def test_digits_are_20_to_56_pixels(scenes):
     # Of scenes with one digit, which nothing hides.
-    longer = [max(x2 - x1, y2 - y1) for scene in scenes
-              if len(scene.masks) == 1
-              for x1, y1, x2, y2 in [box_of(scene.masks[0])]]
+    longer = [
+        max(x2 - x1, y2 - y1)
+        for scene in scenes
+        if len(scene.masks) == 1
+        for x1, y1, x2, y2 in [box_of(scene.masks[0])]
+    ]
     assert min(longer) >= 20 and max(longer) <= 56
     assert max(longer) - min(longer) > 20
 
@@ -114,13 +116,12 @@ def test_the_mask_is_where_the_digit_was_drawn(singles, monkeypatch):
         assert not empty.masks
         change = scene.image.astype(float) - empty.image
         # The stroke's middle is opaque: the digit's colour is the commonest.
-        colours, counts = np.unique(scene.image[change.any(-1)], axis=0,
-                                    return_counts=True)
+        colours, counts = np.unique(scene.image[change.any(-1)], axis=0, return_counts=True)
         most = colours[counts.argmax()] - empty.image.astype(float)
         known = (most**2).sum(-1) > 3000  # colours differ enough to tell
         assert known.mean() > 0.9
         opacity = (change * most).sum(-1) / np.maximum((most**2).sum(-1), 1)
-        mask, = scene.masks
+        (mask,) = scene.masks
         # The mask is of 80 / 255 = 0.31 and more.
         assert mask[known & (opacity > 0.36)].all()
         assert not mask[known & (opacity < 0.27)].any()
@@ -135,7 +136,7 @@ def test_fragments_are_there(singles):
         plain = digits._texture(RandomState([7, index]))
         changed = (scene.image != plain).any(axis=-1)
         x1, y1, x2, y2 = box_of(scene.masks[0])
-        changed[max(y1 - 12, 0):y2 + 12, max(x1 - 12, 0):x2 + 12] = False
+        changed[max(y1 - 12, 0) : y2 + 12, max(x1 - 12, 0) : x2 + 12] = False
         seen += changed.sum() > 50
     assert seen > 30  # a large digit may hide all of its own
 

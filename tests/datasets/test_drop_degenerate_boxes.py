@@ -1,4 +1,5 @@
 """The transform, for data sets that do not check themselves."""
+
 import numpy as np
 import pytest
 import torch
@@ -8,15 +9,21 @@ from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmdet.utils import register_all_modules
 
 register_all_modules()
-BOXES = np.array([[10, 10, 40, 30], [10, 10, 10, 30], [np.nan, 0, 4, 4],
-                  [50, 20, 90, 60], [70, 10, 90, 30]], dtype=np.float32)
+BOXES = np.array(
+    [[10, 10, 40, 30], [10, 10, 10, 30], [np.nan, 0, 4, 4], [50, 20, 90, 60], [70, 10, 90, 30]],
+    dtype=np.float32,
+)
 KEPT = [0, 3]
 
 
 def sample(boxes):
-    return dict(gt_bboxes=boxes, gt_bboxes_labels=np.arange(5),
-                gt_ignore_flags=np.arange(5) % 2 == 0, img_shape=(48, 64),
-                img_path='some.jpg')
+    return dict(
+        gt_bboxes=boxes,
+        gt_bboxes_labels=np.arange(5),
+        gt_ignore_flags=np.arange(5) % 2 == 0,
+        img_shape=(48, 64),
+        img_path='some.jpg',
+    )
 
 
 @pytest.mark.parametrize('kind', [np.asarray, HorizontalBoxes])
@@ -30,10 +37,15 @@ def test_bad_boxes_leave_with_all_that_belongs_to_them(kind):
     assert results['gt_ignore_flags'].tolist() == [True, False]
 
 
-@pytest.mark.parametrize('masks', [
-    BitmapMasks(np.arange(5, dtype=np.uint8)[:, None, None] * np.ones(
-        (5, 48, 64), np.uint8), 48, 64),
-    PolygonMasks([[np.full(6, float(i))] for i in range(5)], 48, 64)])
+@pytest.mark.parametrize(
+    'masks',
+    [
+        BitmapMasks(
+            np.arange(5, dtype=np.uint8)[:, None, None] * np.ones((5, 48, 64), np.uint8), 48, 64
+        ),
+        PolygonMasks([[np.full(6, float(i))] for i in range(5)], 48, 64),
+    ],
+)
 def test_masks_leave_too(masks):
     transform = TRANSFORMS.build(dict(type='mmgwap.DropDegenerateBoxes'))
     left = transform(dict(sample(BOXES), gt_masks=masks))['gt_masks']

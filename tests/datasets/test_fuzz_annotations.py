@@ -2,6 +2,7 @@
 
 What is loaded is compared with what loops below read out of the same file.
 """
+
 import copy
 import csv
 import io
@@ -18,8 +19,7 @@ from hypothesis import strategies as st
 from mmdet.utils import register_all_modules
 from mmengine.logging import MMLogger
 
-from mmgwap.datasets import (CheckedCocoDataset, CheckedXMLDataset,
-                             ImageLabelDataset)
+from mmgwap.datasets import CheckedCocoDataset, CheckedXMLDataset, ImageLabelDataset
 from mmgwap.datasets.flags import read_flags
 from mmgwap.datasets.partial_split import read_split
 from mmgwap.datasets.wsol_metadata import read_wsol_metadata
@@ -74,18 +74,19 @@ def infos(dataset):
 
 def number_in(messages, pattern):
     """The sum of numbers that warnings tell."""
-    return sum(int(found[1]) for found in (
-        re.search(pattern, message) for message in messages) if found)
+    return sum(
+        int(found[1]) for found in (re.search(pattern, message) for message in messages) if found
+    )
 
 
 @st.composite
 def coco_files(draw):
     content = copy.deepcopy(coco())
     for _ in range(draw(st.integers(0, 3))):
-        entries = content.get(draw(st.sampled_from(
-            ['images', 'annotations', 'annotations', 'categories'])))
-        kind = draw(st.sampled_from(
-            ['value', 'value', 'less', 'box', 'again', 'top']))
+        entries = content.get(
+            draw(st.sampled_from(['images', 'annotations', 'annotations', 'categories']))
+        )
+        kind = draw(st.sampled_from(['value', 'value', 'less', 'box', 'again', 'top']))
         if kind == 'top':
             key = draw(st.sampled_from(list(coco())))
             content[key] = draw(JUNK)
@@ -100,8 +101,7 @@ def coco_files(draw):
         elif kind == 'less':
             del entry[key]
         elif kind == 'box' and isinstance(entry.get('bbox'), list):
-            entry['bbox'] = [draw(st.one_of(st.just(x), NUMBERS))
-                             for x in entry['bbox']]
+            entry['bbox'] = [draw(st.one_of(st.just(x), NUMBERS)) for x in entry['bbox']]
         elif kind == 'again':
             name = draw(st.sampled_from([77, entry.get('id')]))
             entries.append(dict(entry, id=name))
@@ -112,21 +112,18 @@ def coco_files(draw):
 def expected_boxes(content, image):
     """(box, label, crowd) of an image, and how many are dropped."""
     good, dropped = [], 0
-    labels = {c['id']: NAMES.index(c['name']) for c in content['categories']
-              if c['name'] in NAMES}
+    labels = {c['id']: NAMES.index(c['name']) for c in content['categories'] if c['name'] in NAMES}
     for one in content.get('annotations', []):
         if one['image_id'] != image['id'] or one.get('ignore'):
             continue
         x, y, w, h = one['bbox']
         limits = [x, y, x + w, y + h]
-        fine = all(math.isfinite(value) and abs(value) < 2**24
-                   for value in limits)
+        fine = all(math.isfinite(value) and abs(value) < 2**24 for value in limits)
         fine = fine and w >= 1 and h >= 1 and one.get('area', w * h) > 0
         fine = fine and limits[2] > 0 and limits[3] > 0
         fine = fine and x < image['width'] and y < image['height']
         if fine:
-            good.append((limits, labels[one['category_id']],
-                         int(one.get('iscrowd', 0))))
+            good.append((limits, labels[one['category_id']], int(one.get('iscrowd', 0))))
         dropped += not fine
     return good, dropped
 
@@ -137,35 +134,54 @@ def test_coco(folder, data, test_mode):
     path = folder / 'coco.json'
     path.write_bytes(data)
     with told() as messages:
-        dataset = read(path, CheckedCocoDataset, ann_file=str(path),
-                       metainfo=CLASSES, data_prefix=dict(img='img/'),
-                       test_mode=test_mode, serialize_data=False)
+        dataset = read(
+            path,
+            CheckedCocoDataset,
+            ann_file=str(path),
+            metainfo=CLASSES,
+            data_prefix=dict(img='img/'),
+            test_mode=test_mode,
+            serialize_data=False,
+        )
     if dataset is None:
         return
     content = json.loads(data.decode('utf-8-sig'))
     assert [(one['img_id'], one['img_path']) for one in infos(dataset)] == [
-        (image['id'], 'img/' + image['file_name'])
-        for image in content['images']]
+        (image['id'], 'img/' + image['file_name']) for image in content['images']
+    ]
     total = 0
     for info, image in zip(infos(dataset), content['images']):
         assert info['width'] == image['width'] > 0
         assert info['height'] == image['height'] > 0
         good, dropped = expected_boxes(content, image)
         total += dropped
-        assert [(one['bbox'], one['bbox_label'], one['ignore_flag'])
-                for one in info['instances']] == good
+        assert [
+            (one['bbox'], one['bbox_label'], one['ignore_flag']) for one in info['instances']
+        ] == good
     assert total == number_in(messages, r'dropped (\d+) boxes')
     known = [image['id'] for image in content['images']]
-    lost = [one for one in content.get('annotations', [])
-            if one['image_id'] not in known]
+    lost = [one for one in content.get('annotations', []) if one['image_id'] not in known]
     assert len(lost) == number_in(messages, r'(\d+) of \d+ annotations are of')
 
 
 TEXTS = st.one_of(
-    NUMBERS.map(str), st.text(max_size=4), st.sampled_from(
-        ['', 'cat', 'dog', 'nan', '1e999', ' 7 ', '1', '0', '-1', '٣', '1_0']))
-TAGS = ['size', 'width', 'height', 'object', 'name', 'difficult', 'bndbox',
-        'xmin', 'ymin', 'xmax', 'ymax']
+    NUMBERS.map(str),
+    st.text(max_size=4),
+    st.sampled_from(['', 'cat', 'dog', 'nan', '1e999', ' 7 ', '1', '0', '-1', '٣', '1_0']),
+)
+TAGS = [
+    'size',
+    'width',
+    'height',
+    'object',
+    'name',
+    'difficult',
+    'bndbox',
+    'xmin',
+    'ymin',
+    'xmax',
+    'ymax',
+]
 
 
 @st.composite
@@ -188,7 +204,8 @@ def xml_files(draw):
             parent.append(copy.deepcopy(child))
         else:
             draw(st.sampled_from(list(root.iter()))).append(
-                ElementTree.Element(draw(st.sampled_from(TAGS))))
+                ElementTree.Element(draw(st.sampled_from(TAGS)))
+            )
     try:
         data = ElementTree.tostring(root, 'utf-8')
     except UnicodeEncodeError:
@@ -200,8 +217,9 @@ def expected_objects(root, size):
     """(box, label, difficult), and how many are dropped."""
     good, dropped = [], 0
     for obj in root.findall('object'):
-        values = [float(obj.find(f'bndbox/{side}').text)
-                  for side in ('xmin', 'ymin', 'xmax', 'ymax')]
+        values = [
+            float(obj.find(f'bndbox/{side}').text) for side in ('xmin', 'ymin', 'xmax', 'ymax')
+        ]
         fine = all(map(math.isfinite, values))
         fine = fine and all(abs(int(x) - 1) < 2**24 for x in values)
         if fine:
@@ -210,8 +228,7 @@ def expected_objects(root, size):
             fine = fine and x1 < size[0] and y1 < size[1]
         if fine:
             difficult = obj.findtext('difficult')
-            good.append((box, NAMES.index(obj.findtext('name')),
-                         int(difficult or 0)))
+            good.append((box, NAMES.index(obj.findtext('name')), int(difficult or 0)))
         dropped += not fine
     return good, dropped
 
@@ -222,28 +239,50 @@ def test_xml(folder, data):
     path = folder / 'Annotations' / '0.xml'
     path.write_bytes(data)
     with told() as messages:
-        dataset = read(path, CheckedXMLDataset, data_root=str(folder),
-                       ann_file='voc.txt', metainfo=CLASSES,
-                       data_prefix=dict(sub_data_root=''),
-                       serialize_data=False)
+        dataset = read(
+            path,
+            CheckedXMLDataset,
+            data_root=str(folder),
+            ann_file='voc.txt',
+            metainfo=CLASSES,
+            data_prefix=dict(sub_data_root=''),
+            serialize_data=False,
+        )
     if dataset is None:
         return
     root = ElementTree.fromstring(data)
-    info, = infos(dataset)
-    size = [float(root.findtext(f'size/{side}') or 0)
-            for side in ('width', 'height')]
+    (info,) = infos(dataset)
+    size = [float(root.findtext(f'size/{side}') or 0) for side in ('width', 'height')]
     size = [int(side) for side in size] if all(size) else [64, 48]
     assert [info['width'], info['height']] == size
     good, dropped = expected_objects(root, size)
-    assert [(one['bbox'], one['bbox_label'], one['ignore_flag'])
-            for one in info['instances']] == good
+    assert [
+        (one['bbox'], one['bbox_label'], one['ignore_flag']) for one in info['instances']
+    ] == good
     assert dropped == number_in(messages, r'dropped (\d+) boxes')
 
 
-LINES = st.lists(st.one_of(
-    st.sampled_from(['a/1.jpg', 'a/1.jpg,4', 'b/2.jpg,1,2,3,4', '0', '',
-                     'a.jpg,cat', '#', 'x,,', '"', '\x00', 'b.jpg,"cat']),
-    st.text(st.characters(exclude_categories=['Cs']), max_size=6)), max_size=3)
+LINES = st.lists(
+    st.one_of(
+        st.sampled_from(
+            [
+                'a/1.jpg',
+                'a/1.jpg,4',
+                'b/2.jpg,1,2,3,4',
+                '0',
+                '',
+                'a.jpg,cat',
+                '#',
+                'x,,',
+                '"',
+                '\x00',
+                'b.jpg,"cat',
+            ]
+        ),
+        st.text(st.characters(exclude_categories=['Cs']), max_size=6),
+    ),
+    max_size=3,
+)
 
 
 @st.composite
@@ -252,7 +291,7 @@ def texts(draw, text):
     lines = text.split('\n')
     for _ in range(draw(st.integers(0, 2))):
         place = draw(st.integers(0, len(lines)))
-        lines[place:place + draw(st.integers(0, 2))] = draw(LINES)
+        lines[place : place + draw(st.integers(0, 2))] = draw(LINES)
     data = '\n'.join(lines).encode()
     return draw(st.one_of(st.just(data), st.just(data), damaged(data)))
 
@@ -262,13 +301,21 @@ def texts(draw, text):
 def test_image_sets(folder, data):
     (folder / 'Annotations' / '0.xml').write_text(XML)
     (folder / 'set.txt').write_bytes(data)
-    dataset = read(folder, CheckedXMLDataset, data_root=str(folder),
-                   ann_file='set.txt', metainfo=CLASSES,
-                   data_prefix=dict(sub_data_root=''), serialize_data=False)
+    dataset = read(
+        folder,
+        CheckedXMLDataset,
+        data_root=str(folder),
+        ann_file='set.txt',
+        metainfo=CLASSES,
+        data_prefix=dict(sub_data_root=''),
+        serialize_data=False,
+    )
     if dataset is not None:
-        assert [info['img_id'] for info in infos(dataset)] == [
-            line.strip() for line in data.decode('utf-8-sig').splitlines()
-            if line.strip()] == ['0']
+        assert (
+            [info['img_id'] for info in infos(dataset)]
+            == [line.strip() for line in data.decode('utf-8-sig').splitlines() if line.strip()]
+            == ['0']
+        )
 
 
 @fuzz
@@ -277,9 +324,11 @@ def test_splits(folder, data):
     (folder / 'split.txt').write_bytes(data)
     ids = read(folder / 'split.txt', read_split, folder / 'split.txt')
     if ids is not None:
-        assert ids == [line.strip() for line
-                       in data.decode('utf-8-sig').splitlines()
-                       if line.strip() and line.strip()[0] != '#']
+        assert ids == [
+            line.strip()
+            for line in data.decode('utf-8-sig').splitlines()
+            if line.strip() and line.strip()[0] != '#'
+        ]
         assert len(set(ids)) == len(ids)
 
 
@@ -288,16 +337,21 @@ def labels_of(dataset):
         present = set(info['image_labels'])
         assert present <= {0, 1}
         assert not present & set(info['ignored_image_labels'])
-    return {info['img_path']: {NAMES[i] for i in info['image_labels']}
-            for info in infos(dataset)}
+    return {info['img_path']: {NAMES[i] for i in info['image_labels']} for info in infos(dataset)}
 
 
 def load_labels(folder, name, data, **options):
     (folder / name).write_bytes(data)
-    return read(folder / name, ImageLabelDataset, ann_file=str(folder / name),
-                metainfo=CLASSES, data_prefix=dict(img='img'),
-                serialize_data=False, pipeline=[dict(type='PackDetInputs')],
-                **options)
+    return read(
+        folder / name,
+        ImageLabelDataset,
+        ann_file=str(folder / name),
+        metainfo=CLASSES,
+        data_prefix=dict(img='img'),
+        serialize_data=False,
+        pipeline=[dict(type='PackDetInputs')],
+        **options,
+    )
 
 
 @fuzz
@@ -306,17 +360,16 @@ def test_csv_labels(folder, data):
     dataset = load_labels(folder, 'labels.csv', data, format='csv')
     if dataset is None:
         return
-    first, *rows = csv.reader(io.StringIO(data.decode('utf-8-sig'),
-                                          newline=''))
+    first, *rows = csv.reader(io.StringIO(data.decode('utf-8-sig'), newline=''))
     found = {}
     for row in filter(None, rows):
         names = found.setdefault('img/' + row[first.index('image')], set())
         names |= {row[first.index('label')]} - {''}
         assert len(row) == len(first)
     # An absolute path stays one.
-    assert {path.split('/')[-1]: names
-            for path, names in labels_of(dataset).items()} == {
-                path.split('/')[-1]: names for path, names in found.items()}
+    assert {path.split('/')[-1]: names for path, names in labels_of(dataset).items()} == {
+        path.split('/')[-1]: names for path, names in found.items()
+    }
 
 
 @fuzz
@@ -330,11 +383,13 @@ def test_coco_labels(folder, data):
     labels_of(dataset)
     assert len(infos(dataset)) == len(content['images'])
     for info, image in zip(infos(dataset), content['images']):
-        ids = [one['category_id'] for one in content.get('annotations', [])
-               if one['image_id'] == image['id']]
+        ids = [
+            one['category_id']
+            for one in content.get('annotations', [])
+            if one['image_id'] == image['id']
+        ]
         assert info['img_path'].endswith(image['file_name'])
-        assert {NAMES[i] for i in info['image_labels']} == {
-            names[i] for i in ids}
+        assert {NAMES[i] for i in info['image_labels']} == {names[i] for i in ids}
 
 
 @fuzz
@@ -342,10 +397,16 @@ def test_coco_labels(folder, data):
 def test_voc_labels(folder, cats, dogs):
     (folder / 'dog.txt').write_bytes(dogs)
     (folder / 'cat.txt').write_bytes(cats)
-    dataset = read(folder, ImageLabelDataset, ann_file=str(folder / '{}.txt'),
-                   metainfo=CLASSES, data_prefix=dict(img='img'),
-                   format='voc', serialize_data=False,
-                   pipeline=[dict(type='PackDetInputs')])
+    dataset = read(
+        folder,
+        ImageLabelDataset,
+        ann_file=str(folder / '{}.txt'),
+        metainfo=CLASSES,
+        data_prefix=dict(img='img'),
+        format='voc',
+        serialize_data=False,
+        pipeline=[dict(type='PackDetInputs')],
+    )
     if dataset is None:
         return
     found = {}
@@ -353,39 +414,41 @@ def test_voc_labels(folder, cats, dogs):
         for line in data.decode('utf-8-sig').splitlines():
             if line.strip():
                 image, flag = line.rsplit(None, 1)
-                found.setdefault(f'{image}.jpg', set()).update(
-                    {name} if flag == '1' else ())
-    assert {path.split('img/', 1)[-1]: names for path, names
-            in labels_of(dataset).items()} == {
-                image.split('img/', 1)[-1]: names
-                for image, names in found.items()}
+                found.setdefault(f'{image}.jpg', set()).update({name} if flag == '1' else ())
+    assert {path.split('img/', 1)[-1]: names for path, names in labels_of(dataset).items()} == {
+        image.split('img/', 1)[-1]: names for image, names in found.items()
+    }
 
 
 @fuzz
 @given(st.data())
 def test_flags(folder, data):
     content = copy.deepcopy(coco())
-    values = [data.draw(st.one_of(st.sampled_from(
-        [1, 0, True, 'no', 'Yes', ' 1 ']), JUNK)) for _ in content['images']]
+    values = [
+        data.draw(st.one_of(st.sampled_from([1, 0, True, 'no', 'Yes', ' 1 ']), JUNK))
+        for _ in content['images']
+    ]
     for image, value in zip(content['images'], values):
         image['has_boxes'] = value
     path = folder / 'coco.json'
     path.write_text(json.dumps(content))
     dataset = CheckedCocoDataset(
-        ann_file=str(path), metainfo=CLASSES, data_prefix=dict(img='img/'),
-        serialize_data=False)
+        ann_file=str(path), metainfo=CLASSES, data_prefix=dict(img='img/'), serialize_data=False
+    )
     flags = read(path, read_flags, dataset, 'has_boxes')
     words = [str(value).strip().lower() for value in values]
     if flags is None:
         assert set(words) - {'1', 'true', 'yes', '0', 'false', 'no'}
     else:
-        assert flags.tolist() == [word in ('1', 'true', 'yes')
-                                  for word in words]
+        assert flags.tolist() == [word in ('1', 'true', 'yes') for word in words]
 
 
 @fuzz
-@given(st.sampled_from(sorted(FILES)).flatmap(
-    lambda name: st.tuples(st.just(name), texts(FILES[name]))))
+@given(
+    st.sampled_from(sorted(FILES)).flatmap(
+        lambda name: st.tuples(st.just(name), texts(FILES[name]))
+    )
+)
 def test_wsol_metadata(tmp_path_factory, changed):
     root = tmp_path_factory.mktemp('wsol')
     for name, text in FILES.items():
@@ -394,22 +457,23 @@ def test_wsol_metadata(tmp_path_factory, changed):
     found = read(root, read_wsol_metadata, str(root))
     if found is None:
         return
-    lines = [line.strip() for line in (root / 'image_ids.txt').read_text(
-        encoding='utf-8-sig').splitlines() if line.strip()]
+    lines = [
+        line.strip()
+        for line in (root / 'image_ids.txt').read_text(encoding='utf-8-sig').splitlines()
+        if line.strip()
+    ]
     assert list(found.labels) == lines
-    assert all(type(label) is int and 0 <= label < 10**6
-               for label in found.labels.values())
-    assert all(1 <= side < 2**24 for size in found.sizes.values()
-               for side in size)
-    for name, each in (('sizes', found.sizes), ('boxes', found.boxes),
-                       ('masks', found.masks)):
+    assert all(type(label) is int and 0 <= label < 10**6 for label in found.labels.values())
+    assert all(1 <= side < 2**24 for size in found.sizes.values() for side in size)
+    for name, each in (('sizes', found.sizes), ('boxes', found.boxes), ('masks', found.masks)):
         assert set(each) <= set(lines), name
     count = sum(map(len, found.boxes.values()))
     count += sum(len(masks.instances) for masks in found.masks.values())
     assert count == sum(
-        bool(line.strip()) for name in ('localization.txt', 'masks.txt')
-        for line in (root / name).read_text(
-            encoding='utf-8-sig').splitlines())
+        bool(line.strip())
+        for name in ('localization.txt', 'masks.txt')
+        for line in (root / name).read_text(encoding='utf-8-sig').splitlines()
+    )
     for boxes in found.boxes.values():
         for x0, y0, x1, y1 in boxes:
-            assert -2**24 < x0 <= x1 < 2**24 and -2**24 < y0 <= y1 < 2**24
+            assert -(2**24) < x0 <= x1 < 2**24 and -(2**24) < y0 <= y1 < 2**24

@@ -1,4 +1,5 @@
 """Labels from folders, CSV, COCO JSON and VOC's image sets."""
+
 import json
 import shutil
 
@@ -16,10 +17,20 @@ LABELS = [['cat'], ['dog'], ['cat', 'dog'], ['dog']]
 
 
 def build(format, root, **kwargs):
-    return DATASETS.build(dict(dict(
-        type='mmgwap.ImageLabelDataset', format=format, data_root=str(root),
-        data_prefix=dict(img='img/'), metainfo=CLASSES, pipeline=PIPELINE,
-        ann_file=FILES.get(format, '')), **kwargs))
+    return DATASETS.build(
+        dict(
+            dict(
+                type='mmgwap.ImageLabelDataset',
+                format=format,
+                data_root=str(root),
+                data_prefix=dict(img='img/'),
+                metainfo=CLASSES,
+                pipeline=PIPELINE,
+                ann_file=FILES.get(format, ''),
+            ),
+            **kwargs,
+        )
+    )
 
 
 def folders(root, labels):
@@ -30,31 +41,37 @@ def folders(root, labels):
 
 
 def csv(root, labels):
-    rows = [f'{i}.jpg,{name}' for i, names in enumerate(labels)
-            for name in names or ['']]
+    rows = [f'{i}.jpg,{name}' for i, names in enumerate(labels) for name in names or ['']]
     (root / 'labels.csv').write_text('\n'.join(['image,label', *rows]))
 
 
 def coco_json(root, labels):
     ids = dict(cat=5, dog=6)
-    images = [dict(id=i, file_name=f'{i}.jpg', width=64, height=48,
-                   image_labels=[ids.get(name, 7) for name in names])
-              for i, names in enumerate(labels)]
-    (root / 'labels.json').write_text(json.dumps(dict(
-        images=images, categories=[dict(id=i, name=name)
-                                   for name, i in ids.items()])))
+    images = [
+        dict(
+            id=i,
+            file_name=f'{i}.jpg',
+            width=64,
+            height=48,
+            image_labels=[ids.get(name, 7) for name in names],
+        )
+        for i, names in enumerate(labels)
+    ]
+    (root / 'labels.json').write_text(
+        json.dumps(
+            dict(images=images, categories=[dict(id=i, name=name) for name, i in ids.items()])
+        )
+    )
 
 
 def voc(root, labels):
     (root / 'Main').mkdir()
     for name in ('cat', 'dog'):
-        lines = [f'{i} {1 if name in names else -1:2d}'
-                 for i, names in enumerate(labels)]
+        lines = [f'{i} {1 if name in names else -1:2d}' for i, names in enumerate(labels)]
         (root / 'Main' / f'{name}_train.txt').write_text('\n'.join(lines))
 
 
-FILES = dict(folders='', csv='labels.csv', coco='labels.json',
-             voc='Main/{}_train.txt')
+FILES = dict(folders='', csv='labels.csv', coco='labels.json', voc='Main/{}_train.txt')
 WRITERS = dict(folders=folders, csv=csv, coco=coco_json, voc=voc)
 
 
@@ -74,24 +91,23 @@ def labels_of(dataset):
     for i in range(len(dataset)):
         sample = dataset[i]['data_samples']
         number = int(sample.img_path.split('/')[-1].split('.')[0])
-        found[number] = (sample.gt_image_labels.tolist(),
-                         sample.ignored_image_labels.tolist())
+        found[number] = (sample.gt_image_labels.tolist(), sample.ignored_image_labels.tolist())
         assert sample.has_boxes is False and 'gt_instances' not in sample
     return found
 
 
 def test_labels(format, tmp_path):
-    labels = LABELS if format != 'folders' else [
-        names[:1] for names in LABELS]
+    labels = LABELS if format != 'folders' else [names[:1] for names in LABELS]
     write(format, tmp_path, labels)
     dataset = build(format, tmp_path)
     assert not dataset.boxed.any() and len(dataset) == 4
     assert labels_of(dataset) == {
         i: ([CLASSES['classes'].index(name) for name in names], [])
-        for i, names in enumerate(labels)}
-    assert [sorted(dataset.get_cat_ids(i)) for i in range(4)] \
-        == [info['image_labels'] for info in
-            map(dataset.get_data_info, range(4))]
+        for i, names in enumerate(labels)
+    }
+    assert [sorted(dataset.get_cat_ids(i)) for i in range(4)] == [
+        info['image_labels'] for info in map(dataset.get_data_info, range(4))
+    ]
 
 
 @pytest.mark.parametrize('format', ['folders', 'csv', 'coco'])
@@ -101,15 +117,13 @@ def test_incomplete_labels(format, tmp_path):
     assert labels_of(dataset) == {0: ([0], [1]), 1: ([1], [0])}
 
 
-@pytest.mark.parametrize('unlabelled, ignored', [
-    ('ignore', [0, 1]), ('negative', [])])
+@pytest.mark.parametrize('unlabelled, ignored', [('ignore', [0, 1]), ('negative', [])])
 @pytest.mark.parametrize('format', ['csv', 'coco'])
-def test_images_without_labels(format, tmp_path, warnings, unlabelled,
-                               ignored):
+def test_images_without_labels(format, tmp_path, warnings, unlabelled, ignored):
     write(format, tmp_path, [['cat'], []])
     dataset = build(format, tmp_path, unlabelled=unlabelled)
     assert labels_of(dataset) == {0: ([0], []), 1: ([], ignored)}
-    message, = (text for text in warnings if 'neither' in text)
+    (message,) = (text for text in warnings if 'neither' in text)
     assert '1 images' in message and '1.jpg' in message
     with pytest.raises(ValueError, match='1 images have neither'):
         build(format, tmp_path, unlabelled='error')
@@ -123,12 +137,10 @@ def test_labels_that_are_no_classes(format, tmp_path, warnings):
     dataset = build(format, tmp_path, unlisted_categories='ignore')
     assert any('not among the classes' in text for text in warnings)
     assert labels_of(dataset) == {0: ([0], []), 1: ([], [0, 1])}
-    dataset = build(format, tmp_path, unlisted_categories='ignore',
-                    unlabelled='negative')
+    dataset = build(format, tmp_path, unlisted_categories='ignore', unlabelled='negative')
     assert labels_of(dataset) == {0: ([0], []), 1: ([], [])}
     # An incomplete label that is no class says nothing of the others.
-    dataset = build(format, tmp_path, unlisted_categories='ignore',
-                    complete=False)
+    dataset = build(format, tmp_path, unlisted_categories='ignore', complete=False)
     assert labels_of(dataset) == {0: ([0], [1])}
     assert any('1 images left out' in text for text in warnings)
     if format != 'coco':
@@ -144,10 +156,8 @@ def test_names_that_stand_for_no_class(tmp_path):
 
 def test_annotations_give_labels_too(tmp_path):
     cfg = coco(tmp_path, BOXES)
-    dataset = build('coco', tmp_path, ann_file=cfg['ann_file'],
-                    unlabelled='negative')
-    assert [labels for labels, _ in labels_of(dataset).values()] \
-        == [[0], [1], [0, 1], [1], [], [0]]
+    dataset = build('coco', tmp_path, ann_file=cfg['ann_file'], unlabelled='negative')
+    assert [labels for labels, _ in labels_of(dataset).values()] == [[0], [1], [0, 1], [1], [], [0]]
 
 
 def test_difficult_objects_of_voc(tmp_path):
@@ -156,16 +166,25 @@ def test_difficult_objects_of_voc(tmp_path):
     assert labels_of(build('voc', tmp_path)) == {0: ([0], [1]), 1: ([1], [])}
 
 
-@pytest.mark.parametrize('format, path, content, message', [
-    ('csv', 'labels.csv', 'path,label\na,cat\n', 'columns image and label'),
-    ('csv', 'labels.csv', 'image,label\n0.jpg\n', 'line 2'),
-    ('csv', 'labels.csv', '', 'columns image and label'),
-    ('csv', 'labels.csv', 'image,label\n', 'no image found'),
-    ('coco', 'labels.json', '{"images": [], "categories": []}', 'no image'),
-    ('coco', 'labels.json', '{"images": [], "categories": [], "annotations":'
-     ' [{"id": 3, "image_id": 9, "category_id": 1}]}', 'annotation 3.* id 9'),
-    ('voc', 'Main/cat_train.txt', '0 2\n', 'cat_train.txt, line 1'),
-    ('voc', 'Main/cat_train.txt', '0\n', 'cat_train.txt, line 1')])
+@pytest.mark.parametrize(
+    'format, path, content, message',
+    [
+        ('csv', 'labels.csv', 'path,label\na,cat\n', 'columns image and label'),
+        ('csv', 'labels.csv', 'image,label\n0.jpg\n', 'line 2'),
+        ('csv', 'labels.csv', '', 'columns image and label'),
+        ('csv', 'labels.csv', 'image,label\n', 'no image found'),
+        ('coco', 'labels.json', '{"images": [], "categories": []}', 'no image'),
+        (
+            'coco',
+            'labels.json',
+            '{"images": [], "categories": [], "annotations":'
+            ' [{"id": 3, "image_id": 9, "category_id": 1}]}',
+            'annotation 3.* id 9',
+        ),
+        ('voc', 'Main/cat_train.txt', '0 2\n', 'cat_train.txt, line 1'),
+        ('voc', 'Main/cat_train.txt', '0\n', 'cat_train.txt, line 1'),
+    ],
+)
 def test_malformed_files(tmp_path, format, path, content, message):
     write(format, tmp_path, [['cat']])
     (tmp_path / path).write_text(content)
@@ -186,8 +205,7 @@ def test_what_vocs_image_sets_rule_out(tmp_path, warnings):
 
 def test_a_crop_need_not_hold_a_box(tmp_path):
     write('csv', tmp_path, [['cat'], ['dog']])
-    pipeline = [*PIPELINE[:2], dict(type='RandomCrop', crop_size=(16, 16)),
-                PIPELINE[-1]]
+    pipeline = [*PIPELINE[:2], dict(type='RandomCrop', crop_size=(16, 16)), PIPELINE[-1]]
     dataset = build('csv', tmp_path, pipeline=pipeline)
     assert labels_of(dataset) == {0: ([0], []), 1: ([1], [])}
 
@@ -226,8 +244,7 @@ def test_no_folders(tmp_path):
         build('folders', tmp_path)
 
 
-@pytest.mark.parametrize('name', ['format', 'unlisted_categories',
-                                  'unlabelled'])
+@pytest.mark.parametrize('name', ['format', 'unlisted_categories', 'unlabelled'])
 def test_wrong_choices(name, tmp_path):
     kwargs = dict(dict(format='csv'), **{name: 'other'})
     with pytest.raises(ValueError, match=f'{name} must be one of'):
@@ -256,11 +273,23 @@ def test_mixing_augmentations_are_refused(tmp_path):
 def test_beside_boxed_images(tmp_path):
     (tmp_path / 'a').mkdir(), (tmp_path / 'b').mkdir()
     write('csv', tmp_path / 'b', LABELS)
-    dataset = DATASETS.build(dict(type='ConcatDataset', datasets=[
-        coco(tmp_path / 'a'), dict(
-            type='mmgwap.ImageLabelDataset', format='csv', metainfo=CLASSES,
-            data_root=str(tmp_path / 'b'), data_prefix=dict(img='img/'),
-            ann_file='labels.csv', pipeline=PIPELINE)],
-        ignore_keys=['palette', 'dataset_type']))
+    dataset = DATASETS.build(
+        dict(
+            type='ConcatDataset',
+            datasets=[
+                coco(tmp_path / 'a'),
+                dict(
+                    type='mmgwap.ImageLabelDataset',
+                    format='csv',
+                    metainfo=CLASSES,
+                    data_root=str(tmp_path / 'b'),
+                    data_prefix=dict(img='img/'),
+                    ann_file='labels.csv',
+                    pipeline=PIPELINE,
+                ),
+            ],
+            ignore_keys=['palette', 'dataset_type'],
+        )
+    )
     assert boxed_images(dataset).tolist() == [True] * 6 + [False] * 4
     assert dataset[7]['data_samples'].gt_image_labels.tolist() == [1]

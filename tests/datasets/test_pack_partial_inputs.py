@@ -9,17 +9,21 @@ from mmgwap.structures import PartialDataSample, image_labels, multi_hot
 
 
 def results(**changes):
-    return dict(dict(
-        img=np.zeros((8, 10, 3), np.uint8), img_path='a.jpg', img_id=1,
-        gt_bboxes=np.array([[1, 1, 4, 4], [2, 2, 5, 5], [0, 0, 3, 3]],
-                           np.float32),
-        gt_bboxes_labels=np.array([2, 0, 1]),
-        gt_ignore_flags=np.array([False, False, True])), **changes)
+    return dict(
+        dict(
+            img=np.zeros((8, 10, 3), np.uint8),
+            img_path='a.jpg',
+            img_id=1,
+            gt_bboxes=np.array([[1, 1, 4, 4], [2, 2, 5, 5], [0, 0, 3, 3]], np.float32),
+            gt_bboxes_labels=np.array([2, 0, 1]),
+            gt_ignore_flags=np.array([False, False, True]),
+        ),
+        **changes,
+    )
 
 
 def pack(**changes):
-    packed = PackPartialInputs(meta_keys=('img_id', 'img_path'))(
-        results(**changes))
+    packed = PackPartialInputs(meta_keys=('img_id', 'img_path'))(results(**changes))
     assert packed['inputs'].shape == (3, 8, 10)
     return packed['data_samples']
 
@@ -49,7 +53,7 @@ def test_an_image_without_boxes():
     assert 'gt_instances' not in sample and 'ignored_instances' not in sample
     assert 'empty_instances' in sample
     with pytest.raises(AttributeError, match='a.jpg.*MultiTaskDetector'):
-        sample.gt_instances
+        _ = sample.gt_instances
 
 
 def test_it_survives_what_happens_to_data_samples():
@@ -76,11 +80,9 @@ def test_multi_hot_of_every_kind():
         assert multi_hot(one, 5).tolist() == [1, -1, 1, 0, 0]
 
 
-@pytest.mark.parametrize('labels, ignored', [([5], []), ([-1], []),
-                                             ([], [7])])
+@pytest.mark.parametrize('labels, ignored', [([5], []), ([-1], []), ([], [7])])
 def test_labels_outside_of_the_classes(labels, ignored):
-    sample = pack(has_boxes=False, image_labels=labels,
-                  ignored_image_labels=ignored)
+    sample = pack(has_boxes=False, image_labels=labels, ignored_image_labels=ignored)
     with pytest.raises(ValueError, match='a.jpg.* outside of the 5 classes'):
         multi_hot(sample, 5)
 

@@ -1,4 +1,5 @@
 """Who keeps boxes, and that nobody without them is taken for empty."""
+
 import json
 import pickle
 from xml.etree import ElementTree
@@ -18,30 +19,46 @@ from mmgwap.structures import PartialDataSample
 from .test_checked import CLASSES, GOOD, PIPELINE, write_coco, write_voc
 
 register_all_modules()
-BOXES = [[(GOOD, 'cat')], [(GOOD, 'dog')], [(GOOD, 'cat'), (GOOD, 'dog')],
-         [(GOOD, 'dog'), (GOOD, 'dog')], [], [(GOOD, 'cat')]]
-MOSAIC = [*PIPELINE[:2], dict(type='CachedMosaic', img_scale=(32, 32)),
-          PIPELINE[-1]]
+BOXES = [
+    [(GOOD, 'cat')],
+    [(GOOD, 'dog')],
+    [(GOOD, 'cat'), (GOOD, 'dog')],
+    [(GOOD, 'dog'), (GOOD, 'dog')],
+    [],
+    [(GOOD, 'cat')],
+]
+MOSAIC = [*PIPELINE[:2], dict(type='CachedMosaic', img_scale=(32, 32)), PIPELINE[-1]]
 
 
 def coco(root, boxes=BOXES, write=True, **kwargs):
     if write:
         write_coco(root, boxes)
-    return dict(type='CocoDataset', data_root=str(root), ann_file='coco.json',
-                data_prefix=dict(img='img/'), metainfo=CLASSES,
-                pipeline=kwargs.pop('pipeline', PIPELINE), **kwargs)
+    return dict(
+        type='CocoDataset',
+        data_root=str(root),
+        ann_file='coco.json',
+        data_prefix=dict(img='img/'),
+        metainfo=CLASSES,
+        pipeline=kwargs.pop('pipeline', PIPELINE),
+        **kwargs,
+    )
 
 
 def voc(root, boxes=BOXES, **kwargs):
     write_voc(root, boxes)
-    return dict(type='XMLDataset', data_root=str(root), ann_file='voc.txt',
-                data_prefix=dict(sub_data_root=''), metainfo=CLASSES,
-                pipeline=PIPELINE, **kwargs)
+    return dict(
+        type='XMLDataset',
+        data_root=str(root),
+        ann_file='voc.txt',
+        data_prefix=dict(sub_data_root=''),
+        metainfo=CLASSES,
+        pipeline=PIPELINE,
+        **kwargs,
+    )
 
 
 def partial(dataset, **kwargs):
-    return DATASETS.build(dict(
-        type='mmgwap.PartialBoxDataset', dataset=dataset, **kwargs))
+    return DATASETS.build(dict(type='mmgwap.PartialBoxDataset', dataset=dataset, **kwargs))
 
 
 def split_file(tmp_path, *ids):
@@ -74,21 +91,22 @@ def test_boxes_are_those_of_the_plain_data_set(tmp_path):
     for i in range(6):
         one, two = plain[i], dataset[i]
         assert torch.equal(one['inputs'], two['inputs'])
-        assert torch.equal(one['data_samples'].gt_instances.bboxes.tensor,
-                           two['data_samples'].gt_instances.bboxes.tensor)
-        assert one['data_samples'].metainfo \
-            == {key: two['data_samples'].metainfo[key]
-                for key in one['data_samples'].metainfo}
+        assert torch.equal(
+            one['data_samples'].gt_instances.bboxes.tensor,
+            two['data_samples'].gt_instances.bboxes.tensor,
+        )
+        assert one['data_samples'].metainfo == {
+            key: two['data_samples'].metainfo[key] for key in one['data_samples'].metainfo
+        }
 
 
-@pytest.mark.parametrize('unlabelled, ignored', [
-    ('ignore', [0, 1]), ('negative', [])])
+@pytest.mark.parametrize('unlabelled, ignored', [('ignore', [0, 1]), ('negative', [])])
 def test_images_with_neither(tmp_path, warnings, unlabelled, ignored):
     dataset = partial(coco(tmp_path), percent=0, unlabelled=unlabelled)
     sample = dataset[4]['data_samples']
     assert sample.gt_image_labels.tolist() == []
     assert sample.ignored_image_labels.tolist() == ignored
-    message, = (text for text in warnings if 'neither' in text)
+    (message,) = (text for text in warnings if 'neither' in text)
     assert '1 images' in message and 'such as 4' in message
 
 
@@ -96,8 +114,7 @@ def test_images_with_neither_may_be_an_error(tmp_path):
     with pytest.raises(ValueError, match='neither boxes nor labels'):
         partial(coco(tmp_path), percent=0, unlabelled='error')
     # One that keeps its boxes is known to be empty.
-    partial(coco(tmp_path, write=False), split_file=split_file(tmp_path, 4, 0),
-            unlabelled='error')
+    partial(coco(tmp_path, write=False), split_file=split_file(tmp_path, 4, 0), unlabelled='error')
 
 
 def test_classes_of_ignored_boxes_alone_are_unknown(tmp_path):
@@ -117,13 +134,12 @@ def test_classes_of_ignored_boxes_alone_are_unknown(tmp_path):
 @pytest.mark.parametrize('kind, write', [('Coco', coco), ('XML', voc)])
 def test_classes_of_dropped_boxes_alone_are_unknown(tmp_path, kind, write):
     flat = [10, 10, 10, 30]
-    boxes = [[(GOOD, 'cat')], [(flat, 'dog'), (GOOD, 'cat')],
-             [(flat, 'dog'), (GOOD, 'dog')]]
-    dataset = partial(dict(write(tmp_path, boxes),
-                           type=f'mmgwap.Checked{kind}Dataset'), percent=0)
-    found = [(sample.gt_image_labels.tolist(),
-              sample.ignored_image_labels.tolist())
-             for sample in (dataset[i]['data_samples'] for i in range(3))]
+    boxes = [[(GOOD, 'cat')], [(flat, 'dog'), (GOOD, 'cat')], [(flat, 'dog'), (GOOD, 'dog')]]
+    dataset = partial(dict(write(tmp_path, boxes), type=f'mmgwap.Checked{kind}Dataset'), percent=0)
+    found = [
+        (sample.gt_image_labels.tolist(), sample.ignored_image_labels.tolist())
+        for sample in (dataset[i]['data_samples'] for i in range(3))
+    ]
     assert found == [([0], []), ([0], [1]), ([1], [])]
 
 
@@ -132,7 +148,7 @@ def test_a_crop_may_hold_no_box(tmp_path, nested):
     """mmdet's RandomCrop gives up on an image without boxes."""
     crop = dict(type='RandomCrop', crop_size=(16, 16))
     if nested:
-        crop = dict(type='RandomApply', transforms=[crop], prob=1.)
+        crop = dict(type='RandomApply', transforms=[crop], prob=1.0)
     pipeline = [*PIPELINE[:2], crop, PIPELINE[-1]]
     boxes = [[([0, 0, 64, 48], 'cat')]] * 4
     dataset = partial(coco(tmp_path, boxes, pipeline=pipeline), percent=50)
@@ -149,12 +165,10 @@ def test_a_crop_may_hold_no_box(tmp_path, nested):
 def test_percent(tmp_path):
     boxes = [[(GOOD, 'cat' if i % 3 else 'dog')] for i in range(60)]
     cfg = coco(tmp_path, boxes)
-    one, two, other = (partial(cfg, percent=20, seed=seed)
-                       for seed in (0, 0, 1))
+    one, two, other = (partial(cfg, percent=20, seed=seed) for seed in (0, 0, 1))
     assert one.boxed.sum() == 12
     assert (one.boxed == two.boxed).all() and (one.boxed != other.boxed).any()
-    kept = [one[i]['data_samples'].gt_image_labels.item()
-            for i in np.flatnonzero(one.boxed)]
+    kept = [one[i]['data_samples'].gt_image_labels.item() for i in np.flatnonzero(one.boxed)]
     assert sorted(kept) == [0] * 8 + [1] * 4
     with pytest.raises(ValueError, match='2 classes'):
         partial(cfg, percent=1)
@@ -170,22 +184,21 @@ def test_no_boxes_at_all(tmp_path, warnings):
 
 
 def test_boxes_only_leaves_out_what_has_no_labels(tmp_path, warnings):
-    dataset = partial(coco(tmp_path), boxes_only=True, unlabelled='error',
-                      split_file=split_file(tmp_path, 0, 1))
+    dataset = partial(
+        coco(tmp_path), boxes_only=True, unlabelled='error', split_file=split_file(tmp_path, 0, 1)
+    )
     assert len(dataset) == 2
     assert not [text for text in warnings if 'neither' in text]
 
 
 def test_boxes_only(tmp_path):
-    dataset = partial(coco(tmp_path), boxes_only=True,
-                      split_file=split_file(tmp_path, 3, 5))
+    dataset = partial(coco(tmp_path), boxes_only=True, split_file=split_file(tmp_path, 3, 5))
     assert len(dataset) == 2 and dataset.boxed.all()
     assert [dataset[i]['data_samples'].img_id for i in range(2)] == [3, 5]
     assert dataset.get_cat_ids(0) == [1, 1]
 
 
-@pytest.mark.parametrize('values, boxed', [
-    ([True, False, 1, 0, 'yes', 'no'], [1, 0, 1, 0, 1, 0])])
+@pytest.mark.parametrize('values, boxed', [([True, False, 1, 0, 'yes', 'no'], [1, 0, 1, 0, 1, 0])])
 def test_flags(tmp_path, values, boxed):
     write_coco(tmp_path, BOXES)
     content = json.loads((tmp_path / 'coco.json').read_text())
@@ -211,8 +224,9 @@ def test_unknown_ids(tmp_path):
         partial(coco(tmp_path), split_file=split_file(tmp_path, 3, 77))
 
 
-@pytest.mark.parametrize('kwargs', [
-    dict(), dict(percent=10, flag='a'), dict(percent=10, split_file='a')])
+@pytest.mark.parametrize(
+    'kwargs', [dict(), dict(percent=10, flag='a'), dict(percent=10, split_file='a')]
+)
 def test_exactly_one_choice(tmp_path, kwargs):
     with pytest.raises(ValueError, match='exactly one of'):
         partial(coco(tmp_path), **kwargs)
@@ -224,17 +238,17 @@ def test_concatenated(tmp_path):
     inside = partial(dict(type='ConcatDataset', datasets=parts), percent=50)
     assert len(inside) == 8 and inside.boxed.sum() == 4
     for i in range(8):
-        assert dataset_path(inside, i).startswith(
-            str(tmp_path / ('a' if i < 6 else 'b')))
-    around = DATASETS.build(dict(type='ConcatDataset', datasets=[
-        parts[0], dict(type='mmgwap.PartialBoxDataset', percent=0,
-                       dataset=parts[1])]))
+        assert dataset_path(inside, i).startswith(str(tmp_path / ('a' if i < 6 else 'b')))
+    around = DATASETS.build(
+        dict(
+            type='ConcatDataset',
+            datasets=[parts[0], dict(type='mmgwap.PartialBoxDataset', percent=0, dataset=parts[1])],
+        )
+    )
     assert boxed_images(around).tolist() == [True] * 6 + [False] * 2
-    sampler = PartialBoxBatchSampler(
-        DefaultSampler(around, seed=0), batch_size=3, boxed=2)
+    sampler = PartialBoxBatchSampler(DefaultSampler(around, seed=0), batch_size=3, boxed=2)
     for batch in sampler:
-        flags = [getattr(around[i]['data_samples'], 'has_boxes', True)
-                 for i in batch]
+        flags = [getattr(around[i]['data_samples'], 'has_boxes', True) for i in batch]
         assert flags == [True, True, False]
 
 
@@ -243,18 +257,30 @@ def dataset_path(dataset, i):
 
 
 def test_images_that_never_had_boxes_go_beside_it(tmp_path):
-    parts = [coco(tmp_path), dict(
-        type='mmgwap.ImageLabelDataset', format='coco', metainfo=CLASSES,
-        data_root=str(tmp_path), data_prefix=dict(img='img/'),
-        ann_file='coco.json', pipeline=PIPELINE)]
+    parts = [
+        coco(tmp_path),
+        dict(
+            type='mmgwap.ImageLabelDataset',
+            format='coco',
+            metainfo=CLASSES,
+            data_root=str(tmp_path),
+            data_prefix=dict(img='img/'),
+            ann_file='coco.json',
+            pipeline=PIPELINE,
+        ),
+    ]
     with pytest.raises(TypeError, match='cannot wrap a ImageLabelDataset'):
-        partial(dict(type='ConcatDataset', datasets=parts,
-                     ignore_keys=['palette', 'dataset_type']), percent=50)
+        partial(
+            dict(type='ConcatDataset', datasets=parts, ignore_keys=['palette', 'dataset_type']),
+            percent=50,
+        )
 
 
 def test_parts_that_differ(tmp_path):
-    parts = [coco(tmp_path), dict(coco(tmp_path), metainfo=dict(
-        CLASSES, palette=[(1, 2, 3), (4, 5, 6)]))]
+    parts = [
+        coco(tmp_path),
+        dict(coco(tmp_path), metainfo=dict(CLASSES, palette=[(1, 2, 3), (4, 5, 6)])),
+    ]
     with pytest.raises(ValueError, match='ignore_keys'):
         partial(dict(type='ConcatDataset', datasets=parts), percent=50)
 
@@ -262,21 +288,25 @@ def test_parts_that_differ(tmp_path):
 def test_the_same_id_in_two_parts(tmp_path):
     cfg = coco(tmp_path)
     with pytest.raises(ValueError, match='same id'):
-        partial(dict(type='ConcatDataset', datasets=[cfg, cfg]),
-                split_file=split_file(tmp_path, 0))
+        partial(dict(type='ConcatDataset', datasets=[cfg, cfg]), split_file=split_file(tmp_path, 0))
 
 
-@pytest.mark.parametrize('wrapper, boxed', [
-    (dict(type='RepeatDataset', times=2), [1, 0, 0, 0, 0, 1] * 2),
-    (dict(type='ClassBalancedDataset', oversample_thr=1e-3),
-     [1, 0, 0, 0, 0, 1])])
+@pytest.mark.parametrize(
+    'wrapper, boxed',
+    [
+        (dict(type='RepeatDataset', times=2), [1, 0, 0, 0, 0, 1] * 2),
+        (dict(type='ClassBalancedDataset', oversample_thr=1e-3), [1, 0, 0, 0, 0, 1]),
+    ],
+)
 def test_wrappers_go_around_it(tmp_path, wrapper, boxed):
-    inner = dict(type='mmgwap.PartialBoxDataset', dataset=coco(tmp_path),
-                 split_file=split_file(tmp_path, 0, 5))
+    inner = dict(
+        type='mmgwap.PartialBoxDataset',
+        dataset=coco(tmp_path),
+        split_file=split_file(tmp_path, 0, 5),
+    )
     dataset = DATASETS.build(dict(wrapper, dataset=inner))
     assert boxed_images(dataset).tolist() == boxed
-    assert [dataset[i]['data_samples'].has_boxes
-            for i in range(len(boxed))] == boxed
+    assert [dataset[i]['data_samples'].has_boxes for i in range(len(boxed))] == boxed
     with pytest.raises(TypeError, match='cannot wrap'):
         partial(dict(wrapper, dataset=coco(tmp_path)), percent=50)
 
@@ -285,23 +315,23 @@ def test_mixing_augmentations_are_refused(tmp_path):
     cfg = coco(tmp_path, pipeline=MOSAIC)
     with pytest.raises(ValueError, match='CachedMosaic.*label_pipeline'):
         partial(cfg, percent=50)
-    nested = [*PIPELINE[:2], dict(
-        type='RandomChoice', transforms=[[MOSAIC[2]], [
-            dict(type='Resize', scale=(32, 32))]]), PIPELINE[-1]]
+    nested = [
+        *PIPELINE[:2],
+        dict(type='RandomChoice', transforms=[[MOSAIC[2]], [dict(type='Resize', scale=(32, 32))]]),
+        PIPELINE[-1],
+    ]
     with pytest.raises(ValueError, match='CachedMosaic'):
         partial(coco(tmp_path, pipeline=nested), percent=50)
     with pytest.raises(ValueError, match='CachedMosaic in label_pipeline'):
         partial(cfg, percent=50, label_pipeline=MOSAIC)
     assert partial(cfg, percent=100).boxed.all()
     with pytest.raises(TypeError, match='MultiImageMixDataset'):
-        partial(dict(type='MultiImageMixDataset', pipeline=MOSAIC[2:],
-                     dataset=cfg), percent=50)
+        partial(dict(type='MultiImageMixDataset', pipeline=MOSAIC[2:], dataset=cfg), percent=50)
 
 
 def test_with_a_label_pipeline_boxed_images_mix_among_themselves(tmp_path):
     rows = [[([1 + i, 5, 41 + i, 35], 'cat')] for i in range(8)]
-    dataset = partial(coco(tmp_path, rows, pipeline=MOSAIC), percent=50,
-                      label_pipeline=PIPELINE)
+    dataset = partial(coco(tmp_path, rows, pipeline=MOSAIC), percent=50, label_pipeline=PIPELINE)
     cached = dataset.dataset.pipeline.transforms[2].results_cache
     for _ in range(2):  # mmdet's Mosaic begins when it knows five images
         for i in range(8):
@@ -309,8 +339,7 @@ def test_with_a_label_pipeline_boxed_images_mix_among_themselves(tmp_path):
     for i in range(8):
         sample = dataset[i]['data_samples']
         assert sample.has_boxes == dataset.boxed[i]
-        assert sample.img_shape == ((64, 64) if dataset.boxed[i]
-                                    else (48, 64))
+        assert sample.img_shape == ((64, 64) if dataset.boxed[i] else (48, 64))
     assert len(cached) == 12
     boxed = {int(i) for i in np.flatnonzero(dataset.boxed)}
     assert {one['img_id'] for one in cached} == boxed
@@ -323,8 +352,7 @@ def test_a_pipeline_that_loses_what_has_no_boxes_is_refused(tmp_path):
 
 def test_hooks_may_switch_the_pipeline(tmp_path):
     dataset = partial(coco(tmp_path), percent=50)
-    dataset.pipeline = Compose([*PIPELINE[:2], dict(
-        type='Resize', scale=(32, 32)), PIPELINE[-1]])
+    dataset.pipeline = Compose([*PIPELINE[:2], dict(type='Resize', scale=(32, 32)), PIPELINE[-1]])
     assert {dataset[i]['inputs'].shape[1:] for i in range(6)} == {(32, 32)}
     assert isinstance(dataset[0]['data_samples'], PartialDataSample)
     with pytest.raises(ValueError, match='CachedMosaic'):
@@ -338,8 +366,7 @@ def test_another_image_of_the_same_kind_when_the_pipeline_gives_none(tmp_path):
         def __call__(self, info):
             return None if info['img_id'] in (0, 1) else info
 
-    dataset = partial(coco(tmp_path),
-                      split_file=split_file(tmp_path, 0, 3, 5))
+    dataset = partial(coco(tmp_path), split_file=split_file(tmp_path, 0, 3, 5))
     leaf = dataset.dataset
     leaf.pipeline = leaf.label_pipeline = Refuse()
     for _ in range(20):

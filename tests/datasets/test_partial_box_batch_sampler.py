@@ -16,23 +16,23 @@ class Images:
         return len(self.boxed)
 
 
-def make(images, batch_size=5, boxed=2, rank=0, world=1, epoch=0, seed=1,
-         shuffle=True, infinite=False):
-    sampler = (InfiniteSampler if infinite else DefaultSampler)(
-        images, seed=seed, shuffle=shuffle)
+def make(
+    images, batch_size=5, boxed=2, rank=0, world=1, epoch=0, seed=1, shuffle=True, infinite=False
+):
+    sampler = (InfiniteSampler if infinite else DefaultSampler)(images, seed=seed, shuffle=shuffle)
     sampler.rank, sampler.world_size = rank, world
     if not infinite:
         sampler.set_epoch(epoch)
     return PartialBoxBatchSampler(sampler, batch_size, boxed)
 
 
-@pytest.mark.parametrize('boxed, others, world', [
-    (20, 100, 1), (20, 101, 2), (21, 60, 3), (100, 13, 2), (4, 6, 2)])
+@pytest.mark.parametrize(
+    'boxed, others, world', [(20, 100, 1), (20, 101, 2), (21, 60, 3), (100, 13, 2), (4, 6, 2)]
+)
 def test_an_epoch(boxed, others, world):
     images = Images(boxed, others)
     for epoch in range(4):
-        ranks = [list(make(images, rank=rank, world=world, epoch=epoch))
-                 for rank in range(world)]
+        ranks = [list(make(images, rank=rank, world=world, epoch=epoch)) for rank in range(world)]
         lengths = {len(batches) for batches in ranks}
         assert lengths == {min(boxed // (2 * world), others // (3 * world))}
         assert lengths == {len(make(images, world=world))}
@@ -76,8 +76,7 @@ def test_infinite_is_epoch_after_epoch():
     images = Images(4, 100)
     endless = iter(make(images, infinite=True, batch_size=4))
     got = [next(endless) for _ in range(5)]
-    wanted = [batch for epoch in range(3)
-              for batch in make(images, batch_size=4, epoch=epoch)]
+    wanted = [batch for epoch in range(3) for batch in make(images, batch_size=4, epoch=epoch)]
     assert got == wanted[:5]
 
 
@@ -87,9 +86,15 @@ def test_wrong_share(boxed):
         make(Images(20, 20), boxed=boxed)
 
 
-@pytest.mark.parametrize('boxed, others, what', [
-    (0, 20, '0 images with boxes'), (20, 0, '0 images with image labels'),
-    (3, 20, '3 images with boxes'), (20, 5, '5 images with image labels')])
+@pytest.mark.parametrize(
+    'boxed, others, what',
+    [
+        (0, 20, '0 images with boxes'),
+        (20, 0, '0 images with image labels'),
+        (3, 20, '3 images with boxes'),
+        (20, 5, '5 images with image labels'),
+    ],
+)
 def test_too_few_images(boxed, others, what):
     with pytest.raises(ValueError, match=f'{what}.*2 processes'):
         make(Images(boxed, others), world=2)

@@ -1,16 +1,14 @@
 import numpy as np
 import pytest
 
-from mmgwap.datasets.partial_split import (mask_of_ids, read_split,
-                                           stratified_split, write_split)
+from mmgwap.datasets.partial_split import mask_of_ids, read_split, stratified_split, write_split
 
 
 def make(images=400, classes=12, seed=0):
     """Labels of images, the higher classes rarer, some images empty."""
     rng = np.random.RandomState(seed)
     share = 0.4 / np.arange(1, classes + 1)
-    labels = [np.flatnonzero(rng.rand(classes) < share)
-              for _ in range(images)]
+    labels = [np.flatnonzero(rng.rand(classes) < share) for _ in range(images)]
     labels[7] = np.arange(classes)  # each class occurs
     return labels, classes
 
@@ -19,7 +17,7 @@ def make(images=400, classes=12, seed=0):
 def test_each_class_has_its_part(percent):
     labels, classes = make()
     mask = stratified_split(labels, percent, classes)
-    assert mask.dtype == bool and mask.shape == (400, )
+    assert mask.dtype == bool and mask.shape == (400,)
     assert mask.sum() == round(percent / 100 * 400)
     for c in range(classes):
         everywhere = sum(c in one for one in labels)
@@ -33,8 +31,7 @@ def test_each_class_has_its_part(percent):
 
 def test_the_seed_decides():
     labels, classes = make()
-    one, two, other = (stratified_split(labels, 10, classes, seed)
-                       for seed in (3, 3, 4))
+    one, two, other = (stratified_split(labels, 10, classes, seed) for seed in (3, 3, 4))
     assert (one == two).all() and (one != other).any()
 
 
@@ -42,7 +39,7 @@ def test_none_and_all():
     labels, classes = make()
     assert not stratified_split(labels, 0, classes).any()
     assert stratified_split(labels, 100, classes).all()
-    assert stratified_split([], 50, classes).shape == (0, )
+    assert stratified_split([], 50, classes).shape == (0,)
 
 
 def test_the_rarest_class_keeps_its_only_image():
@@ -86,8 +83,7 @@ def test_an_id_twice(tmp_path):
 
 
 def test_ids():
-    assert mask_of_ids([1, 2, 3], ['3', '1'], 'f').tolist() \
-        == [True, False, True]
+    assert mask_of_ids([1, 2, 3], ['3', '1'], 'f').tolist() == [True, False, True]
     with pytest.raises(ValueError, match='f: 2 of its 3 ids .* such as 4'):
         mask_of_ids([1, 2, 3], ['3', '4', '5'], 'f')
     with pytest.raises(ValueError, match='f: .*same id'):

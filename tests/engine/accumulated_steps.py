@@ -4,6 +4,7 @@ Usage: python -m tests.engine.accumulated_steps OUT
 with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set; the first process
 writes the weights to OUT.
 """
+
 import sys
 from datetime import timedelta
 
@@ -29,10 +30,8 @@ def micro_batch(step: int, rank: int) -> dict:
 def main(out: str) -> None:
     dist.init_process_group('gloo', timeout=timedelta(seconds=120))
     torch.set_num_threads(1)
-    model = MMDistributedDataParallel(
-        build(multi_task('rfcn')), broadcast_buffers=False)
-    optim = OptimWrapper(torch.optim.SGD(model.parameters(), lr=RATE),
-                         accumulative_counts=COUNTS)
+    model = MMDistributedDataParallel(build(multi_task('rfcn')), broadcast_buffers=False)
+    optim = OptimWrapper(torch.optim.SGD(model.parameters(), lr=RATE), accumulative_counts=COUNTS)
     optim.initialize_count_status(model, 0, len(BATCHES))
     for step in range(len(BATCHES)):
         model.train_step(micro_batch(step, dist.get_rank()), optim)

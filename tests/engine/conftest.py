@@ -1,4 +1,5 @@
 """Short trainings of a tiny detector."""
+
 import pytest
 import torch
 from mmdet.utils import register_all_modules
@@ -16,12 +17,14 @@ def few_boxes(cfg: Config) -> Config:
     """Half of the images keep their boxes."""
     detector = cfg.model
     cfg.model = dict(
-        type='mmgwap.MultiTaskDetector', detector=detector,
-        cls_head=dict(type='mmgwap.ImageClsHead', source='backbone',
-                      num_classes=10, in_channels=64))
+        type='mmgwap.MultiTaskDetector',
+        detector=detector,
+        cls_head=dict(
+            type='mmgwap.ImageClsHead', source='backbone', num_classes=10, in_channels=64
+        ),
+    )
     loader = cfg.train_dataloader
-    loader.dataset = dict(type='mmgwap.PartialBoxDataset', percent=50,
-                          dataset=loader.dataset)
+    loader.dataset = dict(type='mmgwap.PartialBoxDataset', percent=50, dataset=loader.dataset)
     loader.batch_sampler = dict(type='mmgwap.PartialBoxBatchSampler', boxed=2)
     return cfg
 
@@ -33,6 +36,7 @@ def training(config, tmp_path):
     Args: iterations to train until, folder, whether half of the images have
     labels only, more hooks, and changes of the config.
     """
+
     def train(iterations, name='run', partial=False, hooks=(), **changes):
         cfg = Config.fromfile(config)
         cfg.work_dir = str(tmp_path / name)
@@ -52,6 +56,7 @@ def training(config, tmp_path):
             runner.register_hook(hook)
         runner.train()
         return runner
+
     before = dict(MMLogger._instance_dict)
     yield train
     # Later tests find the logger that they would have found.
@@ -61,12 +66,9 @@ def training(config, tmp_path):
 
 def state_of(runner) -> dict:
     """Weights, statistics and momenta, by name."""
-    state = {f'model.{name}': value for name, value
-             in runner.model.state_dict().items()}
-    for index, of_one in runner.optim_wrapper.optimizer.state_dict()[
-            'state'].items():
-        state.update({f'{index}.{name}': torch.as_tensor(value)
-                      for name, value in of_one.items()})
+    state = {f'model.{name}': value for name, value in runner.model.state_dict().items()}
+    for index, of_one in runner.optim_wrapper.optimizer.state_dict()['state'].items():
+        state.update({f'{index}.{name}': torch.as_tensor(value) for name, value in of_one.items()})
     return state
 
 

@@ -3,6 +3,7 @@
 Usage: python -m tests.engine.invalid_loss_steps CONFIG WORK_DIR
 with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set.
 """
+
 import math
 import sys
 from datetime import timedelta
@@ -22,8 +23,8 @@ def main(config: str, work_dir: str) -> None:
     cfg = Config.fromfile(config)
     cfg.update(work_dir=work_dir, launcher='pytorch')
     cfg.model_wrapper_cfg = dict(
-        type='MMDistributedDataParallel', device_ids=None,
-        broadcast_buffers=False)
+        type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False
+    )
     runner = Runner.from_cfg(cfg)
     if dist.get_rank():
         runner.register_hook(Spoil('loss_cls', math.nan))

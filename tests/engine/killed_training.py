@@ -5,6 +5,7 @@ Usage: python -m tests.engine.killed_training CONFIG FOLDER ITERATIONS KILLS
 Each life of the run is a process of its own, forked from this one, which has
 imported all that takes long; it says on a pipe when an iteration begins.
 """
+
 import os
 import random
 import signal
@@ -22,7 +23,6 @@ import mmgwap  # noqa: F401  (allows the training state)
 
 
 class Tell(Hook):
-
     def __init__(self, pipe: int) -> None:
         self.pipe = pipe
 

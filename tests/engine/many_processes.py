@@ -6,6 +6,7 @@ with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set.
 Writes FOLDER/KIND_RANK.json for KIND in endless, epochs: images of the batches
 of a whole run, of one that ends early, and of that one resumed.
 """
+
 import json
 import sys
 from datetime import timedelta
@@ -24,7 +25,8 @@ from tests.engine.conftest import few_boxes
 
 LOOPS = dict(
     endless=dict(type='IterBasedTrainLoop', max_iters=9, val_interval=1000),
-    epochs=dict(type='EpochBasedTrainLoop', max_epochs=4, val_interval=1000))
+    epochs=dict(type='EpochBasedTrainLoop', max_epochs=4, val_interval=1000),
+)
 EARLY = dict(endless=dict(max_iters=4), epochs=dict(max_epochs=2))
 
 
@@ -41,13 +43,13 @@ class OneNumber(BaseModel):
 
 
 class Images(Hook):
-
     def __init__(self) -> None:
         self.seen = []
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-        self.seen.append([[sample.img_id, sample.has_boxes]
-                          for sample in data_batch['data_samples']])
+        self.seen.append(
+            [[sample.img_id, sample.has_boxes] for sample in data_batch['data_samples']]
+        )
 
 
 def run(config: str, work_dir: Path, kind: str, early: bool = False) -> list:
@@ -64,12 +66,17 @@ def run(config: str, work_dir: Path, kind: str, early: bool = False) -> list:
         cfg.randomness = dict(seed=3, diff_rank_seed=True)
     cfg.default_hooks.checkpoint.update(by_epoch=kind == 'epochs', interval=1)
     cfg.update(
-        work_dir=str(work_dir), launcher='pytorch', resume=True,
-        param_scheduler=None, log_level='ERROR', val_dataloader=None,
-        val_cfg=None, val_evaluator=None, custom_hooks=[
-            dict(type='mmgwap.ExactResumeHook')],
-        model_wrapper_cfg=dict(
-            type='MMDistributedDataParallel', device_ids=None))
+        work_dir=str(work_dir),
+        launcher='pytorch',
+        resume=True,
+        param_scheduler=None,
+        log_level='ERROR',
+        val_dataloader=None,
+        val_cfg=None,
+        val_evaluator=None,
+        custom_hooks=[dict(type='mmgwap.ExactResumeHook')],
+        model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None),
+    )
     runner, images = Runner.from_cfg(cfg), Images()
     runner.register_hook(images)
     runner.train()
@@ -86,8 +93,7 @@ def main(config: str, folder: str) -> None:
         parts = Path(folder) / f'{kind}_parts'
         seen['early'] = run(config, parts, kind, early=True)
         seen['resumed'] = run(config, parts, kind)
-        (Path(folder) / f'{kind}_{dist.get_rank()}.json').write_text(
-            json.dumps(seen))
+        (Path(folder) / f'{kind}_{dist.get_rank()}.json').write_text(json.dumps(seen))
     dist.destroy_process_group()
 
 

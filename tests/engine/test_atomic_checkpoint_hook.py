@@ -1,4 +1,5 @@
 """Checkpoints of killed processes and full disks."""
+
 import os
 import random
 import resource
@@ -14,13 +15,13 @@ from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmgwap.engine.atomic_backend import AtomicLocalBackend
 
-WRITER = '''
+WRITER = """
 import sys
 from mmgwap.engine.atomic_backend import AtomicLocalBackend
 print('ready', flush=True)
 for number in range(10 ** 6):
     AtomicLocalBackend().put(bytes([number % 256]) * 20_000_000, sys.argv[1])
-'''
+"""
 
 
 def test_put_writes_and_replaces(tmp_path):
@@ -42,7 +43,9 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path):
     for _ in range(8):
         process = subprocess.Popen(
             [sys.executable, '-W', 'ignore', '-c', WRITER, str(path)],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
         process.stdout.readline()
         while not path.exists():
             time.sleep(0.001)
@@ -63,29 +66,28 @@ def test_which_are_kept(training, tmp_path, kept):
     training(5, **changes)
     names = {2, 4, 5} if kept < 0 else set([2, 4, 5][-kept:])
     folder = tmp_path / 'run'
-    assert {one.name for one in folder.glob('*.pth')} \
-        == {f'iter_{step}.pth' for step in names}
+    assert {one.name for one in folder.glob('*.pth')} == {f'iter_{step}.pth' for step in names}
     # A resumed run goes on counting.
     training(6, resume=True, **changes)
     names = names | {6} if kept < 0 else set(([2, 4, 5] + [6])[-kept:])
-    assert {one.name for one in folder.glob('*.pth')} \
-        == {f'iter_{step}.pth' for step in names}
+    assert {one.name for one in folder.glob('*.pth')} == {f'iter_{step}.pth' for step in names}
     assert find_latest_checkpoint(str(folder)) == str(folder / 'iter_6.pth')
     assert not list(folder.glob('*.tmp'))
 
 
 def test_same_checkpoints_as_mmengines(training, tmp_path):
     """What is in the files, and which are the best."""
-    best = {'default_hooks.checkpoint.save_best': 'coco/bbox_mAP',
-            'default_hooks.checkpoint.max_keep_ckpts': 1,
-            'train_cfg.val_interval': 2}
+    best = {
+        'default_hooks.checkpoint.save_best': 'coco/bbox_mAP',
+        'default_hooks.checkpoint.max_keep_ckpts': 1,
+        'train_cfg.val_interval': 2,
+    }
     training(4, 'ours', **best)
-    training(4, 'host', **best, **{
-        'default_hooks.checkpoint.type': 'CheckpointHook'})
+    training(4, 'host', **best, **{'default_hooks.checkpoint.type': 'CheckpointHook'})
     ours, host = (
-        {one.name: torch.load(one, weights_only=True)
-         for one in (tmp_path / name).glob('*.pth')}
-        for name in ('ours', 'host'))
+        {one.name: torch.load(one, weights_only=True) for one in (tmp_path / name).glob('*.pth')}
+        for name in ('ours', 'host')
+    )
     assert set(ours) == set(host)
     assert any(name.startswith('best_') for name in ours)
     for name, state in ours.items():
@@ -93,44 +95,59 @@ def test_same_checkpoints_as_mmengines(training, tmp_path):
         assert set(state['meta']) == set(host[name]['meta'])
         for key, value in state['state_dict'].items():
             assert torch.equal(value, host[name]['state_dict'][key])
-        assert state['message_hub']['runtime_info'].get('keep_ckpt_ids') == \
-            host[name]['message_hub']['runtime_info'].get('keep_ckpt_ids')
+        assert state['message_hub']['runtime_info'].get('keep_ckpt_ids') == host[name][
+            'message_hub'
+        ]['runtime_info'].get('keep_ckpt_ids')
 
 
 def test_names_without_the_step(training, tmp_path):
     """Then the new checkpoint is where the outdated one was."""
-    training(6, **{'default_hooks.checkpoint.filename_tmpl': 'latest.pth',
-                   'default_hooks.checkpoint.max_keep_ckpts': 1})
+    training(
+        6,
+        **{
+            'default_hooks.checkpoint.filename_tmpl': 'latest.pth',
+            'default_hooks.checkpoint.max_keep_ckpts': 1,
+        },
+    )
     folder = tmp_path / 'run'
     assert find_latest_checkpoint(str(folder)) == str(folder / 'latest.pth')
-    assert torch.load(folder / 'latest.pth', weights_only=True)['meta'][
-        'iter'] == 6
+    assert torch.load(folder / 'latest.pth', weights_only=True)['meta']['iter'] == 6
 
 
 def test_a_better_one_of_the_same_name(training, tmp_path):
     """mmengine names all of them epoch_0 in such a loop, by default."""
+
     class Better(Hook):
         priority = 'HIGHEST'
 
         def after_val_epoch(self, runner, metrics=None):
             metrics['coco/bbox_mAP'] = runner.iter / 10
-    training(4, hooks=[Better()], **{
-        'default_hooks.checkpoint.by_epoch': True,
-        'default_hooks.checkpoint.save_best': 'coco/bbox_mAP',
-        'train_cfg.val_interval': 2})
-    best, = (tmp_path / 'run').glob('best_*.pth')
+
+    training(
+        4,
+        hooks=[Better()],
+        **{
+            'default_hooks.checkpoint.by_epoch': True,
+            'default_hooks.checkpoint.save_best': 'coco/bbox_mAP',
+            'train_cfg.val_interval': 2,
+        },
+    )
+    (best,) = (tmp_path / 'run').glob('best_*.pth')
     assert torch.load(best, weights_only=True)['meta']['iter'] == 4
 
 
 def test_epochs_are_named_by_epoch(training, tmp_path):
-    training(0, **{
-        'train_cfg': dict(type='EpochBasedTrainLoop', max_epochs=2,
-                          val_interval=10),
-        'train_dataloader.sampler.type': 'DefaultSampler',
-        'default_hooks.checkpoint.by_epoch': True,
-        'default_hooks.checkpoint.interval': 1, 'param_scheduler': None})
-    assert {one.name for one in (tmp_path / 'run').glob('*.pth')} \
-        == {'epoch_1.pth', 'epoch_2.pth'}
+    training(
+        0,
+        **{
+            'train_cfg': dict(type='EpochBasedTrainLoop', max_epochs=2, val_interval=10),
+            'train_dataloader.sampler.type': 'DefaultSampler',
+            'default_hooks.checkpoint.by_epoch': True,
+            'default_hooks.checkpoint.interval': 1,
+            'param_scheduler': None,
+        },
+    )
+    assert {one.name for one in (tmp_path / 'run').glob('*.pth')} == {'epoch_1.pth', 'epoch_2.pth'}
 
 
 def test_a_full_disk(training, tmp_path, monkeypatch):
@@ -142,8 +159,7 @@ def test_a_full_disk(training, tmp_path, monkeypatch):
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(good) // 2, plain[1]))
     try:
         with pytest.raises(RuntimeError) as caught:
-            training(4, resume=True, **{
-                'default_hooks.checkpoint.max_keep_ckpts': 1})
+            training(4, resume=True, **{'default_hooks.checkpoint.max_keep_ckpts': 1})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, plain)
     message = str(caught.value)
@@ -161,9 +177,9 @@ def test_a_full_disk(training, tmp_path, monkeypatch):
 def test_the_first_checkpoint_does_not_fit(training, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, 'No space left on device')
+
     monkeypatch.setattr('mmgwap.engine.atomic_backend.os.fsync', full)
-    with pytest.raises(RuntimeError, match='No space left on device; there is '
-                       'no earlier one'):
+    with pytest.raises(RuntimeError, match='No space left on device; there is no earlier one'):
         training(2)
     assert not list((tmp_path / 'run').glob('*.pth*'))
     assert not (tmp_path / 'run' / 'last_checkpoint').exists()
@@ -171,27 +187,37 @@ def test_the_first_checkpoint_does_not_fit(training, tmp_path, monkeypatch):
 
 def test_mmengines_own_loses_it(training, tmp_path, monkeypatch):
     """What the hook is for: there, nothing whole is left."""
-    plain = {'default_hooks.checkpoint.type': 'CheckpointHook',
-             'default_hooks.checkpoint.max_keep_ckpts': 1}
+    plain = {
+        'default_hooks.checkpoint.type': 'CheckpointHook',
+        'default_hooks.checkpoint.max_keep_ckpts': 1,
+    }
     training(2, **plain)
 
     def full(*_, **__):
         raise OSError(28, 'No space left on device')
+
     monkeypatch.setattr(Runner, 'save_checkpoint', full)
     with pytest.raises(OSError):
         training(4, resume=True, **plain)
     assert not list((tmp_path / 'run').glob('*.pth'))
 
 
-@pytest.mark.parametrize('options, atomic', [
-    (dict(), True), (dict(out_dir='{tmp}'), True),
-    (dict(backend_args=dict(backend='local')), False)])
+@pytest.mark.parametrize(
+    'options, atomic',
+    [
+        (dict(), True),
+        (dict(out_dir='{tmp}'), True),
+        (dict(backend_args=dict(backend='local')), False),
+    ],
+)
 def test_other_storage_is_left_to_itself(training, tmp_path, options, atomic):
-    options = {key: str(tmp_path / 'out') if key == 'out_dir' else value
-               for key, value in options.items()}
-    runner = training(1, **{f'default_hooks.checkpoint.{key}': value
-                            for key, value in options.items()})
-    hook, = [one for one in runner.hooks if isinstance(one, CheckpointHook)]
+    options = {
+        key: str(tmp_path / 'out') if key == 'out_dir' else value for key, value in options.items()
+    }
+    runner = training(
+        1, **{f'default_hooks.checkpoint.{key}': value for key, value in options.items()}
+    )
+    (hook,) = [one for one in runner.hooks if isinstance(one, CheckpointHook)]
     assert isinstance(hook.file_backend, AtomicLocalBackend) == atomic
     folder = tmp_path / ('out/run' if 'out_dir' in options else 'run')
     assert torch.load(folder / 'iter_1.pth', weights_only=True)

@@ -1,4 +1,5 @@
 """Two and four processes: batches, order after a resume, accumulation."""
+
 import json
 
 import pytest
@@ -20,8 +21,15 @@ def succeed(*args):
 def config(repo, tool, tmp_path_factory):
     """On 49 images, so that neither kind fills its last batch."""
     folder = tmp_path_factory.mktemp('many')
-    tool('tools/dataset_converters/make_digits.py', '--out', folder / 'digits',
-         '--train', '49', '--val', '2')
+    tool(
+        'tools/dataset_converters/make_digits.py',
+        '--out',
+        folder / 'digits',
+        '--train',
+        '49',
+        '--val',
+        '2',
+    )
     path = folder / 'config.py'
     tiny_rfcn_run(repo / 'configs', folder / 'digits').dump(path)
     return path
@@ -32,33 +40,44 @@ def seen(request, repo, config, tmp_path_factory):
     """What each process saw, ``seen[kind][rank][run]``."""
     folder = tmp_path_factory.mktemp('seen')
     succeed(repo, request.param, 'tests.engine.many_processes', config, folder)
-    return {kind: [json.loads((folder / f'{kind}_{rank}.json').read_text())
-                   for rank in range(request.param)]
-            for kind in ('endless', 'epochs')}
+    return {
+        kind: [
+            json.loads((folder / f'{kind}_{rank}.json').read_text())
+            for rank in range(request.param)
+        ]
+        for kind in ('endless', 'epochs')
+    }
 
 
 @pytest.mark.parametrize('kind', ['endless', 'epochs'])
 class TestBatches:
-
-    def test_the_share_of_boxed_images_is_that_of_each_process(self, seen,
-                                                               kind):
+    def test_the_share_of_boxed_images_is_that_of_each_process(self, seen, kind):
         for of_rank in seen[kind]:
             for batch in sum(of_rank.values(), []):
-                assert [has_boxes for _, has_boxes in batch] \
-                    == [True, False, False]
+                assert [has_boxes for _, has_boxes in batch] == [True, False, False]
 
     def test_no_image_twice_in_an_epoch(self, seen, kind):
         ranks = [of_rank['whole'] for of_rank in seen[kind]]
-        boxed, others = ({image for of_rank in ranks for batch in of_rank
-                          for image, has_boxes in batch if has_boxes == which}
-                         for which in (True, False))
+        boxed, others = (
+            {
+                image
+                for of_rank in ranks
+                for batch in of_rank
+                for image, has_boxes in batch
+                if has_boxes == which
+            }
+            for which in (True, False)
+        )
         # 25 images keep their boxes, 24 don't; an epoch ends with the first
         # kind to run out.
         length = min(25 // len(ranks), 24 // (2 * len(ranks)))
         for start in range(0, len(ranks[0]), length):
-            images = [image for of_rank in ranks
-                      for batch in of_rank[start:start + length]
-                      for image, _ in batch]
+            images = [
+                image
+                for of_rank in ranks
+                for batch in of_rank[start : start + length]
+                for image, _ in batch
+            ]
             assert len(set(images)) == len(images)
         assert not boxed & others and len(ranks[0]) > length
 
@@ -101,7 +120,6 @@ def test_accumulated_gradients(repo, tmp_path, one_thread):
                 p -= RATE * p.grad
     for name, p in model.named_parameters():
         torch.testing.assert_close(trained[name], p, rtol=1e-4, atol=1e-6)
-    moved = {name for name, value in start.items()
-             if (trained[name] - value).abs().max() > 1e-4}
+    moved = {name for name, value in start.items() if (trained[name] - value).abs().max() > 1e-4}
     for part in ('backbone', 'rpn_head', 'roi_head', 'cls_head'):
         assert any(part in name for name in moved), part

@@ -27,12 +27,11 @@ def test_random_rankings(ties):
             positive[rng.randint(count)] = True
             value = average_precision(scores, positive)
             assert abs(value - loop(scores, positive)) < 1e-12
-            assert abs(value - average_precision_score(
-                positive, scores)) < 1e-12
+            assert abs(value - average_precision_score(positive, scores)) < 1e-12
 
 
 def test_by_hand():
-    scores = np.array([.9, .8, .7, .6])
+    scores = np.array([0.9, 0.8, 0.7, 0.6])
     assert average_precision(scores, np.array([1, 1, 0, 0], bool)) == 1
     assert average_precision(scores, np.array([0, 1, 0, 1], bool)) == 0.5
     assert average_precision(np.ones(4), np.array([0, 1, 0, 0], bool)) == 0.25
@@ -45,4 +44,4 @@ def test_nothing_positive_or_nothing_at_all():
 
 def test_nan_is_refused():
     with pytest.raises(ValueError, match='NaN'):
-        average_precision(np.array([.1, np.nan]), np.array([True, False]))
+        average_precision(np.array([0.1, np.nan]), np.array([True, False]))

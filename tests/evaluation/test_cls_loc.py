@@ -1,15 +1,14 @@
 """Errors of ILSVRC's localization task."""
+
 import numpy as np
 import pytest
 
-from mmgwap.evaluation.functional import (cls_loc_error, is_localized,
-                                          top_k_error)
+from mmgwap.evaluation.functional import cls_loc_error, is_localized, top_k_error
 
 from ..references.wsol import iou
 
 TRUTH = np.array([[0, 0, 9, 9], [20, 20, 29, 29]])
-RIGHT, HALF, LESS, WRONG = [20, 20, 29, 29], [0, 0, 9, 4], [0, 0, 9, 3], [
-    40, 40, 49, 49]
+RIGHT, HALF, LESS, WRONG = [20, 20, 29, 29], [0, 0, 9, 4], [0, 0, 9, 3], [40, 40, 49, 49]
 
 
 def test_classes():
@@ -20,22 +19,25 @@ def test_classes():
     assert [top_k_error([2, 0], 0, k) for k in (1, 5)] == [True, False]
 
 
-@pytest.mark.parametrize('box, right', [
-    (RIGHT, True), (HALF, True), (LESS, False), (WRONG, False)])
+@pytest.mark.parametrize('box, right', [(RIGHT, True), (HALF, True), (LESS, False), (WRONG, False)])
 def test_boxes(box, right):
     # HALF is 10 x 5 of 10 x 10 px, an IoU of exactly 0.5.
     assert is_localized(np.array([box]), TRUTH) is right
     assert is_localized(np.array([WRONG, box]), TRUTH) is right
 
 
-@pytest.mark.parametrize('labels, boxes, top1, top5', [
-    ([7], [RIGHT], False, False),
-    ([7, 7], [WRONG, RIGHT], True, False),  # all boxes of a class
-    ([1, 7], [RIGHT, HALF], True, False),  # a right box of a wrong class
-    ([7, 1], [WRONG, RIGHT], True, True),
-    ([1, 2, 3, 4, 7], [WRONG] * 4 + [RIGHT], True, False),
-    ([1, 2, 3, 4, 5, 7], [WRONG] * 5 + [RIGHT], True, True),  # the sixth
-    ([], [], True, True)])
+@pytest.mark.parametrize(
+    'labels, boxes, top1, top5',
+    [
+        ([7], [RIGHT], False, False),
+        ([7, 7], [WRONG, RIGHT], True, False),  # all boxes of a class
+        ([1, 7], [RIGHT, HALF], True, False),  # a right box of a wrong class
+        ([7, 1], [WRONG, RIGHT], True, True),
+        ([1, 2, 3, 4, 7], [WRONG] * 4 + [RIGHT], True, False),
+        ([1, 2, 3, 4, 5, 7], [WRONG] * 5 + [RIGHT], True, True),  # the sixth
+        ([], [], True, True),
+    ],
+)
 def test_guesses(labels, boxes, top1, top5):
     boxes = np.array(boxes, float).reshape(-1, 4)
     assert cls_loc_error(np.array(labels), boxes, 7, TRUTH, 1) is top1
@@ -47,11 +49,12 @@ def test_against_a_loop():
     seen = set()
     for _ in range(60):
         labels = rng.randint(0, 4, rng.randint(0, 8))
-        boxes, truth = (np.sort(rng.randint(0, 12, (n, 2, 2)), axis=1).reshape(
-            -1, 4) for n in (len(labels), 2))
+        boxes, truth = (
+            np.sort(rng.randint(0, 12, (n, 2, 2)), axis=1).reshape(-1, 4) for n in (len(labels), 2)
+        )
         wanted = True
         for label, box in list(zip(labels, boxes))[:5]:
-            if label == 2 and max(iou(box, true) for true in truth) >= .5:
+            if label == 2 and max(iou(box, true) for true in truth) >= 0.5:
                 wanted = False
         assert cls_loc_error(labels, boxes, 2, truth) is wanted
         seen.add(wanted)

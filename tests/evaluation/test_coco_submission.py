@@ -1,4 +1,5 @@
 """Submissions to COCO's server, against pycocotools and a loop."""
+
 import json
 from zipfile import ZipFile
 
@@ -11,10 +12,15 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from mmgwap.evaluation import CocoSubmissionMetric
-from mmgwap.evaluation.functional import (SubmissionError, check_coco_results,
-                                          check_tested, coco_detections,
-                                          coco_submission_name,
-                                          write_coco_results, zip_coco_results)
+from mmgwap.evaluation.functional import (
+    SubmissionError,
+    check_coco_results,
+    check_tested,
+    coco_detections,
+    coco_submission_name,
+    write_coco_results,
+    zip_coco_results,
+)
 from mmgwap.testing import write_coco
 
 GOOD = dict(image_id=7, category_id=18, bbox=[1, 2.5, 3, 4], score=0.5)
@@ -38,29 +44,32 @@ def test_what_the_server_takes():
     check([GOOD] * 100 + [change(image_id=9)] * 100)
 
 
-@pytest.mark.parametrize('entry, message', [
-    (without('score'), 'keys'),
-    (without('image_id'), 'keys'),
-    (change(extra=1), 'keys'),
-    ([7, 18], 'keys'),
-    (change(image_id=8), 'image_id 8'),
-    (change(image_id='7'), "image_id '7'"),
-    (change(image_id=7.0), 'image_id 7.0'),
-    (change(image_id=[7]), 'image_id'),
-    (change(category_id=2), 'category_id 2'),
-    (change(category_id=True), 'category_id True'),
-    (change(bbox=[1, 2, 3]), 'bbox'),
-    (change(bbox='1234'), 'bbox'),
-    (change(bbox=[1, 2, 0, 4]), 'bbox'),
-    (change(bbox=[1, 2, 3, -4]), 'bbox'),
-    (change(bbox=[1, float('nan'), 3, 4]), 'bbox'),
-    (change(bbox=[float('inf'), 2, 3, 4]), 'bbox'),
-    (change(bbox=[1, 2, 3, '4']), 'bbox'),
-    (change(score='0.5'), 'score'),
-    (change(score=True), 'score'),
-    (change(score=float('nan')), 'score'),
-    (change(score=None), 'score'),
-])
+@pytest.mark.parametrize(
+    'entry, message',
+    [
+        (without('score'), 'keys'),
+        (without('image_id'), 'keys'),
+        (change(extra=1), 'keys'),
+        ([7, 18], 'keys'),
+        (change(image_id=8), 'image_id 8'),
+        (change(image_id='7'), "image_id '7'"),
+        (change(image_id=7.0), 'image_id 7.0'),
+        (change(image_id=[7]), 'image_id'),
+        (change(category_id=2), 'category_id 2'),
+        (change(category_id=True), 'category_id True'),
+        (change(bbox=[1, 2, 3]), 'bbox'),
+        (change(bbox='1234'), 'bbox'),
+        (change(bbox=[1, 2, 0, 4]), 'bbox'),
+        (change(bbox=[1, 2, 3, -4]), 'bbox'),
+        (change(bbox=[1, float('nan'), 3, 4]), 'bbox'),
+        (change(bbox=[float('inf'), 2, 3, 4]), 'bbox'),
+        (change(bbox=[1, 2, 3, '4']), 'bbox'),
+        (change(score='0.5'), 'score'),
+        (change(score=True), 'score'),
+        (change(score=float('nan')), 'score'),
+        (change(score=None), 'score'),
+    ],
+)
 def test_what_it_refuses(entry, message):
     with pytest.raises(SubmissionError, match='out.json: detection 1: ') as e:
         check([GOOD, entry])
@@ -99,31 +108,28 @@ def test_detections_of_an_image_against_a_loop():
         assert entry['image_id'] == 5 and entry['category_id'] == ids[i]
         assert entry['score'] == -score
         assert entry['bbox'] == pytest.approx(box, abs=1e-4)
-    check_coco_results(json.loads(json.dumps(found.entries)), {5},
-                       set(ids.tolist()), 'x')
+    check_coco_results(json.loads(json.dumps(found.entries)), {5}, set(ids.tolist()), 'x')
 
 
 def test_a_box_that_rounding_flattens_has_no_area():
-    found = coco_detections(5, np.array([[1, 1, 1.00001, 9], [1, 1, 2, 9]]),
-                            np.ones(2), np.ones(2))
+    found = coco_detections(5, np.array([[1, 1, 1.00001, 9], [1, 1, 2, 9]]), np.ones(2), np.ones(2))
     assert len(found.entries) == found.without_area == 1
 
 
-@pytest.mark.parametrize('box, score', [
-    ([0, 0, np.inf, 1], 1), ([0, np.nan, 1, 1], 1), ([0, 0, 1, 1], np.nan)])
+@pytest.mark.parametrize(
+    'box, score', [([0, 0, np.inf, 1], 1), ([0, np.nan, 1, 1], 1), ([0, 0, 1, 1], np.nan)]
+)
 def test_detections_that_are_not_finite(box, score):
     with pytest.raises(SubmissionError, match='image 5: 1 of 1 detections'):
         coco_detections(5, np.array([box]), np.array([score]), np.ones(1))
 
 
 def test_an_image_without_detections():
-    assert coco_detections(5, np.zeros((0, 4)), np.zeros(0), np.zeros(0)) \
-        == ([], 0, 0)
+    assert coco_detections(5, np.zeros((0, 4)), np.zeros(0), np.zeros(0)) == ([], 0, 0)
 
 
 def test_names():
-    assert coco_submission_name('test-dev2017', 'a-1.5') \
-        == 'detections_test-dev2017_a-1.5_results'
+    assert coco_submission_name('test-dev2017', 'a-1.5') == 'detections_test-dev2017_a-1.5_results'
     for name in ('', 'a_b', 'a b', '../a', 'ä', 'a\n'):
         with pytest.raises(SubmissionError, match='letters, digits'):
             coco_submission_name('test-dev2017', name)
@@ -146,10 +152,11 @@ def test_the_zip_holds_the_json_alone(tmp_path):
 
 def test_all_images_are_tested_once():
     check_tested([2, 1], [1, 2], 'file')
-    for tested, message in ([[1], '1 of its 2 images were not tested, such '
-                             'as 2'],
-                            [[1, 2, 3], 'does not list 1 .* such as 3'],
-                            [[1, 2, 2], '1 images were tested twice']):
+    for tested, message in (
+        [[1], '1 of its 2 images were not tested, such as 2'],
+        [[1, 2, 3], 'does not list 1 .* such as 3'],
+        [[1, 2, 2], '1 images were tested twice'],
+    ):
         with pytest.raises(SubmissionError, match=f'^file: .*{message}'):
             check_tested(tested, [1, 2], 'file')
 
@@ -179,19 +186,26 @@ def noisy(truth, junk=8):
         boxes += rng.randn(*boxes.shape)
         boxes[:, 2:] = boxes[:, :2] + boxes[:, 2:].clip(min=1)
         labels = np.concatenate([labels, rng.randint(0, 80, junk)])
-        found = dict(bboxes=torch.tensor(boxes, dtype=torch.float32),
-                     scores=torch.tensor(rng.rand(len(boxes)),
-                                         dtype=torch.float32),
-                     labels=torch.tensor(labels, dtype=torch.int64))
-        samples.append(dict(img_id=image['id'], pred_instances=found,
-                            ori_shape=(image['height'], image['width'])))
+        found = dict(
+            bboxes=torch.tensor(boxes, dtype=torch.float32),
+            scores=torch.tensor(rng.rand(len(boxes)), dtype=torch.float32),
+            labels=torch.tensor(labels, dtype=torch.int64),
+        )
+        samples.append(
+            dict(
+                img_id=image['id'],
+                pred_instances=found,
+                ori_shape=(image['height'], image['width']),
+            )
+        )
     return samples
 
 
 def metric_of(bare, out, samples, classes=None, algorithm='a'):
     metric = CocoSubmissionMetric(str(bare), str(out), algorithm)
-    metric.dataset_meta = dict(classes=classes or tuple(
-        cat['name'] for cat in json.loads(bare.read_text())['categories']))
+    metric.dataset_meta = dict(
+        classes=classes or tuple(cat['name'] for cat in json.loads(bare.read_text())['categories'])
+    )
     metric.process({}, samples)
     return metric
 
@@ -202,7 +216,6 @@ def test_ap_of_the_file_is_coco_metrics(coco, tmp_path, monkeypatch):
     stats = []
 
     class Recorded(COCOeval):
-
         def summarize(self):
             super().summarize()
             # mmdet asks for other numbers of detections than COCO.
@@ -218,8 +231,11 @@ def test_ap_of_the_file_is_coco_metrics(coco, tmp_path, monkeypatch):
 
     with ZipFile(tmp_path / 'detections_test-dev2017_a_results.zip') as zipped:
         results = json.loads(zipped.read(zipped.namelist()[0]))
-    assert len(results) == counts['coco/detections'] \
+    assert (
+        len(results)
+        == counts['coco/detections']
         == sum(len(one['pred_instances']['scores']) for one in samples)
+    )
     api = COCO(str(truth))
     evaluation = COCOeval(api, api.loadRes(results), 'bbox')
     evaluation.evaluate()
@@ -235,20 +251,22 @@ def test_what_is_left_out_is_counted(coco, tmp_path):
     samples = noisy(truth, junk=140)
     samples[0]['pred_instances']['bboxes'][:3, 2] = 0  # x2 left of x1
     samples[1]['pred_instances'] = {
-        key: value[:0] for key, value in samples[1]['pred_instances'].items()}
+        key: value[:0] for key, value in samples[1]['pred_instances'].items()
+    }
     counts = metric_of(bare, tmp_path, samples).evaluate(len(samples))
     assert counts['coco/images'] == 24
     assert counts['coco/images_with_detections'] == 23
     assert counts['coco/detections'] == 2300
     assert counts['coco/without_area'] >= 3
-    assert counts['coco/surplus'] + counts['coco/without_area'] == sum(
-        len(one['pred_instances']['scores']) for one in samples) - 2300
+    assert (
+        counts['coco/surplus'] + counts['coco/without_area']
+        == sum(len(one['pred_instances']['scores']) for one in samples) - 2300
+    )
 
 
 def none_found(samples):
     for one in samples:
-        one['pred_instances'] = {
-            key: value[:0] for key, value in one['pred_instances'].items()}
+        one['pred_instances'] = {key: value[:0] for key, value in one['pred_instances'].items()}
     return samples
 
 
@@ -257,12 +275,15 @@ def of_class_80(samples):
     return samples
 
 
-@pytest.mark.parametrize('spoil, message', [
-    (lambda samples: samples[:-1], '1 of its 24 images were not tested'),
-    (lambda samples: samples + samples[:1], '1 images were tested twice'),
-    (none_found, 'none in any image'),
-    (of_class_80, 'the model found class 80'),
-])
+@pytest.mark.parametrize(
+    'spoil, message',
+    [
+        (lambda samples: samples[:-1], '1 of its 24 images were not tested'),
+        (lambda samples: samples + samples[:1], '1 images were tested twice'),
+        (none_found, 'none in any image'),
+        (of_class_80, 'the model found class 80'),
+    ],
+)
 def test_results_that_are_not_submitted(coco, tmp_path, spoil, message):
     truth, bare = coco
     samples = spoil(noisy(truth))
@@ -273,8 +294,7 @@ def test_results_that_are_not_submitted(coco, tmp_path, spoil, message):
     assert not list(tmp_path.glob('*.zip'))
 
 
-@pytest.mark.parametrize('classes', [
-    ('bicycle', 'person'), ('person', 'unicorn')])
+@pytest.mark.parametrize('classes', [('bicycle', 'person'), ('person', 'unicorn')])
 def test_classes_have_to_be_the_files(coco, tmp_path, classes):
     truth, bare = coco
     metric = metric_of(bare, tmp_path, noisy(truth), classes)

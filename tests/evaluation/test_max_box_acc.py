@@ -1,4 +1,5 @@
 """MaxBoxAcc: by hand, and against a loop over all thresholds."""
+
 import copy
 import pickle
 
@@ -11,7 +12,7 @@ from mmgwap.evaluation.functional import MaxBoxAcc, box_iou, resize_boxes
 
 from ..references import wsol
 
-IOUS = (.3, .5, .7)
+IOUS = (0.3, 0.5, 0.7)
 
 
 def measure(maps, boxes, interval=0.001, ious=IOUS):
@@ -26,21 +27,19 @@ def check(maps, boxes, interval=0.001, ious=IOUS):
     found = measure(maps, boxes, interval, ious)
     wanted = wsol.box_accuracies(maps, boxes, interval, ious)
     assert found.keys() == wanted.keys()
-    np.testing.assert_allclose([found[name] for name in wanted],
-                               list(wanted.values()), rtol=1e-12)
+    np.testing.assert_allclose([found[name] for name in wanted], list(wanted.values()), rtol=1e-12)
     return found
 
 
 def rectangle(x1, y1, x2, y2, size=(40, 60)):
     """A map of 1 from one corner to the other, both inside."""
     score_map = np.zeros(size, np.float32)
-    score_map[y1:y2 + 1, x1:x2 + 1] = 1
+    score_map[y1 : y2 + 1, x1 : x2 + 1] = 1
     return score_map
 
 
 def shares(found):
-    return found['max_box_acc'], *(
-        found[f'max_box_acc_v2_{iou}'] for iou in (30, 50, 70))
+    return found['max_box_acc'], *(found[f'max_box_acc_v2_{iou}'] for iou in (30, 50, 70))
 
 
 def test_the_corners_count():
@@ -49,19 +48,18 @@ def test_the_corners_count():
     np.testing.assert_array_equal(pair, [[8 / 27, 0, 1]])
     assert box_iou(np.zeros((0, 4)), [[1, 1, 5, 4]]).shape == (0, 1)
     rng = np.random.RandomState(0)
-    a, b = (np.sort(rng.randint(0, 9, (20, 2, 2)), axis=1).reshape(-1, 4)
-            for _ in range(2))
-    np.testing.assert_array_equal(box_iou(a, b), [
-        [wsol.iou(one, other) for other in b.tolist()] for one in a.tolist()])
+    a, b = (np.sort(rng.randint(0, 9, (20, 2, 2)), axis=1).reshape(-1, 4) for _ in range(2))
+    np.testing.assert_array_equal(
+        box_iou(a, b), [[wsol.iou(one, other) for other in b.tolist()] for one in a.tolist()]
+    )
 
 
 def test_boxes_are_cut_to_whole_pixels():
-    boxes = resize_boxes([[10, 20, 499, 374], [0, 0, 1, 1]], (375, 500),
-                         (224, 112))
+    boxes = resize_boxes([[10, 20, 499, 374], [0, 0, 1, 1]], (375, 500), (224, 112))
     # 10 * 112 / 500 = 2.24, 20 * 224 / 375 = 11.9, 111.8, 223.4
     assert boxes.tolist() == [[2, 11, 111, 223], [0, 0, 0, 0]]
     assert boxes.dtype == np.int64
-    same = resize_boxes([[1.9, 2.2, 3.5, 4.]], (10, 20), (10, 20))
+    same = resize_boxes([[1.9, 2.2, 3.5, 4.0]], (10, 20), (10, 20))
     assert same.tolist() == [[1, 2, 3, 4]]
 
 
@@ -76,22 +74,21 @@ def test_a_perfect_map():
 @pytest.mark.parametrize('iou, hit', [(8 / 27, 100), (8 / 27 + 1e-9, 0)])
 def test_the_pair_of_8_27(iou, hit):
     # 4 x 2 px give the box 0, 0, 4, 2.
-    found = measure([rectangle(0, 0, 3, 1)], [[[1, 1, 5, 4]]], ious=(iou, ))
+    found = measure([rectangle(0, 0, 3, 1)], [[[1, 1, 5, 4]]], ious=(iou,))
     assert found['max_box_acc_v2'] == hit and found['max_box_acc'] == 0
 
 
 def test_the_box_is_clipped_to_the_map():
-    found = measure([rectangle(50, 30, 59, 39)], [[[50, 30, 59, 39]]],
-                    ious=(1., ))
+    found = measure([rectangle(50, 30, 59, 39)], [[[50, 30, 59, 39]]], ious=(1.0,))
     assert found['max_box_acc_v2_100'] == 100
 
 
-@pytest.mark.parametrize('value', [0., 3.5, -1.])
+@pytest.mark.parametrize('value', [0.0, 3.5, -1.0])
 def test_constant_maps_give_the_box_0000(value):
     score_map = np.full((40, 60), value, np.float32)
-    assert shares(check([score_map], [[[0, 0, 0, 0]]])) == (100, ) * 4
+    assert shares(check([score_map], [[[0, 0, 0, 0]]])) == (100,) * 4
     assert shares(check([score_map], [[[0, 0, 1, 0]]])) == (100, 100, 100, 0)
-    assert shares(check([score_map], [[[1, 1, 9, 9]]])) == (0, ) * 4
+    assert shares(check([score_map], [[[1, 1, 9, 9]]])) == (0,) * 4
 
 
 def ring():
@@ -102,11 +99,15 @@ def ring():
     return score_map
 
 
-@pytest.mark.parametrize('box', [
-    [20, 15, 35, 25],  # the blob
-    [7, 7, 53, 33]])  # the inner contour runs over the frame
+@pytest.mark.parametrize(
+    'box',
+    [
+        [20, 15, 35, 25],  # the blob
+        [7, 7, 53, 33],
+    ],
+)  # the inner contour runs over the frame
 def test_nested_contours_count_in_v2_alone(box):
-    found = measure([ring()], [[box]], ious=(.95, ))
+    found = measure([ring()], [[box]], ious=(0.95,))
     assert found['max_box_acc_v2'] == 100
     found = check([ring()], [[[20, 15, 35, 25]]])
     assert shares(found) == (0, 100, 100, 100)
@@ -135,14 +136,13 @@ def test_pixels_of_the_threshold_are_below_it():
 def test_any_of_several_boxes():
     boxes = [[50, 30, 55, 35], [10, 5, 30, 25], [0, 0, 3, 3]]
     found = check([rectangle(10, 5, 29, 24)], [boxes])
-    assert shares(found) == (100, ) * 4
-    assert shares(check([rectangle(10, 5, 29, 24)], [boxes[::2]])) == (0, ) * 4
+    assert shares(found) == (100,) * 4
+    assert shares(check([rectangle(10, 5, 29, 24)], [boxes[::2]])) == (0,) * 4
 
 
 def test_each_iou_has_its_own_best_threshold():
     wide, narrow = rectangle(0, 0, 39, 29), rectangle(0, 0, 19, 19)
-    maps = [wide * 0.3 + narrow * 0.7, narrow * 0.3 + rectangle(
-        0, 0, 9, 9) * 0.7]
+    maps = [wide * 0.3 + narrow * 0.7, narrow * 0.3 + rectangle(0, 0, 9, 9) * 0.7]
     boxes = [[[0, 0, 40, 30]], [[0, 0, 10, 10]]]
     found = check(maps, boxes)
     assert found['max_box_acc'] == 50  # one threshold for both
@@ -154,10 +154,8 @@ def random_maps(kind, count, size, seed):
         if kind == 'few values':
             yield rng.randint(0, 4, size).astype(np.float32)
             continue
-        cells = rng.randn(*dict(smooth=(5, 5), rough=(14, 14),
-                                pixels=size, line=(1, 7))[kind])
-        yield cv2.resize(cells, size[::-1]).astype(
-            rng.choice([np.float32, np.float64]))
+        cells = rng.randn(*dict(smooth=(5, 5), rough=(14, 14), pixels=size, line=(1, 7))[kind])
+        yield cv2.resize(cells, size[::-1]).astype(rng.choice([np.float32, np.float64]))
 
 
 def random_boxes(count, size, seed):
@@ -167,14 +165,15 @@ def random_boxes(count, size, seed):
         yield np.sort(corners.astype(int), axis=1).reshape(-1, 4)
 
 
-@pytest.mark.parametrize('ious', [IOUS, (.9, ), (.1, .6)])
-@pytest.mark.parametrize('kind', ['smooth', 'rough', 'pixels', 'line',
-                                  'few values'])
+@pytest.mark.parametrize('ious', [IOUS, (0.9,), (0.1, 0.6)])
+@pytest.mark.parametrize('kind', ['smooth', 'rough', 'pixels', 'line', 'few values'])
 def test_against_the_loop(kind, ious):
     size = dict(line=(1, 50), pixels=(24, 17)).get(kind, (31, 44))
-    found = check(list(random_maps(kind, 4, size, 0)),
-                  [box.tolist() for box in random_boxes(4, size, 1)],
-                  ious=ious)
+    found = check(
+        list(random_maps(kind, 4, size, 0)),
+        [box.tolist() for box in random_boxes(4, size, 1)],
+        ious=ious,
+    )
     assert 0 <= found['max_box_acc_v2'] <= 100
 
 
@@ -186,14 +185,23 @@ def test_other_intervals(interval):
 
 
 def test_at_the_size_of_the_evaluation():
-    score_map, = random_maps('rough', 1, (224, 224), 4)
+    (score_map,) = random_maps('rough', 1, (224, 224), 4)
     found = check([score_map], [[[20, 30, 150, 180]]])
     assert found['max_box_acc_v2_30'] == 100
 
 
-@pytest.mark.parametrize('region', [
-    (0, 10, 12, 25), (44, 10, 59, 25), (20, 0, 35, 12), (20, 28, 35, 39),
-    (0, 0, 59, 39), (0, 0, 0, 0), (59, 39, 59, 39)])
+@pytest.mark.parametrize(
+    'region',
+    [
+        (0, 10, 12, 25),
+        (44, 10, 59, 25),
+        (20, 0, 35, 12),
+        (20, 28, 35, 39),
+        (0, 0, 59, 39),
+        (0, 0, 0, 0),
+        (59, 39, 59, 39),
+    ],
+)
 def test_evidence_at_the_border(region):
     rng = np.random.RandomState(5)
     score_map = rectangle(*region) * rng.rand(40, 60).astype(np.float32)
@@ -208,8 +216,10 @@ def test_boxes_of_outer_contours_are_those_of_the_parts():
         image = (wsol.normalized(score_map) * 255).astype(np.uint8)
         for level in (40, 128, 200):
             parts, count = ndimage.label(image > level, np.ones((3, 3)))
-            wanted = {(x.start, y.start, min(x.stop, 43), min(y.stop, 30))
-                      for y, x in ndimage.find_objects(parts)}
+            wanted = {
+                (x.start, y.start, min(x.stop, 43), min(y.stop, 30))
+                for y, x in ndimage.find_objects(parts)
+            }
             found = {tuple(box) for _, box in wsol.contour_boxes(image, level)}
             assert count and wanted <= found
 
@@ -229,7 +239,7 @@ def test_two_processes_count_as_one():
 
 
 def test_the_map_is_left_as_it_was():
-    score_map, = random_maps('smooth', 1, (31, 44), 9)
+    (score_map,) = random_maps('smooth', 1, (31, 44), 9)
     before = score_map.copy()
     measure([score_map], [[[1, 1, 9, 9]]])
     np.testing.assert_array_equal(score_map, before)
@@ -249,6 +259,6 @@ def test_what_is_refused():
     for interval in (0, 1, -0.1):
         with pytest.raises(ValueError, match='interval'):
             MaxBoxAcc(interval)
-    for ious in ((), (0., ), (.5, 1.1)):
+    for ious in ((), (0.0,), (0.5, 1.1)):
         with pytest.raises(ValueError, match='iou_thresholds'):
             MaxBoxAcc(iou_thresholds=ious)

@@ -32,17 +32,20 @@ def test_against_a_loop():
     rng = np.random.RandomState(0)
     scores = rng.rand(40, 3).astype(np.float32)
     truth = rng.rand(40, 3) < 0.4
-    metrics = evaluate([sample(s.tolist(), np.flatnonzero(t).tolist())
-                        for s, t in zip(scores, truth)])
+    metrics = evaluate(
+        [sample(s.tolist(), np.flatnonzero(t).tolist()) for s, t in zip(scores, truth)]
+    )
     wanted = [loop(scores[:, c], truth[:, c]) for c in range(3)]
-    assert np.abs(np.array([metrics[f'image/AP_{c}'] for c in 'abc'])
-                  - wanted).max() < 1e-6
+    assert np.abs(np.array([metrics[f'image/AP_{c}'] for c in 'abc']) - wanted).max() < 1e-6
     assert abs(metrics['image/mAP'] - np.mean(wanted)) < 1e-6
 
 
 def test_unknown_labels_do_not_count():
-    rows = [sample([.9, .5, .5], [], [0]), sample([.5, .5, .5], [0]),
-            sample([.1, .1, .1], [])]
+    rows = [
+        sample([0.9, 0.5, 0.5], [], [0]),
+        sample([0.5, 0.5, 0.5], [0]),
+        sample([0.1, 0.1, 0.1], []),
+    ]
     metrics = evaluate(rows)
     assert metrics['image/AP_a'] == 1  # the first would come before it
     assert np.isnan(metrics['image/AP_b'])
@@ -50,21 +53,19 @@ def test_unknown_labels_do_not_count():
 
 
 def test_labels_of_boxes():
-    rows = [sample([.9, .5, .5], boxes=[0, 0, 2]),
-            sample([.1, .5, .6], boxes=[2])]
+    rows = [sample([0.9, 0.5, 0.5], boxes=[0, 0, 2]), sample([0.1, 0.5, 0.6], boxes=[2])]
     assert evaluate(rows)['image/AP_a'] == 1
     assert evaluate(rows)['image/AP_c'] == 1
 
 
 def test_without_classes(caplog):
-    metrics = evaluate([sample([.9, .5, .5], [0])], classwise=False,
-                       prefix='labels')
+    metrics = evaluate([sample([0.9, 0.5, 0.5], [0])], classwise=False, prefix='labels')
     assert metrics == {'labels/mAP': 1}
 
 
-@pytest.mark.parametrize('scores', [None, [.1, .2]])
+@pytest.mark.parametrize('scores', [None, [0.1, 0.2]])
 def test_wrong_scores(scores):
-    one = sample(scores or [0.], [0])
+    one = sample(scores or [0.0], [0])
     if scores is None:
         del one['pred_image_scores']
     with pytest.raises(ValueError, match='a.jpg needs 3 pred_image_scores'):

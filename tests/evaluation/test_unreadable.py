@@ -1,4 +1,5 @@
 """Images that could not be read: metrics take them for wrong."""
+
 import numpy as np
 import pytest
 import torch
@@ -7,17 +8,29 @@ from mmengine.structures import InstanceData
 from ..references import wsol
 from .test_multi_label import evaluate as evaluate_labels
 from .test_multi_label import sample as labelled
-from .test_wsol_metric import (SIZES, build, drawn, evaluate, loop_errors,
-                               loop_maps, on_image, sample)
+from .test_wsol_metric import (
+    SIZES,
+    build,
+    drawn,
+    evaluate,
+    loop_errors,
+    loop_maps,
+    on_image,
+    sample,
+)
 from .wsol_split import LABELS, true_mask, write_split
 
 
 def blank(image, **fields):
     """What is left of a prediction."""
-    one = sample(image, pred_image_scores=torch.zeros(6),
-                 pred_instances=InstanceData(
-                     labels=torch.zeros(0, dtype=torch.long),
-                     bboxes=torch.zeros(0, 4)), **fields)
+    one = sample(
+        image,
+        pred_image_scores=torch.zeros(6),
+        pred_instances=InstanceData(
+            labels=torch.zeros(0, dtype=torch.long), bboxes=torch.zeros(0, 4)
+        ),
+        **fields,
+    )
     del one['pred_image_maps']
     # Its size was not known.
     return dict(one, unreadable=True, ori_shape=(32, 32))
@@ -33,29 +46,27 @@ def split(tmp_path):
 def test_wsol_against_the_loops(split, size):
     samples = [sample(image, seed) for seed, image in enumerate(SIZES)]
     lost = ['a/2.jpg', 'b/3.jpg']
-    found = evaluate(build(split, size=size, interval=.01),
-                     [*samples, *map(blank, lost)])
+    found = evaluate(build(split, size=size, interval=0.01), [*samples, *map(blank, lost)])
     errors = loop_errors(samples)
     for name, value in errors.items():  # of 6, two more are wrong
         wrong = 0 if name == 'gt_known' else 200
         assert found[name] == pytest.approx((value * 4 + wrong) / 6), name
-    maps = loop_maps(samples, size, .01)
+    maps = loop_maps(samples, size, 0.01)
     for name in ('max_box_acc', 'max_box_acc_v2', 'max_box_acc_v2_50'):
         assert found[name] == pytest.approx(maps[name] * 4 / 6), name
     assert found['max_box_acc_threshold'] == maps['max_box_acc_threshold']
-    pixels = {name: sum((resized_mask(image, size) == 1).sum()
-                        for image in images)
-              for name, images in (('seen', SIZES), ('lost', lost))}
-    assert found['px_ap'] == pytest.approx(
-        maps['px_ap'] * pixels['seen'] / sum(pixels.values()))
+    pixels = {
+        name: sum((resized_mask(image, size) == 1).sum() for image in images)
+        for name, images in (('seen', SIZES), ('lost', lost))
+    }
+    assert found['px_ap'] == pytest.approx(maps['px_ap'] * pixels['seen'] / sum(pixels.values()))
 
 
 def resized_mask(image, size):
     mask = true_mask(image)
     if size is None:
         return mask
-    rows, columns = (np.arange(new) * old // new
-                     for new, old in zip(size, mask.shape))
+    rows, columns = (np.arange(new) * old // new for new, old in zip(size, mask.shape))
     return mask[np.ix_(rows, columns)]
 
 
@@ -63,17 +74,16 @@ def test_pixels_of_lost_objects_come_behind_all_thresholds(split):
     """The reference ranks them so low that no threshold takes them."""
     first, second = SIZES, ['a/1.jpg']
     samples = [sample(image, seed) for seed, image in enumerate(first)]
-    found = evaluate(build(split, size=None, interval=.01),
-                     [*samples, *map(blank, second)])
+    found = evaluate(build(split, size=None, interval=0.01), [*samples, *map(blank, second)])
     maps = [on_image(one, LABELS[one['img_id']]) for one in samples]
     masks = [true_mask(image) for image in first]
-    scores = np.concatenate([
-        wsol.normalized(one).ravel().astype(float) for one in maps]
-        + [np.full(true_mask('a/1.jpg').size, -1.)])
-    truth = np.concatenate([one.ravel() for one in (
-        *masks, true_mask('a/1.jpg'))])
-    total, last = 0., 0.
-    for threshold in [1., *np.arange(0, 1, .01)[::-1]]:
+    scores = np.concatenate(
+        [wsol.normalized(one).ravel().astype(float) for one in maps]
+        + [np.full(true_mask('a/1.jpg').size, -1.0)]
+    )
+    truth = np.concatenate([one.ravel() for one in (*masks, true_mask('a/1.jpg'))])
+    total, last = 0.0, 0.0
+    for threshold in [1.0, *np.arange(0, 1, 0.01)[::-1]]:
         taken = truth[scores >= threshold]
         true, false = (taken == 1).sum(), (taken == 0).sum()
         recall = true / (truth == 1).sum()
@@ -109,28 +119,31 @@ def test_wsol_needs_no_map_of_them_and_no_truth_but_labels(tmp_path):
 
 def test_labels_are_never_found():
     rng = np.random.RandomState(0)
-    scores, truth = rng.rand(12, 3), rng.rand(12, 3) < .5
+    scores, truth = rng.rand(12, 3), rng.rand(12, 3) < 0.5
     lost = [2, 3, 7]
-    samples = [labelled(row.tolist(), np.flatnonzero(labels).tolist())
-               for row, labels in zip(scores, truth)]
+    samples = [
+        labelled(row.tolist(), np.flatnonzero(labels).tolist())
+        for row, labels in zip(scores, truth)
+    ]
     for place in lost:  # whatever the model said
         samples[place]['unreadable'] = True
     found = evaluate_labels(samples)
     for c, name in enumerate('abc'):
-        total, hits = 0., 0
+        total, hits = 0.0, 0
         order = [i for i in np.argsort(-scores[:, c]) if i not in lost]
         for rank, i in enumerate(order, 1):
             hits += truth[i, c]
             total += truth[i, c] * hits / rank
-        assert found[f'image/AP_{name}'] == pytest.approx(
-            total / truth[:, c].sum())
+        assert found[f'image/AP_{name}'] == pytest.approx(total / truth[:, c].sum())
 
 
 def test_classes_of_which_no_image_was_read():
-    samples = [labelled([.9, .2, .1], [0], [2]),
-               dict(labelled([.9, .9, .9], [1], [2]), unreadable=True)]
+    samples = [
+        labelled([0.9, 0.2, 0.1], [0], [2]),
+        dict(labelled([0.9, 0.9, 0.9], [1], [2]), unreadable=True),
+    ]
     found = evaluate_labels(samples)
     assert found['image/AP_a'] == 1 and found['image/AP_b'] == 0
-    assert np.isnan(found['image/AP_c']) and found['image/mAP'] == .5
+    assert np.isnan(found['image/AP_c']) and found['image/mAP'] == 0.5
     found = evaluate_labels(samples[1:])
     assert found['image/mAP'] == 0 and np.isnan(found['image/AP_a'])

@@ -1,9 +1,9 @@
 """The metric: every figure against a loop, and what it says of faults."""
+
 import logging
 import pickle
 
 import cv2
-import numpy as np
 import pytest
 import torch
 from mmdet.structures import DetDataSample
@@ -23,9 +23,16 @@ def sample(image, seed=0, flip=None, **fields):
     """What an ImageClassifier of six classes says of a resized image."""
     generator = torch.Generator().manual_seed(seed)
     width, height = SIZES[image]
-    one = DetDataSample(metainfo=dict(
-        img_id=image, ori_shape=(height, width), img_shape=(64, 80),
-        batch_input_shape=PADDED, flip=bool(flip), flip_direction=flip))
+    one = DetDataSample(
+        metainfo=dict(
+            img_id=image,
+            ori_shape=(height, width),
+            img_shape=(64, 80),
+            batch_input_shape=PADDED,
+            flip=bool(flip),
+            flip_direction=flip,
+        )
+    )
     one.pred_image_scores = torch.rand(6, generator=generator).softmax(0)
     one.pred_image_maps = torch.randn(6, 9, 12, generator=generator)
     labels = one.pred_image_scores.argsort(descending=True)[:5]
@@ -39,22 +46,31 @@ def sample(image, seed=0, flip=None, **fields):
 
 def on_image(one, label):
     return maps_on_image(
-        one['pred_image_maps'][label][None], PADDED, (64, 80),
-        one['ori_shape'], one['flip_direction'] if one['flip'] else None
+        one['pred_image_maps'][label][None],
+        PADDED,
+        (64, 80),
+        one['ori_shape'],
+        one['flip_direction'] if one['flip'] else None,
     )[0].numpy()
 
 
 def build(root, **options):
-    return METRICS.build(dict(
-        type='mmgwap.WSOLMetric', metadata_root=str(root / 'metadata'),
-        **dict(dict(mask_root=str(root / 'masks')), **options)))
+    return METRICS.build(
+        dict(
+            type='mmgwap.WSOLMetric',
+            metadata_root=str(root / 'metadata'),
+            **dict(dict(mask_root=str(root / 'masks')), **options),
+        )
+    )
 
 
 def evaluate(metric, samples, size=None):
     for one in samples:
         metric.process({}, [one])
-    return {name.split('/')[1]: value for name, value in metric.evaluate(
-        len(samples) if size is None else size).items()}
+    return {
+        name.split('/')[1]: value
+        for name, value in metric.evaluate(len(samples) if size is None else size).items()
+    }
 
 
 @pytest.fixture
@@ -79,30 +95,36 @@ def logged():
 
 def loop_errors(samples):
     """Image by image, in percent."""
-    names = ('top1_error', 'top5_error', 'loc_top1_error', 'loc_top5_error',
-             'gt_known')
+    names = ('top1_error', 'top5_error', 'loc_top1_error', 'loc_top5_error', 'gt_known')
     counts = dict.fromkeys(names, 0)
     for one in samples:
         label, truth = LABELS[one['img_id']], BOXES[one['img_id']]
         ranking = sorted(range(6), key=lambda c: -one['pred_image_scores'][c])
         right = []
         for guess, (x1, y1, x2, y2) in zip(
-                one['pred_instances']['labels'],
-                one['pred_instances']['bboxes'].tolist()):
+            one['pred_instances']['labels'], one['pred_instances']['bboxes'].tolist()
+        ):
             if one['flip_direction'] == 'horizontal':  # boxes of the view
                 x1, x2 = one['ori_shape'][1] - x2, one['ori_shape'][1] - x1
             if one['flip_direction'] == 'vertical':
                 y1, y2 = one['ori_shape'][0] - y2, one['ori_shape'][0] - y1
-            right.append(int(guess) == label and max(wsol.iou(
-                [x1, y1, x2 - 1, y2 - 1], true) for true in truth) >= 0.5)
+            right.append(
+                int(guess) == label
+                and max(wsol.iou([x1, y1, x2 - 1, y2 - 1], true) for true in truth) >= 0.5
+            )
         x1, y1, x2, y2 = boxes_from_map(on_image(one, label))[0].tolist()
-        for name, hit in zip(names, (
-                label != ranking[0], label not in ranking[:5], not right[0],
-                not any(right), max(wsol.iou([x1, y1, x2 - 1, y2 - 1], true)
-                                    for true in truth) >= 0.5)):
+        for name, hit in zip(
+            names,
+            (
+                label != ranking[0],
+                label not in ranking[:5],
+                not right[0],
+                not any(right),
+                max(wsol.iou([x1, y1, x2 - 1, y2 - 1], true) for true in truth) >= 0.5,
+            ),
+        ):
             counts[name] += hit
-    return {name: 100 * count / len(samples)
-            for name, count in counts.items()}
+    return {name: 100 * count / len(samples) for name, count in counts.items()}
 
 
 def loop_maps(samples, size, interval):
@@ -112,20 +134,32 @@ def loop_maps(samples, size, interval):
         width, height = SIZES[image]
         new = size or (height, width)
         maps.append(cv2.resize(on_image(one, LABELS[image]), new[::-1]))
-        boxes.append([[int(x1 * new[1] / width), int(y1 * new[0] / height),
-                       int(x2 * new[1] / width), int(y2 * new[0] / height)]
-                      for x1, y1, x2, y2 in BOXES[image]])
-        masks.append(cv2.resize(true_mask(image), new[::-1],
-                                interpolation=cv2.INTER_NEAREST))
-    return dict(wsol.box_accuracies(maps, boxes, interval, (.3, .5, .7)),
-                px_ap=wsol.px_ap(maps, masks, interval))
+        boxes.append(
+            [
+                [
+                    int(x1 * new[1] / width),
+                    int(y1 * new[0] / height),
+                    int(x2 * new[1] / width),
+                    int(y2 * new[0] / height),
+                ]
+                for x1, y1, x2, y2 in BOXES[image]
+            ]
+        )
+        masks.append(cv2.resize(true_mask(image), new[::-1], interpolation=cv2.INTER_NEAREST))
+    return dict(
+        wsol.box_accuracies(maps, boxes, interval, (0.3, 0.5, 0.7)),
+        px_ap=wsol.px_ap(maps, masks, interval),
+    )
 
 
-@pytest.mark.parametrize('size, interval', [((56, 64), .001), (None, .01)])
+@pytest.mark.parametrize('size, interval', [((56, 64), 0.001), (None, 0.01)])
 def test_against_the_loops(split, size, interval):
-    samples = [sample(image, seed, flip) for seed, (image, flip) in enumerate(
-        [*zip(SIZES, (None, 'horizontal', None, 'vertical')),
-         *zip(SIZES, [None] * 4)])]
+    samples = [
+        sample(image, seed, flip)
+        for seed, (image, flip) in enumerate(
+            [*zip(SIZES, (None, 'horizontal', None, 'vertical')), *zip(SIZES, [None] * 4)]
+        )
+    ]
     found = evaluate(build(split, size=size, interval=interval), samples)
     wanted = dict(loop_errors(samples), **loop_maps(samples, size, interval))
     assert found.keys() == wanted.keys()
@@ -139,13 +173,16 @@ def drawn(image):
     width, height = SIZES[image]
     label, maps = LABELS[image], torch.zeros(6, height, width)
     for x1, y1, x2, y2 in BOXES[image][-1:]:
-        maps[label, y1:y2 + 1, x1:x2 + 1] = 1
+        maps[label, y1 : y2 + 1, x1 : x2 + 1] = 1
     x1, y1, x2, y2 = BOXES[image][-1]
-    one = sample(image, pred_image_maps=maps,
-                 pred_image_scores=torch.eye(6)[label],
-                 pred_instances=InstanceData(
-                     labels=torch.tensor([label]), bboxes=torch.tensor(
-                         [[x1, y1, x2 + 1, y2 + 1]])))
+    one = sample(
+        image,
+        pred_image_maps=maps,
+        pred_image_scores=torch.eye(6)[label],
+        pred_instances=InstanceData(
+            labels=torch.tensor([label]), bboxes=torch.tensor([[x1, y1, x2 + 1, y2 + 1]])
+        ),
+    )
     one.update(img_shape=(height, width), batch_input_shape=(height, width))
     return one
 
@@ -170,7 +207,7 @@ def test_a_perfect_model_that_was_shown_flipped_images(split, direction):
     for image in images:
         one, (width, height) = drawn(image), SIZES[image]
         one['pred_image_maps'] = one['pred_image_maps'].flip(axes)
-        (x1, y1, x2, y2), = one['pred_instances']['bboxes'].tolist()
+        ((x1, y1, x2, y2),) = one['pred_instances']['bboxes'].tolist()
         if 2 in axes:
             x1, x2 = width - x2, width - x1
         if 1 in axes:
@@ -182,19 +219,22 @@ def test_a_perfect_model_that_was_shown_flipped_images(split, direction):
 
 def test_the_first_box_counts_if_it_is_of_the_likeliest_class(split):
     one = drawn('a/2.jpg')
-    one['pred_image_scores'] = torch.tensor([.9, .1, 0, 0, 0, 0])
+    one['pred_image_scores'] = torch.tensor([0.9, 0.1, 0, 0, 0, 0])
     found = evaluate(build(split), [one])
     assert found['top1_error'] == found['loc_top1_error'] == 100
     assert found['top5_error'] == found['loc_top5_error'] == 0
     assert found['gt_known'] == 100  # the second of two boxes
 
 
-@pytest.mark.parametrize('value', [0., 1., .1])
+@pytest.mark.parametrize('value', [0.0, 1.0, 0.1])
 def test_a_constant_map_shows_nothing(split, value):
-    one = sample('a/1.jpg', pred_image_maps=torch.full((6, 9, 12), value),
-                 pred_instances=InstanceData(
-                     labels=torch.zeros(0, dtype=torch.long),
-                     bboxes=torch.zeros(0, 4)))
+    one = sample(
+        'a/1.jpg',
+        pred_image_maps=torch.full((6, 9, 12), value),
+        pred_instances=InstanceData(
+            labels=torch.zeros(0, dtype=torch.long), bboxes=torch.zeros(0, 4)
+        ),
+    )
     found = evaluate(build(split), [one])
     assert found['loc_top1_error'] == found['loc_top5_error'] == 100
     assert found['gt_known'] == found['max_box_acc_v2'] == 0
@@ -226,28 +266,36 @@ def test_images_that_were_doubled_are_told(split, logged):
     evaluate(build(split), samples)
     assert not any('twice' in line for line in logged)
     evaluate(build(split), samples, size=3)
-    line, = (line for line in logged if 'twice' in line)
+    (line,) = (line for line in logged if 'twice' in line)
     assert 'counted 1 images twice' in line and 'round_up=False' in line
 
 
 def test_the_table(split, logged):
     found = evaluate(build(split), [sample(image) for image in SIZES])
-    table, = (line for line in logged if 'max_box_acc_v2_70' in line)
+    (table,) = (line for line in logged if 'max_box_acc_v2_70' in line)
     assert '4 images' in table and all(name in table for name in found)
     assert f'{found["px_ap"]:.2f}' in table
 
 
-@pytest.mark.parametrize('boxes, masks, root, missing, told', [
-    (BOXES, False, 'masks', ['px_ap'], 'none in localization.txt or masks'),
-    (BOXES, True, '', ['px_ap'], 'mask_root is not given'),
-    ({}, True, 'masks', ['max_box_acc', 'gt_known', 'loc_top1_error',
-                         'max_box_acc_v2_30'], 'needs boxes'),
-    ({}, False, '', ['px_ap', 'gt_known'], 'needs boxes')])
-def test_what_has_no_truth_is_left_out(tmp_path, logged, boxes, masks, root,
-                                       missing, told):
+@pytest.mark.parametrize(
+    'boxes, masks, root, missing, told',
+    [
+        (BOXES, False, 'masks', ['px_ap'], 'none in localization.txt or masks'),
+        (BOXES, True, '', ['px_ap'], 'mask_root is not given'),
+        (
+            {},
+            True,
+            'masks',
+            ['max_box_acc', 'gt_known', 'loc_top1_error', 'max_box_acc_v2_30'],
+            'needs boxes',
+        ),
+        ({}, False, '', ['px_ap', 'gt_known'], 'needs boxes'),
+    ],
+)
+def test_what_has_no_truth_is_left_out(tmp_path, logged, boxes, masks, root, missing, told):
     write_split(tmp_path, boxes, masks)
     metric = build(tmp_path, mask_root=root and str(tmp_path / root))
-    line, = (line for line in logged if 'leaves out' in line)
+    (line,) = (line for line in logged if 'leaves out' in line)
     assert told in line
     found = evaluate(metric, [sample(image) for image in SIZES])
     assert not set(missing) & set(found)
@@ -264,16 +312,20 @@ def test_sizes_may_be_left_to_the_images(tmp_path):
     assert evaluate(build(tmp_path), samples) == wanted
 
 
-@pytest.mark.parametrize('change, told', [
-    (dict(img_id='c/9.jpg'), "'c/9.jpg' is not in image_ids.txt"),
-    (dict(pred_image_maps=None), 'a/1.jpg.*test_cfg.with_maps=True'),
-    (dict(pred_image_maps=torch.full((6, 9, 12), float('nan'))), 'a/1.jpg: .*'
-     '2400 values of the score map are NaN'),
-    (dict(pred_image_scores=torch.full((6, ), float('nan'))),
-     'a/1.jpg: scores are not finite'),
-    (dict(pred_image_maps=torch.zeros(5, 9, 12)), 'a/1.jpg is of class 0.*5'),
-    (dict(ori_shape=(60, 40)), 'a/1.jpg: is 40 x 60, image_sizes.txt .*'
-     'says 60 x 40')])
+@pytest.mark.parametrize(
+    'change, told',
+    [
+        (dict(img_id='c/9.jpg'), "'c/9.jpg' is not in image_ids.txt"),
+        (dict(pred_image_maps=None), 'a/1.jpg.*test_cfg.with_maps=True'),
+        (
+            dict(pred_image_maps=torch.full((6, 9, 12), float('nan'))),
+            'a/1.jpg: .*2400 values of the score map are NaN',
+        ),
+        (dict(pred_image_scores=torch.full((6,), float('nan'))), 'a/1.jpg: scores are not finite'),
+        (dict(pred_image_maps=torch.zeros(5, 9, 12)), 'a/1.jpg is of class 0.*5'),
+        (dict(ori_shape=(60, 40)), 'a/1.jpg: is 40 x 60, image_sizes.txt .*says 60 x 40'),
+    ],
+)
 def test_faulty_predictions_are_named(split, change, told):
     with pytest.raises(ValueError, match=told):
         build(split).process({}, [dict(sample('a/1.jpg'), **change)])
@@ -301,9 +353,15 @@ def test_faulty_truth_is_named_at_the_start(tmp_path):
         build(tmp_path).process({}, [sample('b/3.jpg')])
 
 
-@pytest.mark.parametrize('options, told', [
-    (dict(interval=0), 'interval'), (dict(iou_thresholds=(2, )), 'iou_thr'),
-    (dict(box_threshold=1.), 'threshold must be'), (dict(size=(0, 5)), 'size')])
+@pytest.mark.parametrize(
+    'options, told',
+    [
+        (dict(interval=0), 'interval'),
+        (dict(iou_thresholds=(2,)), 'iou_thr'),
+        (dict(box_threshold=1.0), 'threshold must be'),
+        (dict(size=(0, 5)), 'size'),
+    ],
+)
 def test_wrong_settings_are_refused_at_the_start(split, options, told):
     with pytest.raises(ValueError, match=told):
         build(split, **options)

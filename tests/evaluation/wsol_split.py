@@ -1,26 +1,39 @@
 """A split of four images in the WSOL evaluation's layout, and its maps."""
+
 import cv2
 import numpy as np
 
-SIZES = dict([('a/1.jpg', (60, 40)), ('a/2.jpg', (50, 50)),
-              ('b/3.jpg', (30, 64)), ('b/4.jpg', (60, 40))])  # width, height
+SIZES = dict(
+    [('a/1.jpg', (60, 40)), ('a/2.jpg', (50, 50)), ('b/3.jpg', (30, 64)), ('b/4.jpg', (60, 40))]
+)  # width, height
 LABELS = dict(zip(SIZES, (0, 1, 2, 1)))
-BOXES = dict(zip(SIZES, ([[10, 5, 40, 30]], [[0, 0, 24, 24], [30, 30, 49, 49]],
-                         [[4, 20, 25, 60]], [[20, 10, 59, 39]])))
+BOXES = dict(
+    zip(
+        SIZES,
+        (
+            [[10, 5, 40, 30]],
+            [[0, 0, 24, 24], [30, 30, 49, 49]],
+            [[4, 20, 25, 60]],
+            [[20, 10, 59, 39]],
+        ),
+    )
+)
 
 
 def write_split(root, boxes=BOXES, masks=True, sizes=SIZES):
     """Write metadata/ and masks/ below a folder."""
-    files = {'image_ids.txt': SIZES, 'class_labels.txt': [
-        f'{image},{label}' for image, label in LABELS.items()]}
+    files = {
+        'image_ids.txt': SIZES,
+        'class_labels.txt': [f'{image},{label}' for image, label in LABELS.items()],
+    }
     if sizes:
         files['image_sizes.txt'] = [
-            f'{image},{width},{height}'
-            for image, (width, height) in sizes.items()]
+            f'{image},{width},{height}' for image, (width, height) in sizes.items()
+        ]
     if boxes:
         files['localization.txt'] = [
-            ','.join(map(str, (image, *box)))
-            for image, each in boxes.items() for box in each]
+            ','.join(map(str, (image, *box))) for image, each in boxes.items() for box in each
+        ]
     if masks:
         files['masks.txt' if boxes else 'localization.txt'] = write_masks(root)
     (root / 'metadata').mkdir(exist_ok=True)
@@ -36,7 +49,7 @@ def write_masks(root):
     for i, (image, each) in enumerate(BOXES.items()):
         for j, (x1, y1, x2, y2) in enumerate(each):
             mask = np.zeros(SIZES[image][::-1], np.uint8)
-            mask[y1:y2 + 1, x1:x2 + 1] = 255
+            mask[y1 : y2 + 1, x1 : x2 + 1] = 255
             cv2.imwrite(str(root / 'masks' / f'{i}_{j}.png'), mask)
             ignore = 'ignore.png' if i == j == 0 else ''
             lines.append(f'{image},{i}_{j}.png,{ignore}')
@@ -52,5 +65,5 @@ def true_mask(image):
     if image == 'a/1.jpg':
         mask[:, 35:50] = 255
     for x1, y1, x2, y2 in BOXES[image]:
-        mask[y1:y2 + 1, x1:x2 + 1] = 1
+        mask[y1 : y2 + 1, x1 : x2 + 1] = 1
     return mask

@@ -8,13 +8,12 @@ from mmgwap.localization import boxes_from_map, normalize_map
 def test_the_papers_rule():
     score_map = np.zeros((10, 20), np.float32)
     score_map[2:4, 3:9] = 0.5  # the largest
-    score_map[7, 15] = 1.  # the peak
+    score_map[7, 15] = 1.0  # the peak
     score_map[5:9, 0:4] = 0.2  # exactly 20 % of it: not above
     boxes = boxes_from_map(score_map)
     assert boxes.dtype == np.float32
     assert boxes.tolist() == [[3, 2, 9, 4]]
-    assert boxes_from_map(score_map, which='all').tolist() == [
-        [3, 2, 9, 4], [15, 7, 16, 8]]
+    assert boxes_from_map(score_map, which='all').tolist() == [[3, 2, 9, 4], [15, 7, 16, 8]]
     assert boxes_from_map(score_map, 0.6).tolist() == [[15, 7, 16, 8]]
     assert boxes_from_map(score_map, 0.19).tolist() == [[0, 5, 4, 9]]
 
@@ -22,21 +21,24 @@ def test_the_papers_rule():
 def test_against_scipy_on_random_maps():
     rng = np.random.RandomState(0)
     for size in ((1, 1), (1, 9), (13, 17), (40, 31)):
-        for threshold in (0., 0.2, 0.7):
+        for threshold in (0.0, 0.2, 0.7):
             score_map = ndimage.gaussian_filter(rng.randn(*size), 1.5)
             low, high = score_map.min(), score_map.max()
             mask = score_map - low > threshold * (high - low)
             parts, count = ndimage.label(mask, np.ones((3, 3)))
             boxes = boxes_from_map(score_map, threshold, 'all')
-            wanted = {(columns.start, rows.start, columns.stop, rows.stop)
-                      for rows, columns in ndimage.find_objects(parts)}
+            wanted = {
+                (columns.start, rows.start, columns.stop, rows.stop)
+                for rows, columns in ndimage.find_objects(parts)
+            }
             assert {tuple(box) for box in boxes.tolist()} == wanted
             assert len(boxes) == count
             if count:
                 areas = np.bincount(parts.ravel())[1:]
                 rows, columns = ndimage.find_objects(parts)[areas.argmax()]
-                assert boxes_from_map(score_map, threshold).tolist() == [[
-                    columns.start, rows.start, columns.stop, rows.stop]]
+                assert boxes_from_map(score_map, threshold).tolist() == [
+                    [columns.start, rows.start, columns.stop, rows.stop]
+                ]
 
 
 def test_corners_connect():
@@ -49,7 +51,7 @@ def test_of_equal_areas_the_first():
     assert boxes_from_map(score_map).tolist() == [[1, 0, 2, 1]]
 
 
-@pytest.mark.parametrize('value', [-3., 0., 0.7])
+@pytest.mark.parametrize('value', [-3.0, 0.0, 0.7])
 def test_a_constant_map_shows_nothing(value):
     assert boxes_from_map(np.full((5, 6), value)).shape == (0, 4)
 
@@ -62,7 +64,7 @@ def test_a_shift_changes_nothing():
 
 
 def test_normalized():
-    one = normalize_map(np.array([[-2., 2.], [0., 1.]]))
+    one = normalize_map(np.array([[-2.0, 2.0], [0.0, 1.0]]))
     assert one.tolist() == [[0, 1], [0.5, 0.75]]
     big = np.float32(3e38) * np.array([[-1, 1, 0]], np.float32)
     assert normalize_map(big).tolist() == [[0, 1, 0.5]]
@@ -72,16 +74,22 @@ def test_normalized():
     assert normalize_map(np.array([[0, 255]], np.uint8)).dtype == np.float32
 
 
-@pytest.mark.parametrize('score_map, message', [
-    (np.array([[0, np.nan]]), '1 others'), (np.array([[np.inf]]), 'finite'),
-    (np.zeros((1, 2, 3)), r'\(1, 2, 3\)')])
+@pytest.mark.parametrize(
+    'score_map, message',
+    [
+        (np.array([[0, np.nan]]), '1 others'),
+        (np.array([[np.inf]]), 'finite'),
+        (np.zeros((1, 2, 3)), r'\(1, 2, 3\)'),
+    ],
+)
 def test_what_is_no_map(score_map, message):
     with pytest.raises(ValueError, match=message):
         boxes_from_map(score_map)
 
 
-@pytest.mark.parametrize('options', [
-    dict(threshold=1.), dict(threshold=-.1), dict(which='first')])
+@pytest.mark.parametrize(
+    'options', [dict(threshold=1.0), dict(threshold=-0.1), dict(which='first')]
+)
 def test_options(options):
     with pytest.raises(ValueError, match=str(*options.values())):
         boxes_from_map(np.eye(3), **options)

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from mmgwap.localization import (GRADIENT_CAMS, class_activation_maps,
-                                 grad_cam, layer_cam)
+from mmgwap.localization import GRADIENT_CAMS, class_activation_maps, grad_cam, layer_cam
 
 
 @pytest.fixture
@@ -17,8 +16,7 @@ def test_the_mean_of_a_map_is_the_score_less_its_bias(features):
     scores = linear(features.mean(dim=(2, 3)))
     torch.testing.assert_close(maps.mean(dim=(2, 3)), scores - linear.bias)
     for b, k, y, x in ((0, 0, 0, 0), (1, 2, 2, 3), (1, 1, 0, 2)):
-        one = sum(linear.weight[k, c] * features[b, c, y, x]
-                  for c in range(5))
+        one = sum(linear.weight[k, c] * features[b, c, y, x] for c in range(5))
         torch.testing.assert_close(maps[b, k, y, x], one)
 
 
@@ -29,24 +27,21 @@ def test_channels_that_are_not_the_classifiers(features):
 
 def reference(name, features, gradients):
     """One position at a time."""
-    maps = torch.zeros(features.shape[0], *features.shape[2:],
-                       dtype=features.dtype)
-    places = [(y, x) for y in range(features.shape[2])
-              for x in range(features.shape[3])]
+    maps = torch.zeros(features.shape[0], *features.shape[2:], dtype=features.dtype)
+    places = [(y, x) for y in range(features.shape[2]) for x in range(features.shape[3])]
     for b in range(len(features)):
         for c in range(features.shape[1]):
             f, g = features[b, c], gradients[b, c]
             total = sum(f[place] for place in places)
-            weight = 0.
+            weight = 0.0
             for place in places:
                 if name == 'grad_cam':
                     weight += g[place] / len(places)
                 elif g[place] > 0:
-                    weight += g[place] ** 3 / (
-                        2 * g[place] ** 2 + total * g[place] ** 3)
+                    weight += g[place] ** 3 / (2 * g[place] ** 2 + total * g[place] ** 3)
             for place in places:
                 if name == 'layer_cam':
-                    weight = max(g[place], 0.)
+                    weight = max(g[place], 0.0)
                 maps[(b, *place)] += weight * f[place]
     return maps.clamp(min=0)
 
@@ -65,13 +60,13 @@ def test_grad_cam_of_a_linear_classifier_is_its_cam(features):
     weight = torch.randn(3, 5, dtype=torch.float64)
     features.requires_grad_()
     scores = features.mean(dim=(2, 3)) @ weight.t()
-    gradients, = torch.autograd.grad(scores[:, 1].sum(), features)
+    (gradients,) = torch.autograd.grad(scores[:, 1].sum(), features)
     cam = class_activation_maps(features, weight)[:, 1]
-    torch.testing.assert_close(grad_cam(features, gradients) * 12,
-                               cam.relu())
+    torch.testing.assert_close(grad_cam(features, gradients) * 12, cam.relu())
     torch.testing.assert_close(
         layer_cam(features, gradients) * 12,
-        class_activation_maps(features, weight.relu())[:, 1].relu())
+        class_activation_maps(features, weight.relu())[:, 1].relu(),
+    )
 
 
 @pytest.mark.parametrize('name', GRADIENT_CAMS)
@@ -80,7 +75,7 @@ def test_no_gradient_no_map(name, features):
 
 
 def test_a_pole_of_grad_cam_plusplus_gives_no_infinity():
-    features = torch.full((1, 1, 1, 2), -1.)  # 2 + 1 * (-2) = 0
+    features = torch.full((1, 1, 1, 2), -1.0)  # 2 + 1 * (-2) = 0
     maps = GRADIENT_CAMS['grad_cam_plusplus'](features, torch.ones(1, 1, 1, 2))
     assert maps.tolist() == [[[0, 0]]]
 
@@ -92,13 +87,20 @@ def test_against_the_grad_cam_library(features):
     except (ImportError, RuntimeError) as error:
         pytest.skip(f'pytorch_grad_cam: {error}')
     gradients = torch.randn_like(features)
-    cams = dict(grad_cam=library.GradCAM, layer_cam=library.LayerCAM,
-                grad_cam_plusplus=library.GradCAMPlusPlus)
+    cams = dict(
+        grad_cam=library.GradCAM,
+        layer_cam=library.LayerCAM,
+        grad_cam_plusplus=library.GradCAMPlusPlus,
+    )
     net = torch.nn.Sequential(torch.nn.Identity())
     net.register_parameter('unused', torch.nn.Parameter(torch.zeros(1)))
     for name, cam in cams.items():
         theirs = cam(net, [net[0]]).get_cam_image(
-            None, None, None, features.numpy(), gradients.numpy(), False)
+            None, None, None, features.numpy(), gradients.numpy(), False
+        )
         torch.testing.assert_close(
             GRADIENT_CAMS[name](features, gradients),
-            torch.from_numpy(theirs).clamp(min=0), rtol=1e-4, atol=1e-5)
+            torch.from_numpy(theirs).clamp(min=0),
+            rtol=1e-4,
+            atol=1e-5,
+        )

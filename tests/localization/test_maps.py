@@ -14,8 +14,8 @@ def test_evidence_stays_where_it_was():
     assert on_image.shape == (3, 60, 90)
     for one, (row, column) in zip(on_image, places):
         peak = torch.nonzero(one == one.max()).float().mean(dim=0)
-        wanted = torch.tensor([row + .5, column + .5]) * 4 * 1.5 - .5
-        if row and column not in (14, ):
+        wanted = torch.tensor([row + 0.5, column + 0.5]) * 4 * 1.5 - 0.5
+        if row and column not in (14,):
             assert (peak - wanted).abs().max() < 1.5
         else:  # at a border the value is kept up to the edge
             assert (peak - wanted).abs().max() < 4
@@ -61,5 +61,4 @@ def test_an_unknown_flip():
 
 
 def test_no_maps():
-    assert maps_on_image(torch.zeros(0, 2, 2), (8, 8), (8, 8),
-                         (4, 6)).shape == (0, 4, 6)
+    assert maps_on_image(torch.zeros(0, 2, 2), (8, 8), (8, 8), (4, 6)).shape == (0, 4, 6)

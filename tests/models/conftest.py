@@ -1,4 +1,5 @@
 """What the model tests share."""
+
 import pytest
 import torch
 from mmdet.registry import MODELS
@@ -19,10 +20,16 @@ def name(request):
 
 def multi_task(name: str, **kwargs) -> dict:
     """Config of a small detector with an image-level head."""
-    head = dict(type='mmgwap.ImageClsHead', num_classes=4, source='backbone',
-                in_channels=LAST_CHANNELS[name], **kwargs.pop('head', {}))
-    return dict(type='mmgwap.MultiTaskDetector', cls_head=head,
-                detector=tiny_detector(name), **kwargs)
+    head = dict(
+        type='mmgwap.ImageClsHead',
+        num_classes=4,
+        source='backbone',
+        in_channels=LAST_CHANNELS[name],
+        **kwargs.pop('head', {}),
+    )
+    return dict(
+        type='mmgwap.MultiTaskDetector', cls_head=head, detector=tiny_detector(name), **kwargs
+    )
 
 
 def build(cfg: dict, seed: int = 0) -> torch.nn.Module:
@@ -38,22 +45,23 @@ def batch(boxed: str, seed: int = 0) -> dict:
 
     Others have labels, '.', or nothing is known of them, '?'.
     """
-    data = demo_mm_inputs(len(boxed), [[3, 128, 128]] * len(boxed),
-                          num_items=[2] * len(boxed), num_classes=4)
+    data = demo_mm_inputs(
+        len(boxed), [[3, 128, 128]] * len(boxed), num_items=[2] * len(boxed), num_classes=4
+    )
     generator = torch.Generator().manual_seed(seed)
     for i, kind in enumerate(boxed):
         data['inputs'][i] = torch.randint(
-            0, 256, (3, 128, 128), generator=generator, dtype=torch.uint8)
+            0, 256, (3, 128, 128), generator=generator, dtype=torch.uint8
+        )
         plain = data['data_samples'][i]
         sample = PartialDataSample(
-            metainfo=dict(plain.metainfo, has_boxes=kind == 'x',
-                          img_path=f'{i}.jpg'))
+            metainfo=dict(plain.metainfo, has_boxes=kind == 'x', img_path=f'{i}.jpg')
+        )
         sample.gt_image_labels = torch.tensor([i % 4])
         sample.ignored_image_labels = torch.tensor([], dtype=torch.int64)
         if kind == 'x':
             corner = torch.randint(0, 60, (2, 2), generator=generator).float()
-            plain.gt_instances.bboxes[:] = torch.cat(
-                [corner, corner + 50], dim=1)
+            plain.gt_instances.bboxes[:] = torch.cat([corner, corner + 50], dim=1)
             sample.gt_instances = plain.gt_instances
             sample.ignored_instances = plain.ignored_instances
             sample.gt_image_labels = plain.gt_instances.labels.unique()

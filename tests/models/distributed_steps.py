@@ -3,6 +3,7 @@
 Usage: python -m tests.models.distributed_steps NAME STEPS
 with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set.
 """
+
 import itertools
 import sys
 from datetime import timedelta
@@ -24,11 +25,8 @@ def main(name: str, steps: int) -> None:
     dist.init_process_group('gloo', timeout=timedelta(seconds=120))
     rank = dist.get_rank()
     torch.set_num_threads(1)
-    model = MMDistributedDataParallel(
-        build(multi_task(name)), broadcast_buffers=False)
-    optim = OptimWrapper(
-        torch.optim.SGD(model.parameters(), lr=1e-3),
-        clip_grad=dict(max_norm=1.))
+    model = MMDistributedDataParallel(build(multi_task(name)), broadcast_buffers=False)
+    optim = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-3), clip_grad=dict(max_norm=1.0))
     pairs = itertools.cycle(itertools.product(KINDS, repeat=2))
     for step, pair in zip(range(steps), pairs):
         data = batch(pair[rank], seed=2 * step + rank)
@@ -39,8 +37,7 @@ def main(name: str, steps: int) -> None:
     dist.all_gather(others, weights)
     assert torch.isfinite(weights).all()
     assert torch.equal(*others), 'the processes have come apart'
-    start = torch.cat([p.detach().flatten()
-                       for p in build(multi_task(name)).parameters()])
+    start = torch.cat([p.detach().flatten() for p in build(multi_task(name)).parameters()])
     print('moved', float((weights - start).abs().max()))
     dist.barrier()
     dist.destroy_process_group()

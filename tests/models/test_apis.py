@@ -1,4 +1,5 @@
 """mmdet's own interfaces take our detectors like any of its own."""
+
 import cv2
 import numpy as np
 import pytest
@@ -17,20 +18,22 @@ def files(repo, tmp_path_factory, request):
     cfg = tiny_rfcn_run(repo / 'configs', folder)
     if request.param != 'plain':
         cfg.model = dict(
-            type='mmgwap.MultiTaskDetector', detector=cfg.model,
-            cls_head=dict(type='mmgwap.ImageClsHead', num_classes=10,
-                          in_channels=64))
+            type='mmgwap.MultiTaskDetector',
+            detector=cfg.model,
+            cls_head=dict(type='mmgwap.ImageClsHead', num_classes=10, in_channels=64),
+        )
     cfg.dump(folder / 'config.py')
     model = MODELS.build(cfg.model)
     model.init_weights()
-    torch.save(dict(
-        state_dict=model.state_dict(),
-        meta=dict(dataset_meta=dict(classes=tuple('0123456789')))),
-        folder / 'model.pth')
+    torch.save(
+        dict(
+            state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=tuple('0123456789')))
+        ),
+        folder / 'model.pth',
+    )
     image = np.random.RandomState(0).randint(0, 255, (120, 100, 3))
     cv2.imwrite(str(folder / 'image.png'), image)
-    return [str(folder / name)
-            for name in ('config.py', 'model.pth', 'image.png')]
+    return [str(folder / name) for name in ('config.py', 'model.pth', 'image.png')]
 
 
 def test_init_and_inference(files):
@@ -48,8 +51,7 @@ def test_inferencer_agrees_and_draws(files, tmp_path):
     found = inferencer(image, out_dir=str(tmp_path), no_save_vis=False)
     model = init_detector(config, checkpoint, device='cpu', cfg_options={})
     wanted = inference_detector(model, image).pred_instances
-    np.testing.assert_allclose(found['predictions'][0]['scores'],
-                               wanted.scores.numpy(), rtol=1e-4)
+    np.testing.assert_allclose(found['predictions'][0]['scores'], wanted.scores.numpy(), rtol=1e-4)
     assert cv2.imread(str(tmp_path / 'vis' / 'image.png')) is not None
 
 
@@ -57,15 +59,18 @@ def test_test_time_augmentation_merges(files):
     config = Config.fromfile(files[0])
     model = ConfigDict(**config.tta_model, module=config.model)
     model = MODELS.build(model)
-    data = [MODELS.build(config.model).data_preprocessor(
-        dict(inputs=[torch.zeros(3, 128, 128, dtype=torch.uint8)],
-             data_samples=[sample()])) for _ in range(2)]
+    data = [
+        MODELS.build(config.model).data_preprocessor(
+            dict(inputs=[torch.zeros(3, 128, 128, dtype=torch.uint8)], data_samples=[sample()])
+        )
+        for _ in range(2)
+    ]
     views = [predict(model.module, one) for one in data]
     count = sum(len(view.pred_instances) for view in views)
     if 'pred_image_scores' in views[0]:
         one = views[0].pred_image_scores
         views[1].pred_image_scores = one / 2
-    merged, = model.merge_preds([views])
+    (merged,) = model.merge_preds([views])
     # Both views are of the same picture: NMS leaves one box of each two.
     assert 0 < len(merged.pred_instances) <= count // 2
     assert merged.pred_instances.bboxes.shape[1] == 4
@@ -75,9 +80,18 @@ def test_test_time_augmentation_merges(files):
 
 def sample():
     from mmdet.structures import DetDataSample
-    return DetDataSample(metainfo=dict(
-        img_shape=(128, 128), ori_shape=(128, 128), scale_factor=(1., 1.),
-        flip=False, flip_direction=None, img_id=0, img_path=''))
+
+    return DetDataSample(
+        metainfo=dict(
+            img_shape=(128, 128),
+            ori_shape=(128, 128),
+            scale_factor=(1.0, 1.0),
+            flip=False,
+            flip_direction=None,
+            img_id=0,
+            img_path='',
+        )
+    )
 
 
 @torch.no_grad()
@@ -90,10 +104,11 @@ def test_compiled_model_gives_the_same_boxes():
     torch.manual_seed(0)
     model = MODELS.build(tiny_rfcn()).eval()
     data = model.data_preprocessor(
-        dict(inputs=[torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8)],
-             data_samples=[sample()]))
+        dict(
+            inputs=[torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8)], data_samples=[sample()]
+        )
+    )
     wanted = predict(model, data).pred_instances
-    found = predict(torch.compile(model, backend='eager'),
-                    data).pred_instances
+    found = predict(torch.compile(model, backend='eager'), data).pred_instances
     torch.testing.assert_close(found.bboxes, wanted.bboxes)
     torch.testing.assert_close(found.scores, wanted.scores)

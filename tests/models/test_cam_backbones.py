@@ -1,4 +1,5 @@
 """The CAM paper's nets: AlexNet, VGG and GoogLeNet as backbones."""
+
 import copy
 import logging
 import re
@@ -21,16 +22,18 @@ from tests.references import googlenet as reference
 
 register_all_modules()
 BASES = Path(__file__).resolve().parents[2] / 'configs/_base_/models'
-FINER = {16: dict(strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)),
-         8: dict(strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))}
+FINER = {
+    16: dict(strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)),
+    8: dict(strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4)),
+}
 NETS = dict(
     alexnet=AlexNet,
     vgg11=lambda **kwargs: VGG(11, **kwargs),
     vgg16=lambda **kwargs: VGG(16, **kwargs),
     vgg16_bn=lambda **kwargs: VGG(16, with_bn=True, **kwargs),
-    googlenet=GoogLeNet)
-STAGES = {'alexnet': None, 'vgg11': 5, 'vgg16': 5, 'vgg16_bn': 5,
-          'googlenet': 3}
+    googlenet=GoogLeNet,
+)
+STAGES = {'alexnet': None, 'vgg11': 5, 'vgg16': 5, 'vgg16_bn': 5, 'googlenet': 3}
 SIZES = [(224, 224), (97, 131), (64, 85)]
 # Names and shapes of torchvision's files, and how many of them.
 FILES = dict(
@@ -38,7 +41,8 @@ FILES = dict(
     vgg11=(reference.vgg_shapes(11), 22),
     vgg16=(reference.vgg_shapes(16), 32),
     vgg16_bn=(reference.vgg_shapes(16, with_bn=True), 97),
-    googlenet=(reference.googlenet_shapes(), 364))
+    googlenet=(reference.googlenet_shapes(), 364),
+)
 
 
 @pytest.fixture(params=NETS)
@@ -57,16 +61,19 @@ def random_state(shapes, seed=0):
     generator = torch.Generator().manual_seed(seed)
     state = {}
     for key, shape in shapes.items():
-        drawn = torch.randn(shape, generator=generator) if len(shape) != 2 \
-            else torch.zeros(1).expand(shape)  # what is left over, small
+        drawn = (
+            torch.randn(shape, generator=generator)
+            if len(shape) != 2
+            else torch.zeros(1).expand(shape)
+        )  # what is left over, small
         if key.endswith('tracked'):
             drawn = torch.tensor(7)
         elif key.endswith('running_var'):
-            drawn = 1 + .3 * drawn.abs()
+            drawn = 1 + 0.3 * drawn.abs()
         elif len(shape) == 4:
-            drawn *= (2 / drawn[0].numel())**.5
+            drawn *= (2 / drawn[0].numel()) ** 0.5
         elif len(shape) == 1:
-            drawn = .1 * drawn + key.endswith('weight')
+            drawn = 0.1 * drawn + key.endswith('weight')
         state[key] = drawn
     return state
 
@@ -80,18 +87,24 @@ def loaded(name, path):
     """The net with all outputs, and the file that it was loaded from."""
     torch.save(random_state(FILES[name][0]), path)
     model = everything(name)
-    load_checkpoint(model, str(path), map_location='cpu',
-                    logger=logging.getLogger('cam'))
+    load_checkpoint(model, str(path), map_location='cpu', logger=logging.getLogger('cam'))
     return model.eval(), torch.load(path)
 
 
-@pytest.mark.parametrize('build,wanted', [
-    (AlexNet, (256, 13)), (GoogLeNet, (832, 14)), (NETS['vgg11'], (512, 14)),
-    (lambda: VGG(13, with_bn=True), (512, 14)), (NETS['vgg16'], (512, 14)),
-    (lambda: VGG(19), (512, 14))])
+@pytest.mark.parametrize(
+    'build,wanted',
+    [
+        (AlexNet, (256, 13)),
+        (GoogLeNet, (832, 14)),
+        (NETS['vgg11'], (512, 14)),
+        (lambda: VGG(13, with_bn=True), (512, 14)),
+        (NETS['vgg16'], (512, 14)),
+        (lambda: VGG(19), (512, 14)),
+    ],
+)
 def test_the_papers_resolutions(build, wanted):
     with torch.no_grad():
-        out, = build()(torch.zeros(1, 3, 224, 224))
+        (out,) = build()(torch.zeros(1, 3, 224, 224))
     assert out.shape == (1, wanted[0], wanted[1], wanted[1])
 
 
@@ -110,7 +123,7 @@ def test_features_are_the_references(name, size, tmp_path):
             wanted = reference.vgg(state, x, model_depth(name), 'bn' in name)
     assert len(outs) == len(wanted) == (STAGES[name] or 1)
     for out, right in zip(outs, wanted):
-        assert .01 < right.std() < 100
+        assert 0.01 < right.std() < 100
         torch.testing.assert_close(out, right, rtol=1e-4, atol=1e-5)
 
 
@@ -149,15 +162,15 @@ def test_what_is_not_built_is_left_over_and_named(tmp_path, caplog):
 
 def test_init_cfg_loads(name, tmp_path):
     source, state = loaded(name, tmp_path / 'net.pth')
-    model = NETS[name](init_cfg=dict(
-        type='Pretrained', checkpoint=str(tmp_path / 'net.pth')))
+    model = NETS[name](init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'net.pth')))
     model.init_weights()
     for key, value in model.state_dict().items():
         assert torch.equal(value, state[key]), key
 
 
-@pytest.mark.parametrize('name', ['alexnet', 'vgg11', 'vgg13', 'vgg16',
-                                  'vgg19', 'vgg16_bn', 'googlenet'])
+@pytest.mark.parametrize(
+    'name', ['alexnet', 'vgg11', 'vgg13', 'vgg16', 'vgg19', 'vgg16_bn', 'googlenet']
+)
 def test_torchvision_agrees(name):
     """Names, shapes and features, where torchvision is there and fits."""
     try:
@@ -165,58 +178,54 @@ def test_torchvision_agrees(name):
     except RuntimeError as error:  # of another torch
         pytest.skip(f'torchvision does not fit this torch: {error}')
     options = dict(aux_logits=True, transform_input=False, init_weights=False)
-    theirs = getattr(models, name)(
-        **options if name == 'googlenet' else {}).eval()
+    theirs = getattr(models, name)(**options if name == 'googlenet' else {}).eval()
     with_bn = name.endswith('bn')
-    shapes = FILES[name][0] if name in FILES else reference.vgg_shapes(
-        model_depth(name))
+    shapes = FILES[name][0] if name in FILES else reference.vgg_shapes(model_depth(name))
     state = theirs.state_dict()
     assert {key: tuple(value.shape) for key, value in state.items()} == shapes
     theirs.load_state_dict(random_state(shapes))
     mine = NETS[name]() if name in NETS else VGG(model_depth(name), with_bn)
-    mine.load_state_dict({key: value for key, value
-                          in theirs.state_dict().items()
-                          if key in mine.state_dict()})
+    mine.load_state_dict(
+        {key: value for key, value in theirs.state_dict().items() if key in mine.state_dict()}
+    )
     last = theirs.inception4e if name == 'googlenet' else theirs.features[-2]
     found = []
-    last.register_forward_hook(
-        lambda module, given, out: found.append(out.clone()))
+    last.register_forward_hook(lambda module, given, out: found.append(out.clone()))
     for size in SIZES:
         x = image(1, 3, *size)
         with torch.no_grad():
             theirs(x)
-            out, = mine.eval()(x)
+            (out,) = mine.eval()(x)
         torch.testing.assert_close(out, found.pop(), rtol=1e-5, atol=1e-5)
 
 
 def test_torchvisions_googlenet_wants_half_as_mean():
-    """Its ``transform_input``, from ImageNet's normalisation to our config's.
-    """
-    preprocessor = Config.fromfile(
-        BASES / 'cam_googlenet.py').model.data_preprocessor
+    """Its ``transform_input``, from ImageNet's normalisation to our config's."""
+    preprocessor = Config.fromfile(BASES / 'cam_googlenet.py').model.data_preprocessor
     usual = Config.fromfile(BASES / 'cam_r50.py').model.data_preprocessor
     pixels = torch.rand(2, 3, 4, 4) * 255
 
     def normalised(cfg):
-        mean, std = (torch.tensor(cfg[key]).view(3, 1, 1)
-                     for key in ('mean', 'std'))
+        mean, std = (torch.tensor(cfg[key]).view(3, 1, 1) for key in ('mean', 'std'))
         return (pixels - mean) / std
 
     given = normalised(usual)
-    wanted = torch.stack([
-        given[:, channel] * (std / .5) + (mean - .5) / .5
-        for channel, (mean, std) in enumerate(
-            ((.485, .229), (.456, .224), (.406, .225)))], dim=1)
+    wanted = torch.stack(
+        [
+            given[:, channel] * (std / 0.5) + (mean - 0.5) / 0.5
+            for channel, (mean, std) in enumerate(((0.485, 0.229), (0.456, 0.224), (0.406, 0.225)))
+        ],
+        dim=1,
+    )
     # 1e-5 is some 1e-3 grey levels
-    torch.testing.assert_close(normalised(preprocessor), wanted, rtol=0,
-                               atol=1e-5)
+    torch.testing.assert_close(normalised(preprocessor), wanted, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize('size', [(47, 70), (64, 33)], ids=str)
 def test_gradients_reach_everything(name, size):
     model = NETS[name]()
     assert model.train() is model
-    out, = model(image(1, 3, *size))
+    (out,) = model(image(1, 3, *size))
     out.square().mean().backward()
     for key, parameter in model.named_parameters():
         assert parameter.grad.isfinite().all(), key
@@ -232,24 +241,29 @@ def test_the_smallest_images():
 
 
 def test_an_empty_batch(name):
-    out, = NETS[name]()(torch.zeros(0, 3, 64, 96))
+    (out,) = NETS[name]()(torch.zeros(0, 3, 64, 96))
     assert len(out) == 0 and out.shape[1] > 0
     out.sum().backward()
 
 
-@pytest.mark.parametrize('build,stages', [
-    (GoogLeNet, 3), (NETS['vgg11'], 5), (NETS['vgg16_bn'], 5)])
+@pytest.mark.parametrize(
+    'build,stages', [(GoogLeNet, 3), (NETS['vgg11'], 5), (NETS['vgg16_bn'], 5)]
+)
 def test_out_indices(build, stages):
     """Any choice gives the same features, and has no layer without use."""
     whole = build(out_indices=tuple(range(stages))).eval()
     x = image(1, 3, 64, 48)
     outs = whole(x)
     for last in range(stages):
-        for indices in {(last, ), (0, last)}:
+        for indices in {(last,), (0, last)}:
             model = build(out_indices=list(indices)).eval()
-            model.load_state_dict({
-                key: value for key, value in whole.state_dict().items()
-                if key in model.state_dict()})
+            model.load_state_dict(
+                {
+                    key: value
+                    for key, value in whole.state_dict().items()
+                    if key in model.state_dict()
+                }
+            )
             found = model(x)
             assert len(found) == len(set(indices))
             for index, out in zip(sorted(set(indices)), found):
@@ -261,13 +275,17 @@ def test_out_indices(build, stages):
 def test_vggs_strides():
     outs = VGG(11, out_indices=range(5))(torch.zeros(1, 3, 64, 96))
     assert [out.shape[1:] for out in outs] == [
-        (64, 32, 48), (128, 16, 24), (256, 8, 12), (512, 4, 6), (512, 4, 6)]
+        (64, 32, 48),
+        (128, 16, 24),
+        (256, 8, 12),
+        (512, 4, 6),
+        (512, 4, 6),
+    ]
 
 
 def test_googlenets_strides():
     outs = everything('googlenet')(torch.zeros(2, 3, 64, 96))
-    assert [out.shape[1:] for out in outs] == [
-        (480, 8, 12), (832, 4, 6), (1024, 2, 3)]
+    assert [out.shape[1:] for out in outs] == [(480, 8, 12), (832, 4, 6), (1024, 2, 3)]
 
 
 def test_training_from_scratch_starts_at_a_useful_scale(name):
@@ -275,27 +293,25 @@ def test_training_from_scratch_starts_at_a_useful_scale(name):
     torch.manual_seed(0)
     model = NETS[name]()
     for parameter in model.parameters():
-        nn.init.constant_(parameter, 9.)
+        nn.init.constant_(parameter, 9.0)
     model.init_weights()
-    norms = [module for module in model.modules()
-             if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     assert all((norm.weight == 1).all() for norm in norms)
-    convs = [module for module in model.modules()
-             if isinstance(module, nn.Conv2d)]
+    convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     for conv in convs:
         assert conv.bias is None or not conv.bias.any()
         assert conv.weight.abs().max() < 5
     with torch.no_grad():
-        out, = model.train()(image(2, 3, 96, 96))
-    assert .2 < out.std() < 5
+        (out,) = model.train()(image(2, 3, 96, 96))
+    assert 0.2 < out.std() < 5
 
 
 def test_a_users_init_cfg_reaches_every_convolution(name):
-    model = NETS[name](init_cfg=dict(type='Constant', layer='Conv2d', val=.5))
+    model = NETS[name](init_cfg=dict(type='Constant', layer='Conv2d', val=0.5))
     model.init_weights()
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            assert (module.weight == .5).all()
+            assert (module.weight == 0.5).all()
 
 
 def frozen(model):
@@ -306,21 +322,21 @@ def frozen(model):
 def test_alexnet_freezing():
     for count in range(-1, 6):
         model = AlexNet(frozen_stages=count)
-        wanted = {f'features.{place}.{kind}'
-                  for place in (0, 3, 6, 8, 10)[:max(count, 0)]
-                  for kind in ('weight', 'bias')}
+        wanted = {
+            f'features.{place}.{kind}'
+            for place in (0, 3, 6, 8, 10)[: max(count, 0)]
+            for kind in ('weight', 'bias')
+        }
         assert frozen(model) == frozen(model.train()) == wanted
 
 
-@pytest.mark.parametrize('depth,ends', [
-    (11, (4, 8, 15, 22, 28)), (16, (7, 14, 24, 34, 43))])
+@pytest.mark.parametrize('depth,ends', [(11, (4, 8, 15, 22, 28)), (16, (7, 14, 24, 34, 43))])
 def test_vgg_freezing(depth, ends):
     """Where the stages end, with batch norms, counted in Table 1."""
     for count in range(-1, 6):
         model = VGG(depth, with_bn=True, frozen_stages=count)
         end = (0, *ends)[max(count, 0)]
-        wanted = {key for key, _ in model.named_parameters()
-                  if int(key.split('.')[1]) < end}
+        wanted = {key for key, _ in model.named_parameters() if int(key.split('.')[1]) < end}
         assert frozen(model) == wanted
         assert model.eval().train() is model and frozen(model) == wanted
         for place, layer in enumerate(model.features):
@@ -328,12 +344,15 @@ def test_vgg_freezing(depth, ends):
 
 
 def test_googlenet_freezing():
-    stages = [{'conv1', 'conv2', 'conv3'}, {'inception3a', 'inception3b'},
-              {f'inception4{block}' for block in 'abcde'},
-              {'inception5a', 'inception5b'}]
+    stages = [
+        {'conv1', 'conv2', 'conv3'},
+        {'inception3a', 'inception3b'},
+        {f'inception4{block}' for block in 'abcde'},
+        {'inception5a', 'inception5b'},
+    ]
     for count in range(-1, 4):
-        model = GoogLeNet(out_indices=(2, ), frozen_stages=count)
-        wanted = set().union(*stages[:count + 1])
+        model = GoogLeNet(out_indices=(2,), frozen_stages=count)
+        wanted = set().union(*stages[: count + 1])
         for _ in range(2):
             assert {key.split('.')[0] for key in frozen(model)} == wanted
             for child, module in model.named_children():
@@ -347,7 +366,7 @@ def test_frozen_stages_do_not_move(name):
     model = NETS[name](frozen_stages=1).train()
     before = copy.deepcopy(model.state_dict())
     still = {key.rsplit('.', 1)[0] for key in frozen(model)}
-    optimizer = torch.optim.SGD(model.parameters(), lr=.1, weight_decay=.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)
     model(1 + image(2, 3, 64, 64))[0].square().mean().backward()
     optimizer.step()
     moved = set()
@@ -366,8 +385,11 @@ def test_norm_eval(name):
             if sync:
                 model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
             model.train()
-            norms = [module for module in model.modules() if isinstance(
-                module, nn.modules.batchnorm._BatchNorm)]
+            norms = [
+                module
+                for module in model.modules()
+                if isinstance(module, nn.modules.batchnorm._BatchNorm)
+            ]
             assert len(norms) > 10
             assert all(norm.training != norm_eval for norm in norms)
             assert all(norm.weight.requires_grad for norm in norms)
@@ -378,7 +400,7 @@ def test_other_norms():
     model = GoogLeNet(norm_cfg=dict(type='GN', num_groups=1))
     model.init_weights()
     assert isinstance(model.inception3a.branch1.bn, nn.GroupNorm)
-    assert GoogLeNet().inception4e.branch3[1].bn.eps == .001
+    assert GoogLeNet().inception4e.branch3[1].bn.eps == 0.001
 
 
 def test_copies_and_states(name):
@@ -387,7 +409,7 @@ def test_copies_and_states(name):
     x = image(1, 3, 64, 64)
     other.load_state_dict(model.state_dict(), strict=True)
     with torch.no_grad():
-        wanted, = model.eval()(x)
+        (wanted,) = model.eval()(x)
         for one in (twin, other):
             torch.testing.assert_close(one(x)[0], wanted, rtol=0, atol=0)
         for parameter in twin.parameters():
@@ -395,27 +417,35 @@ def test_copies_and_states(name):
         torch.testing.assert_close(model(x)[0], wanted, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize('cfg,kind', [
-    (dict(type='mmgwap.AlexNet'), AlexNet),
-    (dict(type='mmgwap.VGG', depth=16), VGG),
-    (dict(type='mmgwap.GoogLeNet'), GoogLeNet)])
+@pytest.mark.parametrize(
+    'cfg,kind',
+    [
+        (dict(type='mmgwap.AlexNet'), AlexNet),
+        (dict(type='mmgwap.VGG', depth=16), VGG),
+        (dict(type='mmgwap.GoogLeNet'), GoogLeNet),
+    ],
+)
 def test_registered(cfg, kind):
     assert type(MODELS.build(cfg)) is kind
 
 
-@pytest.mark.parametrize('build,message', [
-    (lambda: AlexNet(frozen_stages=6), 'AlexNet must be .* -1 to 5, got 6'),
-    (lambda: AlexNet(frozen_stages=-2), 'AlexNet must be .* -1 to 5, got -2'),
-    (lambda: VGG(12), r'depths \[11, 13, 16, 19\], not 12'),
-    (lambda: VGG(16, out_indices=(5, )), 'VGG must be of 0 to 4'),
-    (lambda: VGG(16, out_indices=(-1, )), 'VGG must be of 0 to 4'),
-    (lambda: VGG(16, out_indices=()), 'VGG must be of 0 to 4'),
-    (lambda: VGG(16, frozen_stages=6), '-1 to 5, got 6'),
-    (lambda: VGG(16, out_indices=(2, ), frozen_stages=4), '-1 to 3, got 4'),
-    (lambda: GoogLeNet(out_indices=(3, )), 'GoogLeNet must be of 0 to 2'),
-    (lambda: GoogLeNet(out_indices=()), 'GoogLeNet must be of 0 to 2'),
-    (lambda: GoogLeNet(frozen_stages=3), '-1 to 2, got 3'),
-    (lambda: GoogLeNet(frozen_stages=-2), '-1 to 2, got -2')])
+@pytest.mark.parametrize(
+    'build,message',
+    [
+        (lambda: AlexNet(frozen_stages=6), 'AlexNet must be .* -1 to 5, got 6'),
+        (lambda: AlexNet(frozen_stages=-2), 'AlexNet must be .* -1 to 5, got -2'),
+        (lambda: VGG(12), r'depths \[11, 13, 16, 19\], not 12'),
+        (lambda: VGG(16, out_indices=(5,)), 'VGG must be of 0 to 4'),
+        (lambda: VGG(16, out_indices=(-1,)), 'VGG must be of 0 to 4'),
+        (lambda: VGG(16, out_indices=()), 'VGG must be of 0 to 4'),
+        (lambda: VGG(16, frozen_stages=6), '-1 to 5, got 6'),
+        (lambda: VGG(16, out_indices=(2,), frozen_stages=4), '-1 to 3, got 4'),
+        (lambda: GoogLeNet(out_indices=(3,)), 'GoogLeNet must be of 0 to 2'),
+        (lambda: GoogLeNet(out_indices=()), 'GoogLeNet must be of 0 to 2'),
+        (lambda: GoogLeNet(frozen_stages=3), '-1 to 2, got 3'),
+        (lambda: GoogLeNet(frozen_stages=-2), '-1 to 2, got -2'),
+    ],
+)
 def test_refuses(build, message):
     with pytest.raises(ValueError, match=message) as error:
         build()
@@ -425,15 +455,18 @@ def test_refuses(build, message):
 # A net, its stride, and where its first cell looks, in px: the middle of the
 # windows that lead there, by hand.
 PLACES = dict(
-    alexnet=(AlexNet, 16, 15), vgg=(NETS['vgg16'], 16, 7.5),
-    vgg_bn=(NETS['vgg16_bn'], 16, 7.5), googlenet=(GoogLeNet, 16, 14),
-    googlenet_s8=(lambda: GoogLeNet(out_indices=(0, )), 8, 6),
-    googlenet_s32=(lambda: GoogLeNet(out_indices=(2, )), 32, 22),
-    r50=(lambda: ResNet(50, out_indices=(3, )), 32, 0),
-    r50_s16=(lambda: ResNet(50, out_indices=(3, ), **FINER[16]), 16, 0),
-    r50_s8=(lambda: ResNet(50, out_indices=(3, ), **FINER[8]), 8, 0),
-    lip_r50=(lambda: LIPResNet(50, out_indices=(3, )), 32, 0))
-SQUARES = ((.3, .3), (.5, .7), (.7, .45))
+    alexnet=(AlexNet, 16, 15),
+    vgg=(NETS['vgg16'], 16, 7.5),
+    vgg_bn=(NETS['vgg16_bn'], 16, 7.5),
+    googlenet=(GoogLeNet, 16, 14),
+    googlenet_s8=(lambda: GoogLeNet(out_indices=(0,)), 8, 6),
+    googlenet_s32=(lambda: GoogLeNet(out_indices=(2,)), 32, 22),
+    r50=(lambda: ResNet(50, out_indices=(3,)), 32, 0),
+    r50_s16=(lambda: ResNet(50, out_indices=(3,), **FINER[16]), 16, 0),
+    r50_s8=(lambda: ResNet(50, out_indices=(3,), **FINER[8]), 8, 0),
+    lip_r50=(lambda: LIPResNet(50, out_indices=(3,)), 32, 0),
+)
+SQUARES = ((0.3, 0.3), (0.5, 0.7), (0.7, 0.45))
 
 
 @torch.no_grad()
@@ -453,7 +486,7 @@ def squares(size):
     images, centres = torch.zeros(len(SQUARES), 3, *size), []
     for one, place in zip(images, SQUARES):
         y, x = (int(side * part) for side, part in zip(size, place))
-        one[:, y - 12:y + 13, x - 12:x + 13] = 1
+        one[:, y - 12 : y + 13, x - 12 : x + 13] = 1
         centres.append((y, x))
     return images, torch.tensor(centres)
 
@@ -485,11 +518,11 @@ def test_evidence_is_found_on_the_image(net, size):
     images, centres = squares(size)
     padded = tuple(-(-side // 32) * 32 for side in size)
     inputs = images.new_zeros(len(images), 3, *padded)
-    inputs[..., :size[0], :size[1]] = images
+    inputs[..., : size[0], : size[1]] = images
     with torch.no_grad():
         maps = evenly(build())(inputs)[-1].mean(dim=1, keepdim=True)
     for one, centre in zip(maps, centres):
-        plane, = maps_on_image(one, padded, size, size)
+        (plane,) = maps_on_image(one, padded, size, size)
         assert (peak(plane) - centre).abs().max() <= stride
 
 
@@ -499,8 +532,9 @@ def base(request):
     cfg = Config.fromfile(BASES / f'cam_{request.param}.py').model
     weights = cfg.backbone.pop('init_cfg')
     assert weights == dict(
-        type='Pretrained', checkpoint='torchvision://' + dict(
-            r50='resnet50').get(request.param, request.param))
+        type='Pretrained',
+        checkpoint='torchvision://' + dict(r50='resnet50').get(request.param, request.param),
+    )
     assert cfg.cls_head.num_classes == 1000
     cfg.cls_head.num_classes = 6
     return cfg
@@ -509,14 +543,23 @@ def base(request):
 def batch(size):
     samples = []
     for label in (1, 4):
-        sample = PartialDataSample(metainfo=dict(
-            img_path=f'{label}.jpg', has_boxes=False, ori_shape=size,
-            img_shape=size, batch_input_shape=size, scale_factor=(1., 1.)))
+        sample = PartialDataSample(
+            metainfo=dict(
+                img_path=f'{label}.jpg',
+                has_boxes=False,
+                ori_shape=size,
+                img_shape=size,
+                batch_input_shape=size,
+                scale_factor=(1.0, 1.0),
+            )
+        )
         sample.gt_image_labels = torch.tensor([label])
         sample.ignored_image_labels = torch.tensor([], dtype=torch.int64)
         samples.append(sample)
-    return dict(inputs=[torch.randint(0, 256, (3, *size), dtype=torch.uint8)
-                        for _ in samples], data_samples=samples)
+    return dict(
+        inputs=[torch.randint(0, 256, (3, *size), dtype=torch.uint8) for _ in samples],
+        data_samples=samples,
+    )
 
 
 def test_the_bases_train_and_predict(base):
@@ -527,18 +570,17 @@ def test_the_bases_train_and_predict(base):
     data = model.data_preprocessor(batch((96, 128)), True)
     loss = model(**data, mode='loss')['loss_image']
     # Six classes, and a classifier near zero.
-    torch.testing.assert_close(loss.item(), torch.tensor(6.).log().item(),
-                               rtol=.5, atol=0)
+    torch.testing.assert_close(loss.item(), torch.tensor(6.0).log().item(), rtol=0.5, atol=0)
     loss.backward()
-    assert all(p.grad is not None for p in model.parameters()
-               if p.requires_grad)
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
     model.eval()
     with torch.no_grad():
         for sample in model.test_step(batch((70, 101))):
             assert isinstance(sample, DetDataSample)
-            assert sample.pred_image_scores.shape == (6, )
+            assert sample.pred_image_scores.shape == (6,)
             torch.testing.assert_close(  # float32
-                sample.pred_image_scores.sum().item(), 1., rtol=0, atol=1e-5)
+                sample.pred_image_scores.sum().item(), 1.0, rtol=0, atol=1e-5
+            )
             assert sample.pred_image_maps.shape[0] == 6
 
 
@@ -551,7 +593,7 @@ def test_the_papers_changes(base):
     if 'ResNet' in base.backbone.type:
         assert len(head.convs) == 0 and features.shape[1:] == (2048, 7, 7)
         return
-    conv, = head.convs
+    (conv,) = head.convs
     assert conv.conv.kernel_size == (3, 3) and not conv.with_norm
     assert conv.conv.bias is not None and isinstance(conv.activate, nn.ReLU)
     side = 13 if 'AlexNet' in base.backbone.type else 14
@@ -570,5 +612,4 @@ def test_cams_identity(base):
         scores = model.cls_head(feats) - model.cls_head.classifier.bias
         maps = model.cls_head.predict(feats, with_maps=True)[1]
     assert scores.std() > 1e-4
-    torch.testing.assert_close(maps.mean(dim=(2, 3)), scores, rtol=1e-5,
-                               atol=1e-5)
+    torch.testing.assert_close(maps.mean(dim=(2, 3)), scores, rtol=1e-5, atol=1e-5)

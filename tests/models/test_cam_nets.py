@@ -1,4 +1,5 @@
 """The nets of configs/wsol: maps and scores agree, and maps lie on the image."""
+
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,15 @@ from mmgwap.structures import maps_of_image
 register_all_modules()
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'wsol'
 # Stride of the maps.
-NETS = {'alexnet': 16, 'vgg16': 16, 'googlenet': 16, 'r50': 32, 'r50-s16': 16,
-        'r50-s8': 8, 'lip-r50': 32}
+NETS = {
+    'alexnet': 16,
+    'vgg16': 16,
+    'googlenet': 16,
+    'r50': 32,
+    'r50-s16': 16,
+    'r50-s8': 8,
+    'lip-r50': 32,
+}
 
 
 def build(net, num_classes=5):
@@ -28,10 +36,15 @@ def build(net, num_classes=5):
 
 
 def sample_of(shape, ori_shape, **meta):
-    return DetDataSample(metainfo=dict(
-        img_path='one.png', img_shape=shape, ori_shape=ori_shape,
-        scale_factor=(shape[1] / ori_shape[1], shape[0] / ori_shape[0]),
-        **meta))
+    return DetDataSample(
+        metainfo=dict(
+            img_path='one.png',
+            img_shape=shape,
+            ori_shape=ori_shape,
+            scale_factor=(shape[1] / ori_shape[1], shape[0] / ori_shape[0]),
+            **meta,
+        )
+    )
 
 
 @pytest.mark.parametrize('net', NETS)
@@ -64,8 +77,7 @@ def only_brightness(model):
     model.data_preprocessor.std.copy_(std)
 
 
-@pytest.mark.parametrize('direction', [None, 'horizontal', 'vertical',
-                                       'diagonal'])
+@pytest.mark.parametrize('direction', [None, 'horizontal', 'vertical', 'diagonal'])
 @pytest.mark.parametrize('net', NETS)
 def test_maps_line_up_with_the_image(net, direction):
     """An odd-sized image, resized with its ratio kept, flipped, padded."""
@@ -84,9 +96,12 @@ def test_maps_line_up_with_the_image(net, direction):
     one = sample_of((height, width), (2 * height, 2 * width), **meta)
     other = sample_of((256, 256), (256, 256))
     with torch.no_grad():
-        one, _ = model.test_step(dict(
-            inputs=[pixels, torch.zeros(3, 256, 256, dtype=torch.uint8)],
-            data_samples=[one, other]))
+        one, _ = model.test_step(
+            dict(
+                inputs=[pixels, torch.zeros(3, 256, 256, dtype=torch.uint8)],
+                data_samples=[one, other],
+            )
+        )
     score_map = maps_of_image(one, one.pred_image_maps[:1])[0]
     assert score_map.shape == (2 * height, 2 * width)
     # The middle of what is above half of the maximum, in the resized image.

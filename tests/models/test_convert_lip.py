@@ -7,8 +7,7 @@ from mmcv.cnn import ConvModule
 from mmdet.models import FPN, ResNet
 from torch import nn
 
-from mmgwap.models.layers import (BottleneckLIP, SimplifiedLIP,
-                                  convert_to_lip)
+from mmgwap.models.layers import BottleneckLIP, SimplifiedLIP, convert_to_lip
 from mmgwap.models.layers.convert_lip import LIPConv2d
 from mmgwap.models.layers.lip import LIPLayer
 from mmgwap.ops import lip2d
@@ -18,8 +17,11 @@ def vgg(ceil_mode=False):
     """VGG's first three stages, narrower."""
     layers, channels = [], 3
     for width in (16, 32, 160):
-        layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(),
-                   nn.MaxPool2d(2, 2, ceil_mode=ceil_mode)]
+        layers += [
+            nn.Conv2d(channels, width, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2, 2, ceil_mode=ceil_mode),
+        ]
         channels = width
     return nn.Sequential(*layers)
 
@@ -38,8 +40,7 @@ def test_vgg(ceil_mode, inputs):
     model = vgg(ceil_mode)
     plain = copy.deepcopy(model)
     assert convert_to_lip(model, inputs) is model
-    assert [type(model[i]) for i in (2, 5, 8)] == [
-        SimplifiedLIP, SimplifiedLIP, BottleneckLIP]
+    assert [type(model[i]) for i in (2, 5, 8)] == [SimplifiedLIP, SimplifiedLIP, BottleneckLIP]
     x = image(2, 3, 35, 52)
     assert model(x).shape == plain(x).shape
     assert model[0].weight.equal(plain[0].weight)
@@ -53,8 +54,7 @@ def test_vgg(ceil_mode, inputs):
 
 @pytest.mark.parametrize('depth', [18, 50])
 @pytest.mark.parametrize('size', [(64, 64), (75, 53)], ids=str)
-@pytest.mark.parametrize('inputs', [None, image(1, 3, 32, 32)],
-                         ids=['by order', 'by call'])
+@pytest.mark.parametrize('inputs', [None, image(1, 3, 32, 32)], ids=['by order', 'by call'])
 def test_mmdets_resnet(depth, size, inputs):
     model = ResNet(depth)
     model.eval()
@@ -67,18 +67,22 @@ def test_mmdets_resnet(depth, size, inputs):
     found = kinds(model)
     assert found['maxpool'] is SimplifiedLIP and found['conv1'] is nn.Conv2d
     assert {name for name, kind in found.items() if kind is LIPConv2d} == {
-        f'layer{i}.0.{name}' for i in (2, 3, 4)
-        for name in (strided, 'downsample.0')}
+        f'layer{i}.0.{name}' for i in (2, 3, 4) for name in (strided, 'downsample.0')
+    }
     now = model.state_dict()
     for key, value in state.items():
         name = key if key in now else key.replace('.weight', '.conv.weight')
         assert torch.equal(now[name], value), key
 
 
-@pytest.mark.parametrize('make,given', [
-    (lambda: ResNet(18), (3, )),
-    (lambda: FPN([32, 64], 32, num_outs=4, add_extra_convs='on_output'),
-     (32, 64))], ids=['ResNet', 'FPN'])
+@pytest.mark.parametrize(
+    'make,given',
+    [
+        (lambda: ResNet(18), (3,)),
+        (lambda: FPN([32, 64], 32, num_outs=4, add_extra_convs='on_output'), (32, 64)),
+    ],
+    ids=['ResNet', 'FPN'],
+)
 def test_a_models_init_leaves_it_at_average_pooling(make, given):
     """As a Runner calls it, after the conversion."""
     model = convert_to_lip(make())
@@ -88,29 +92,33 @@ def test_a_models_init_leaves_it_at_average_pooling(make, given):
     for module in poolings:
         channels = next(module.parameters()).shape[1]
         x = image(1, channels, 8, 8)
-        wanted = lip2d(x, torch.zeros(1, 1, 1, 1), module.pool.kernel_size,
-                       module.pool.stride, module.pool.padding)
+        wanted = lip2d(
+            x,
+            torch.zeros(1, 1, 1, 1),
+            module.pool.kernel_size,
+            module.pool.stride,
+            module.pool.padding,
+        )
         assert (module(x) - wanted).abs().max() < 1e-5
 
 
 def test_weights_load_after_the_conversion(tmp_path):
     source, path = ResNet(18), tmp_path / 'resnet.pth'
-    source.conv1.weight.data.fill_(3.)
-    source.layer3[0].conv1.weight.data.fill_(7.)
+    source.conv1.weight.data.fill_(3.0)
+    source.layer3[0].conv1.weight.data.fill_(7.0)
     torch.save(source.state_dict(), path)
-    model = convert_to_lip(ResNet(18, init_cfg=dict(
-        type='Pretrained', checkpoint=str(path))))
+    model = convert_to_lip(ResNet(18, init_cfg=dict(type='Pretrained', checkpoint=str(path))))
     model.init_weights()
     assert (model.conv1.weight == 3).all()
     assert (model.layer3[0].conv1.conv.weight == 7).all()
     left = model.load_state_dict(source.state_dict(), strict=False)
     assert not left.unexpected_keys
-    assert all('.lip.' in key or key.startswith('maxpool.')
-               for key in left.missing_keys)
+    assert all('.lip.' in key or key.startswith('maxpool.') for key in left.missing_keys)
     model.load_state_dict(model.state_dict(), strict=True)
     conv = convert_to_lip(nn.Conv2d(16, 4, 1, 2))
-    conv.load_state_dict(dict(conv.state_dict(), weight=torch.ones(
-        4, 16, 1, 1), bias=torch.full((4, ), 5.)))
+    conv.load_state_dict(
+        dict(conv.state_dict(), weight=torch.ones(4, 16, 1, 1), bias=torch.full((4,), 5.0))
+    )
     assert (conv.conv.weight == 1).all() and (conv.conv.bias == 5).all()
 
 
@@ -119,8 +127,7 @@ def test_what_does_not_learn_goes_on_so():
     frozen.requires_grad_(False)
     convert_to_lip(frozen)
     assert not any(p.requires_grad for p in frozen.parameters())
-    frozen = nn.Sequential(nn.Conv2d(16, 16, 3, 2, 1),
-                           nn.Conv2d(16, 16, 3, 2, 1))
+    frozen = nn.Sequential(nn.Conv2d(16, 16, 3, 2, 1), nn.Conv2d(16, 16, 3, 2, 1))
     frozen[0].requires_grad_(False)
     convert_to_lip(frozen)
     assert not any(p.requires_grad for p in frozen[0].parameters())
@@ -130,8 +137,7 @@ def test_what_does_not_learn_goes_on_so():
 def test_the_narrowest():
     assert isinstance(convert_to_lip(nn.Conv2d(15, 4, 3, 2, 1)), nn.Conv2d)
     assert isinstance(convert_to_lip(nn.Conv2d(16, 4, 3, 2, 1)), LIPConv2d)
-    assert isinstance(convert_to_lip(nn.Conv2d(16, 4, 1, 2, 'valid')),
-                      LIPConv2d)
+    assert isinstance(convert_to_lip(nn.Conv2d(16, 4, 1, 2, 'valid')), LIPConv2d)
 
 
 def test_a_convolution_keeps_its_weights_and_its_grid():
@@ -147,8 +153,10 @@ def test_a_convolution_keeps_its_weights_and_its_grid():
     assert (made(x) - wanted).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize('kernel,stride,padding,dilation', [
-    (1, 2, 0, 1), (5, 3, 2, 1), (3, 4, 2, 2), ((3, 1), (2, 1), (1, 0), 1)])
+@pytest.mark.parametrize(
+    'kernel,stride,padding,dilation',
+    [(1, 2, 0, 1), (5, 3, 2, 1), (3, 4, 2, 2), ((3, 1), (2, 1), (1, 0), 1)],
+)
 @pytest.mark.parametrize('size', [(13, 16), (12, 15), (7, 9)], ids=str)
 def test_sizes_stay(kernel, stride, padding, dilation, size):
     conv = nn.Conv2d(16, 4, kernel, stride, padding, dilation)
@@ -164,26 +172,31 @@ def test_extra_levels_of_a_pyramid():
     assert isinstance(neck.fpn_convs[2].conv, LIPConv2d)
     assert isinstance(neck.fpn_convs[0].conv, nn.Conv2d)
     outs = neck((image(1, 32, 17, 16), image(1, 64, 9, 8)))
-    assert [out.shape[2:] for out in outs] == [(17, 16), (9, 8), (5, 4),
-                                               (3, 2)]
+    assert [out.shape[2:] for out in outs] == [(17, 16), (9, 8), (5, 4), (3, 2)]
 
 
 def test_what_stays_is_said(caplog, monkeypatch):
     monkeypatch.setattr(
         'mmgwap.models.layers.convert_lip.print_log',
-        lambda text, logger: logging.getLogger('lip').info(text))
+        lambda text, logger: logging.getLogger('lip').info(text),
+    )
     model = nn.Sequential(
-        nn.Conv2d(3, 16, 3, 2, 1), nn.MaxPool2d(3, 1, 1),
-        nn.MaxPool2d(3, 2, 1, dilation=2), nn.Conv2d(16, 16, 2, 2),
-        nn.MaxPool2d(2, return_indices=True), nn.Conv2d(16, 16, 3, 2, 1),
-        nn.AvgPool2d(2))
+        nn.Conv2d(3, 16, 3, 2, 1),
+        nn.MaxPool2d(3, 1, 1),
+        nn.MaxPool2d(3, 2, 1, dilation=2),
+        nn.Conv2d(16, 16, 2, 2),
+        nn.MaxPool2d(2, return_indices=True),
+        nn.Conv2d(16, 16, 3, 2, 1),
+        nn.AvgPool2d(2),
+    )
     before = kinds(model)
     with caplog.at_level(logging.INFO):
         convert_to_lip(model)
     assert caplog.messages == [
         'LIP takes the place of 1 layers: 5; left as they are: 0 (3 channels),'
         ' 2 (dilated), 3 (padding does not keep the size), 4 (returns '
-        'indices)']
+        'indices)'
+    ]
     assert all(type(model[i]) is before[str(i)] for i in (0, 1, 2, 3, 4, 6))
 
 
@@ -227,8 +240,7 @@ def test_a_layer_with_two_names_stays_one():
 
 
 def test_calling_for_channels_leaves_no_trace():
-    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16),
-                          nn.MaxPool2d(2), nn.Dropout())
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.MaxPool2d(2), nn.Dropout())
     model[3].eval()
     model[1].weight.requires_grad_(False)
     convert_to_lip(model, image(1, 3, 16, 16))
@@ -240,8 +252,9 @@ def test_calling_for_channels_leaves_no_trace():
 
 def test_type_mode_and_own_layer():
     model = vgg().double().eval()
-    convert_to_lip(model, build=lambda channels, **windows: BottleneckLIP(
-        channels, width=4, **windows))
+    convert_to_lip(
+        model, build=lambda channels, **windows: BottleneckLIP(channels, width=4, **windows)
+    )
     assert isinstance(model[2], BottleneckLIP)
     assert model[2].logit.conv3.weight.dtype == torch.float64
     assert model[2].logit.conv3.weight.shape[1] == 4

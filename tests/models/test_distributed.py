@@ -1,12 +1,14 @@
 """Two processes whose batches differ in what they have of boxes."""
+
 import pytest
 
 from mmgwap.testing import DETECTORS
 from tests.processes import launch
 
 
-@pytest.mark.parametrize('name, steps', [
-    (name, 200 if name == 'rfcn' else 25) for name in DETECTORS])
+@pytest.mark.parametrize(
+    'name, steps', [(name, 200 if name == 'rfcn' else 25) for name in DETECTORS]
+)
 def test_every_combination_of_batches(repo, name, steps):
     for done in launch(repo, 2, 'tests.models.distributed_steps', name, steps):
         assert done.code == 0, done.errors[-3000:]

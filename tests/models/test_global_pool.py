@@ -6,8 +6,13 @@ from torch.autograd import gradcheck
 from mmgwap.registry import MODELS
 from tests.references import gwap as reference
 
-POOLS = ('GlobalAvgPool', 'GlobalMaxPool', 'LogSumExpPool',
-         'ClassAgnosticGWAP', 'ClassSpecificGWAP')
+POOLS = (
+    'GlobalAvgPool',
+    'GlobalMaxPool',
+    'LogSumExpPool',
+    'ClassAgnosticGWAP',
+    'ClassSpecificGWAP',
+)
 
 
 def make(name, **kwargs):
@@ -17,8 +22,7 @@ def make(name, **kwargs):
 
 @pytest.fixture
 def x():
-    return torch.randn(2, 3, 4, 5, dtype=torch.float64,
-                       generator=torch.Generator().manual_seed(0))
+    return torch.randn(2, 3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
 def close(a, b, tol=1e-12):
@@ -33,7 +37,7 @@ def test_weights_sum_to_one_and_gradients_are_right(name, x):
     assert close(weights.sum(dim=(2, 3)).detach(), 1)
     assert weights.shape in ((2, 1, 4, 5), (2, 3, 4, 5))
     # The maximum has a kink where two values meet; these are far apart.
-    assert gradcheck(lambda maps: pool(maps)[0], (x.requires_grad_(), ))
+    assert gradcheck(lambda maps: pool(maps)[0], (x.requires_grad_(),))
 
 
 @pytest.mark.parametrize('name', POOLS)
@@ -53,8 +57,7 @@ def test_average_and_maximum_and_between(x):
     rows = x.flatten(2).numpy()
     assert close(make('GlobalAvgPool')(x)[0], rows.mean(axis=2))
     assert close(make('GlobalMaxPool')(x)[0], rows.max(axis=2))
-    wanted = [[reference.log_sum_exp(list(row), 5.) for row in image]
-              for image in rows]
+    wanted = [[reference.log_sum_exp(list(row), 5.0) for row in image] for image in rows]
     assert close(make('LogSumExpPool')(x)[0], wanted)
 
 

@@ -1,4 +1,5 @@
 """Gradient CAMs of detectors and classifiers."""
+
 import pytest
 import torch
 from mmdet.registry import MODELS
@@ -17,29 +18,38 @@ def build(name, multi_task=False):
     torch.manual_seed(0)
     cfg = tiny_detector(name)
     if multi_task:
-        cfg = dict(type='mmgwap.MultiTaskDetector', detector=cfg,
-                   cls_head=dict(type='mmgwap.ImageClsHead', num_classes=4,
-                                 source='backbone',
-                                 in_channels=LAST_CHANNELS[name]))
+        cfg = dict(
+            type='mmgwap.MultiTaskDetector',
+            detector=cfg,
+            cls_head=dict(
+                type='mmgwap.ImageClsHead',
+                num_classes=4,
+                source='backbone',
+                in_channels=LAST_CHANNELS[name],
+            ),
+        )
     model = MODELS.build(cfg)
     model.init_weights()
     settle(model)
     head = model.roi_head if hasattr(model, 'roi_head') else model.bbox_head
     test_cfg = getattr(head, 'test_cfg', None) or {}
     if 'score_thr' in test_cfg:  # untrained scores are low
-        test_cfg.score_thr = 0.
+        test_cfg.score_thr = 0.0
     for layer in getattr(head, 'rtm_reg', ()):  # boxes with an area
-        torch.nn.init.constant_(layer.bias, 2.)
+        torch.nn.init.constant_(layer.bias, 2.0)
     return model.eval()
 
 
 def settle(model):
     """Statistics of batch norm with which random features do not vanish."""
-    norms = [module for module in model.modules()
-             if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
+    norms = [
+        module
+        for module in model.modules()
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
+    ]
     for module in norms:
         torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-        module.momentum = 1.
+        module.momentum = 1.0
     model.train()
     with torch.no_grad():
         model.extract_feat(torch.randn(2, 3, 64, 96))
@@ -63,14 +73,12 @@ def test_every_detector(name, multi_task):
     model = build(name, multi_task)
     label = detected(model, batch())
     before = [p.clone() for p in model.parameters()]
-    maps = {method: gradient_maps(model, batch(), label, method)
-            for method in GRADIENT_CAMS}
+    maps = {method: gradient_maps(model, batch(), label, method) for method in GRADIENT_CAMS}
     for one in maps.values():
         assert one.shape[0] == 2 and not one.requires_grad
         assert torch.isfinite(one).all() and (one >= 0).all()
     assert maps['layer_cam'][0].any()
-    assert all(p.grad is None and torch.equal(p, old)
-               for p, old in zip(model.parameters(), before))
+    assert all(p.grad is None and torch.equal(p, old) for p, old in zip(model.parameters(), before))
 
 
 @pytest.mark.parametrize('name', DETECTORS)
@@ -88,29 +96,27 @@ def test_the_gradient_is_that_of_the_class_score(name):
     assert slope > 0
     score = class_score_moved(model, label, 0)[1]
     step = 2e-5 * score / slope
-    counts, scores = zip(*(
-        class_score_moved(model, label, sign * step * gradient / slope)
-        for sign in (0, 1, -1)))
+    counts, scores = zip(
+        *(class_score_moved(model, label, sign * step * gradient / slope) for sign in (0, 1, -1))
+    )
     assert len(set(counts)) == 1
-    torch.testing.assert_close((scores[1] - scores[2]) / (2 * step), slope,
-                               rtol=0.02, atol=0)
+    torch.testing.assert_close((scores[1] - scores[2]) / (2 * step), slope, rtol=0.02, atol=0)
 
 
 def keep_all(model):
     """Boxes that come or go have no gradient."""
-    parts = [model.rpn_head, model.roi_head] if hasattr(model, 'rpn_head') \
-        else [model.bbox_head]
+    parts = [model.rpn_head, model.roi_head] if hasattr(model, 'rpn_head') else [model.bbox_head]
     for part in parts:
         cfg = part.test_cfg
         if 'nms' in cfg:
-            cfg.update(nms_pre=10**6, max_per_img=10**5,
-                       nms=dict(type='nms', iou_threshold=1.))
+            cfg.update(nms_pre=10**6, max_per_img=10**5, nms=dict(type='nms', iou_threshold=1.0))
 
 
 def class_score_moved(model, label, change):
     """The detections of a class and their score, the last features moved."""
     hook = model.backbone.register_forward_hook(
-        lambda _, inputs, outputs: (*outputs[:-1], outputs[-1] + change))
+        lambda _, inputs, outputs: (*outputs[:-1], outputs[-1] + change)
+    )
     with torch.no_grad():
         found = model.test_step(batch([[3, 64, 96]]))[0].pred_instances
     hook.remove()
@@ -120,22 +126,25 @@ def class_score_moved(model, label, change):
 
 def test_a_class_that_is_not_detected():
     model = build('retinanet')
-    model.bbox_head.test_cfg.score_thr = 1.
+    model.bbox_head.test_cfg.score_thr = 1.0
     assert not gradient_maps(model, batch(), 0).any()
 
 
-@pytest.mark.parametrize('options, message', [
-    (dict(method='cam'), "method.*'cam'"),
-    (dict(layer='trunk'), "no layer 'trunk'.*backbone"),
-    (dict(index=4), "index=4.*1 outputs|index=4.*4 outputs"),
-    (dict(layer='bbox_head.cls_convs'), 'is not called itself'),
-    (dict(layer='backbone.layer1.0.bn1'), None)])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(method='cam'), "method.*'cam'"),
+        (dict(layer='trunk'), "no layer 'trunk'.*backbone"),
+        (dict(index=4), 'index=4.*1 outputs|index=4.*4 outputs'),
+        (dict(layer='bbox_head.cls_convs'), 'is not called itself'),
+        (dict(layer='backbone.layer1.0.bn1'), None),
+    ],
+)
 def test_layers_and_methods(options, message):
     model = build('retinanet')
     label = detected(model, batch())
     if message is None:
-        assert gradient_maps(model, batch(), label, **options).shape == (
-            2, 24, 24)
+        assert gradient_maps(model, batch(), label, **options).shape == (2, 24, 24)
         return
     with pytest.raises(ValueError, match=message):
         gradient_maps(model, batch(), label, **options)
@@ -152,19 +161,20 @@ def test_a_layer_without_a_part_in_the_scores():
 
     model.predict = also
     with pytest.raises(ValueError, match="'unused' has no part"):
-        gradient_maps(model, batch(), detected(model, batch()),
-                      layer='unused')
+        gradient_maps(model, batch(), detected(model, batch()), layer='unused')
 
 
 def test_a_layer_that_is_called_for_each_level():
     model = build('retinanet')
     label = detected(model, batch())
-    shapes = [gradient_maps(model, batch(), label, index=i,
-                            layer='bbox_head.cls_convs.0').shape[1:]
-              for i in range(5)]
+    shapes = [
+        gradient_maps(model, batch(), label, index=i, layer='bbox_head.cls_convs.0').shape[1:]
+        for i in range(5)
+    ]
     assert shapes == [(12, 12), (6, 6), (3, 3), (2, 2), (1, 1)]
-    assert gradient_maps(model, batch(), label, 'layer_cam', index=0,
-                         layer='bbox_head.cls_convs.0').any()
+    assert gradient_maps(
+        model, batch(), label, 'layer_cam', index=0, layer='bbox_head.cls_convs.0'
+    ).any()
 
 
 def test_what_is_changed_in_place_is_explained_as_it_was():
@@ -176,7 +186,8 @@ def test_what_is_changed_in_place_is_explained_as_it_was():
     assert (features < 0).any() and gradient.any()
     seen = []
     hook = model.get_submodule(norm).register_forward_hook(
-        lambda _, inputs, output: seen.append(output.clone()))
+        lambda _, inputs, output: seen.append(output.clone())
+    )
     with torch.no_grad():
         model.test_step(batch())
     hook.remove()
@@ -201,6 +212,7 @@ def test_frozen_layers_are_explained_too():
 def test_nothing_is_left_behind():
     import mmdet.models.dense_heads.base_dense_head as module
     from mmdet.models.utils import select_single_mlvl
+
     model = build('retinanet')
     with pytest.raises(ValueError):
         gradient_maps(model, batch(), 0, layer='trunk')

@@ -1,4 +1,5 @@
 """Classes, and boxes read off their maps."""
+
 import pickle
 
 import pytest
@@ -21,7 +22,7 @@ class Shrink(nn.Module):
     """A backbone without weights: the mean of each 8 x 8 px."""
 
     def forward(self, x):
-        return (nn.functional.avg_pool2d(x, 8), )
+        return (nn.functional.avg_pool2d(x, 8),)
 
 
 def config(num_classes=3, multi_label=False, pool='GlobalAvgPool', **test_cfg):
@@ -29,46 +30,55 @@ def config(num_classes=3, multi_label=False, pool='GlobalAvgPool', **test_cfg):
         type='mmgwap.ImageClassifier',
         data_preprocessor=dict(type='DetDataPreprocessor', pad_size_divisor=8),
         backbone=dict(type='mmgwap.Shrink'),
-        cls_head=dict(type='mmgwap.ImageClsHead', source='backbone',
-                      num_classes=num_classes, in_channels=3,
-                      pool=dict(type=f'mmgwap.{pool}'),
-                      multi_label=multi_label),
-        test_cfg=test_cfg)
+        cls_head=dict(
+            type='mmgwap.ImageClsHead',
+            source='backbone',
+            num_classes=num_classes,
+            in_channels=3,
+            pool=dict(type=f'mmgwap.{pool}'),
+            multi_label=multi_label,
+        ),
+        test_cfg=test_cfg,
+    )
 
 
 def colours(**options):
     """A classifier of three colours: the class is the channel."""
     model = MODELS.build(config(**options)).eval()
     with torch.no_grad():
-        model.cls_head.classifier.weight.copy_(
-            torch.eye(3)[..., None, None] / 255)
+        model.cls_head.classifier.weight.copy_(torch.eye(3)[..., None, None] / 255)
         model.cls_head.classifier.bias.zero_()
     return model
 
 
 def image(height=64, width=96, **meta):
-    sample = DetDataSample(metainfo=dict(
-        img_path='one.png', ori_shape=(height, width),
-        img_shape=(height, width), scale_factor=(1., 1.), **meta))
+    sample = DetDataSample(
+        metainfo=dict(
+            img_path='one.png',
+            ori_shape=(height, width),
+            img_shape=(height, width),
+            scale_factor=(1.0, 1.0),
+            **meta,
+        )
+    )
     return torch.zeros(3, height, width, dtype=torch.uint8), sample
 
 
 def predict(model, *pairs):
     inputs, samples = zip(*pairs)
     with torch.no_grad():
-        return model.test_step(dict(inputs=list(inputs),
-                                    data_samples=list(samples)))
+        return model.test_step(dict(inputs=list(inputs), data_samples=list(samples)))
 
 
 def test_boxes_of_the_likeliest_classes():
     pixels, sample = image()
     pixels[1, 16:40, 24:72] = 255
     pixels[2, 48:56, 80:96] = 200
-    one, = predict(colours(), (pixels, sample))
+    (one,) = predict(colours(), (pixels, sample))
     found = one.pred_instances
     assert found.labels.tolist() == [1, 2]  # class 0 is nowhere: no box
     # Bilinear upsampling by 8 widens what is above 20 % by a part of a cell.
-    wanted = torch.tensor([[24., 16, 72, 40], [80, 48, 96, 56]])
+    wanted = torch.tensor([[24.0, 16, 72, 40], [80, 48, 96, 56]])
     assert (found.bboxes - wanted).abs().max() <= 3
     logits = pixels.float().mean(dim=(1, 2)) / 255
     torch.testing.assert_close(one.pred_image_scores, logits.softmax(0))
@@ -83,10 +93,9 @@ def test_maps_and_the_identity_of_cam():
     nn.init.normal_(model.cls_head.classifier.bias)
     pixels, sample = image()
     pixels.random_(256)
-    one, = predict(model, (pixels, sample))
+    (one,) = predict(model, (pixels, sample))
     assert one.pred_image_maps.shape == (3, 8, 12)
-    scores = one.pred_image_maps.mean(dim=(1, 2)) \
-        + model.cls_head.classifier.bias
+    scores = one.pred_image_maps.mean(dim=(1, 2)) + model.cls_head.classifier.bias
     torch.testing.assert_close(scores.softmax(0), one.pred_image_scores)
 
 
@@ -96,39 +105,37 @@ def test_several_boxes_of_a_class_and_thresholds():
     pixels[0, 40:64, 64:96] = 255
     pixels[0, 40:48, :8] = 60
     model = colours(boxes='all', topk=1)
-    one, = predict(model, (pixels, sample))
+    (one,) = predict(model, (pixels, sample))
     assert one.pred_instances.labels.tolist() == [0, 0, 0]
     areas = [(box[2:] - box[:2]).prod() for box in one.pred_instances.bboxes]
     assert areas == sorted(areas, reverse=True)
     model = colours(boxes='all', topk=1, box_threshold=0.5)
-    one, = predict(model, (pixels, sample))
+    (one,) = predict(model, (pixels, sample))
     assert len(one.pred_instances) == 2
-    one, = predict(colours(score_thr=0.34), (pixels, sample))
+    (one,) = predict(colours(score_thr=0.34), (pixels, sample))
     assert one.pred_instances.labels.tolist() == [0]
-    one, = predict(colours(score_thr=1.), (pixels, sample))
+    (one,) = predict(colours(score_thr=1.0), (pixels, sample))
     assert one.pred_instances.bboxes.shape == (0, 4)
 
 
 def test_an_empty_image_has_classes_but_no_boxes():
-    one, = predict(colours(), image())
+    (one,) = predict(colours(), image())
     assert len(one.pred_instances) == 0
-    torch.testing.assert_close(one.pred_image_scores, torch.full((3, ), 1 / 3))
+    torch.testing.assert_close(one.pred_image_scores, torch.full((3,), 1 / 3))
 
 
 def test_many_labels():
     pixels, sample = image()
     pixels[1] = 255
-    one, = predict(colours(multi_label=True), (pixels, sample))
-    torch.testing.assert_close(one.pred_image_scores,
-                               torch.tensor([0., 1., 0.]).sigmoid())
+    (one,) = predict(colours(multi_label=True), (pixels, sample))
+    torch.testing.assert_close(one.pred_image_scores, torch.tensor([0.0, 1.0, 0.0]).sigmoid())
 
 
-@pytest.mark.parametrize('direction', [None, 'horizontal', 'vertical',
-                                       'diagonal'])
+@pytest.mark.parametrize('direction', [None, 'horizontal', 'vertical', 'diagonal'])
 def test_evidence_is_found_where_it_is(direction):
     """An odd-sized image, resized, flipped, and padded in a batch."""
     pixels, sample = image(52, 70)  # an image of 104 x 140, halved
-    sample.set_metainfo(dict(ori_shape=(104, 140), scale_factor=(.5, .5)))
+    sample.set_metainfo(dict(ori_shape=(104, 140), scale_factor=(0.5, 0.5)))
     original = torch.zeros(104, 140)
     original[32:64, 80:112] = 1
     pixels[1] = 255 * original[::2, ::2]
@@ -156,8 +163,7 @@ def test_padding_is_not_evidence():
     pixels, sample = image(64, 64)
     one, _ = predict(colours(), (pixels + 255, sample), image(64, 128))
     # Constant over the image itself: that the padding is black shows nothing.
-    assert one.pred_instances.bboxes.max() <= 64 if len(one.pred_instances) \
-        else True
+    assert one.pred_instances.bboxes.max() <= 64 if len(one.pred_instances) else True
 
 
 def test_rescale():
@@ -165,8 +171,7 @@ def test_rescale():
     pixels[1, 16:40, 24:72] = 255
     sample.set_metainfo(dict(ori_shape=(128, 192)))
     model = colours()
-    data = model.data_preprocessor(
-        dict(inputs=[pixels], data_samples=[sample]), False)
+    data = model.data_preprocessor(dict(inputs=[pixels], data_samples=[sample]), False)
     with torch.no_grad():
         resized = model.predict(**_named(data), rescale=False)[0]
         small = resized.pred_instances.bboxes[0]
@@ -175,21 +180,20 @@ def test_rescale():
 
 
 def _named(data):
-    return dict(batch_inputs=data['inputs'],
-                batch_data_samples=data['data_samples'])
+    return dict(batch_inputs=data['inputs'], batch_data_samples=data['data_samples'])
 
 
 def labelled(label, height=64, width=96):
     pixels, sample = image(height, width)
-    sample = PartialDataSample(metainfo=dict(sample.metainfo,
-                                             has_boxes=False))
+    sample = PartialDataSample(metainfo=dict(sample.metainfo, has_boxes=False))
     sample.gt_image_labels = torch.tensor([label])
     return pixels.random_(256), sample
 
 
-@pytest.mark.parametrize('pool', ['GlobalAvgPool', 'GlobalMaxPool',
-                                  'LogSumExpPool', 'ClassAgnosticGWAP',
-                                  'ClassSpecificGWAP'])
+@pytest.mark.parametrize(
+    'pool',
+    ['GlobalAvgPool', 'GlobalMaxPool', 'LogSumExpPool', 'ClassAgnosticGWAP', 'ClassSpecificGWAP'],
+)
 @pytest.mark.parametrize('multi_label', [False, True])
 def test_it_learns_from_labels(pool, multi_label):
     torch.manual_seed(0)
@@ -197,41 +201,45 @@ def test_it_learns_from_labels(pool, multi_label):
     model.init_weights()
     model.train()
     inputs, samples = zip(labelled(0), labelled(2))
-    data = model.data_preprocessor(
-        dict(inputs=list(inputs), data_samples=list(samples)), True)
+    data = model.data_preprocessor(dict(inputs=list(inputs), data_samples=list(samples)), True)
     losses = model(**data, mode='loss')
     assert set(losses) == {'loss_image'}
     losses['loss_image'].backward()
-    assert all(p.grad is not None and p.grad.any()
-               for name, p in model.named_parameters()
-               if 'attention.bias' not in name)
+    assert all(
+        p.grad is not None and p.grad.any()
+        for name, p in model.named_parameters()
+        if 'attention.bias' not in name
+    )
     logits = model(**data, mode='tensor')
     target = torch.tensor([0, 2])
-    wanted = nn.functional.cross_entropy(logits, target) if not multi_label \
+    wanted = (
+        nn.functional.cross_entropy(logits, target)
+        if not multi_label
         else nn.functional.binary_cross_entropy_with_logits(
-            logits, nn.functional.one_hot(target, 3).float()) * 3
+            logits, nn.functional.one_hot(target, 3).float()
+        )
+        * 3
+    )
     torch.testing.assert_close(losses['loss_image'], wanted)
 
 
 def test_a_neck():
     cfg = config()
-    cfg.backbone = dict(type='ResNet', depth=18, base_channels=8,
-                        init_cfg=None)
-    cfg.neck = dict(type='FPN', in_channels=[8, 16, 32, 64], out_channels=8,
-                    num_outs=4)
+    cfg.backbone = dict(type='ResNet', depth=18, base_channels=8, init_cfg=None)
+    cfg.neck = dict(type='FPN', in_channels=[8, 16, 32, 64], out_channels=8, num_outs=4)
     with pytest.raises(ValueError, match='neck without use'):
         MODELS.build(cfg)
     cfg.cls_head.update(source='neck', in_channels=8, in_index=0)
     model = MODELS.build(cfg).eval()
-    one, = predict(model, image())
-    assert one.pred_image_scores.shape == (3, )
+    (one,) = predict(model, image())
+    assert one.pred_image_scores.shape == (3,)
 
 
 def test_only_the_first_classes_have_boxes():
     pixels, sample = image()
     pixels[1, 16:40, 24:72] = 255
     pixels[2, 48:56, 80:96] = 200
-    one, = predict(colours(topk=1), (pixels, sample))
+    (one,) = predict(colours(topk=1), (pixels, sample))
     assert one.pred_instances.labels.tolist() == [1]
 
 
@@ -241,9 +249,9 @@ def test_a_score_at_the_threshold_is_enough():
     model = colours(multi_label=True)
     with torch.no_grad():
         model.cls_head.classifier.bias.fill_(-300)
-    one, = predict(model, (pixels, sample))
+    (one,) = predict(model, (pixels, sample))
     assert one.pred_instances.labels.tolist() == [1]
-    assert one.pred_instances.scores.tolist() == [0.]
+    assert one.pred_instances.scores.tolist() == [0.0]
 
 
 def test_an_unknown_option():
@@ -253,8 +261,7 @@ def test_an_unknown_option():
 
 def test_maps_that_are_not_finite_name_the_image():
     model = colours()
-    model.cls_head.localize = lambda features: torch.full(
-        (1, 3, 8, 12), float('inf'))
+    model.cls_head.localize = lambda features: torch.full((1, 3, 8, 12), float('inf'))
     with pytest.raises(ValueError, match='one.png: a score map'):
         predict(model, image())
 
@@ -272,18 +279,17 @@ def test_boxes_are_float32_whatever_the_scores_are():
     assert (found.bboxes == found.bboxes.round()).all()
 
 
-@pytest.mark.parametrize('option, value', [
-    ('topk', 0), ('score_thr', 2.), ('box_threshold', 1.),
-    ('boxes', 'biggest')])
+@pytest.mark.parametrize(
+    'option, value', [('topk', 0), ('score_thr', 2.0), ('box_threshold', 1.0), ('boxes', 'biggest')]
+)
 def test_options_out_of_range(option, value):
-    with pytest.raises(
-            ValueError, match=f'test_cfg.{option} must be .*got {value!r}'):
+    with pytest.raises(ValueError, match=f'test_cfg.{option} must be .*got {value!r}'):
         MODELS.build(config(**{option: value}))
 
 
 def test_predictions_can_be_kept():
     pixels, sample = image()
-    one, = predict(colours(with_maps=True), (pixels, sample))
+    (one,) = predict(colours(with_maps=True), (pixels, sample))
     again = pickle.loads(pickle.dumps(one.cpu().to_dict()))
     assert torch.equal(again['pred_image_scores'], one.pred_image_scores)
 
@@ -292,11 +298,9 @@ def test_predictions_can_be_kept():
 def test_on_a_gpu_as_on_the_cpu():
     pixels, sample = image()
     pixels[1, 16:40, 24:72] = 255
-    wanted, = predict(colours(with_maps=True), (pixels, sample.clone()))
-    found, = predict(colours(with_maps=True).cuda(), (pixels, sample))
+    (wanted,) = predict(colours(with_maps=True), (pixels, sample.clone()))
+    (found,) = predict(colours(with_maps=True).cuda(), (pixels, sample))
     assert found.pred_instances.bboxes.is_cuda
     for name in ('bboxes', 'labels', 'scores'):
-        torch.testing.assert_close(found.pred_instances[name].cpu(),
-                                   wanted.pred_instances[name])
-    torch.testing.assert_close(found.pred_image_maps.cpu(),
-                               wanted.pred_image_maps)
+        torch.testing.assert_close(found.pred_instances[name].cpu(), wanted.pred_instances[name])
+    torch.testing.assert_close(found.pred_image_maps.cpu(), wanted.pred_image_maps)

@@ -6,15 +6,28 @@ from torch.nn.functional import cross_entropy
 from mmgwap.registry import MODELS
 from mmgwap.structures import PartialDataSample
 
-POOLS = ('GlobalAvgPool', 'GlobalMaxPool', 'LogSumExpPool',
-         'ClassAgnosticGWAP', 'ClassSpecificGWAP')
+POOLS = (
+    'GlobalAvgPool',
+    'GlobalMaxPool',
+    'LogSumExpPool',
+    'ClassAgnosticGWAP',
+    'ClassSpecificGWAP',
+)
 
 
 def make(pool='ClassSpecificGWAP', seed=0, **kwargs):
     torch.manual_seed(seed)
-    head = MODELS.build(dict(
-        dict(type='mmgwap.ImageClsHead', num_classes=5, in_channels=6,
-             pool=dict(type=f'mmgwap.{pool}')), **kwargs))
+    head = MODELS.build(
+        dict(
+            dict(
+                type='mmgwap.ImageClsHead',
+                num_classes=5,
+                in_channels=6,
+                pool=dict(type=f'mmgwap.{pool}'),
+            ),
+            **kwargs,
+        )
+    )
     torch.nn.init.normal_(head.classifier.bias)
     return head
 
@@ -32,8 +45,7 @@ def samples(*labels, ignored=()):
 @pytest.fixture
 def feats():
     generator = torch.Generator().manual_seed(1)
-    return [torch.randn(2, 6, size, size, generator=generator)
-            for size in (8, 4)]
+    return [torch.randn(2, 6, size, size, generator=generator) for size in (8, 4)]
 
 
 @pytest.mark.parametrize('pool', POOLS)
@@ -69,7 +81,7 @@ def test_wrong_index(index, feats):
 def test_multi_label_loss(feats):
     head = make()
     loss = head.loss(feats, samples([0, 2], []))['loss_image']
-    target = torch.tensor([[1., 0, 1, 0, 0], [0, 0, 0, 0, 0]])
+    target = torch.tensor([[1.0, 0, 1, 0, 0], [0, 0, 0, 0, 0]])
     wanted = bce(head(feats), target, reduction='sum') / 2
     assert abs(loss - wanted) < 1e-6
 
@@ -77,13 +89,13 @@ def test_multi_label_loss(feats):
 def test_unknown_labels_give_no_loss(feats):
     head = make()
     loss = head.loss(feats, samples([0], [0], ignored=[3, 4]))['loss_image']
-    target = torch.tensor([[1., 0, 0]]).expand(2, 3)
+    target = torch.tensor([[1.0, 0, 0]]).expand(2, 3)
     wanted = bce(head(feats)[:, :3], target, reduction='sum') / 2
     assert abs(loss - wanted) < 1e-6
     nothing = samples([0], [])
     nothing[1].ignored_image_labels = torch.arange(5)
     one = head.loss(feats, nothing)['loss_image']
-    target = torch.tensor([1., 0, 0, 0, 0])
+    target = torch.tensor([1.0, 0, 0, 0, 0])
     assert abs(one - bce(head(feats)[0], target, reduction='sum')) < 1e-6
 
 
@@ -93,8 +105,7 @@ def test_a_batch_of_unknown_labels_still_reaches_every_parameter(feats):
         loss = head.loss(feats, samples([], [], ignored=range(5)))
         loss['loss_image'].backward()
         assert loss['loss_image'] == 0
-        assert all(p.grad is not None and p.grad.eq(0).all()
-                   for p in head.parameters())
+        assert all(p.grad is not None and p.grad.eq(0).all() for p in head.parameters())
 
 
 def test_single_label_loss(feats):
@@ -115,19 +126,17 @@ def test_a_single_label_is_one_label(labels, feats):
 @pytest.mark.parametrize('loss', ['CrossEntropyLoss', 'FocalLoss'])
 def test_unknown_labels_give_no_gradient(loss, feats):
     # Under class-specific GWAP the classes compete, and all have a part.
-    head = make('GlobalAvgPool',
-                loss=dict(type=f'mmdet.{loss}', use_sigmoid=True))
+    head = make('GlobalAvgPool', loss=dict(type=f'mmdet.{loss}', use_sigmoid=True))
     head.loss(feats, samples([0], [1], ignored=[3]))['loss_image'].backward()
     grad = head.classifier.bias.grad
     assert grad[3] == 0 and (grad[[0, 1, 2, 4]] != 0).all()
 
 
 def test_another_loss(feats):
-    head = make(loss=dict(type='mmdet.FocalLoss', loss_weight=2.))
+    head = make(loss=dict(type='mmdet.FocalLoss', loss_weight=2.0))
     plain = make(loss=dict(type='mmdet.FocalLoss'))
     plain.load_state_dict(head.state_dict())
-    one, two = (h.loss(feats, samples([0, 2], [1]))['loss_image']
-                for h in (head, plain))
+    one, two = (h.loss(feats, samples([0, 2], [1]))['loss_image'] for h in (head, plain))
     assert one > 0 and abs(one - 2 * two) < 1e-6
 
 
@@ -143,13 +152,16 @@ def test_labels_outside_of_the_classes(feats):
         make().loss(feats, samples([5], [0]))
 
 
-@pytest.mark.parametrize('kwargs, message', [
-    (dict(loss=dict(type='mmdet.CrossEntropyLoss')), 'use_sigmoid=True'),
-    (dict(multi_label=False, loss=dict(type='mmdet.FocalLoss')),
-     'use_sigmoid=False'),
-    (dict(source='head'), "'head'"),
-    (dict(num_classes=0), 'num_classes must be .* from 1 .*got 0'),
-    (dict(in_channels=0), 'in_channels must be .* from 1 .*got 0')])
+@pytest.mark.parametrize(
+    'kwargs, message',
+    [
+        (dict(loss=dict(type='mmdet.CrossEntropyLoss')), 'use_sigmoid=True'),
+        (dict(multi_label=False, loss=dict(type='mmdet.FocalLoss')), 'use_sigmoid=False'),
+        (dict(source='head'), "'head'"),
+        (dict(num_classes=0), 'num_classes must be .* from 1 .*got 0'),
+        (dict(in_channels=0), 'in_channels must be .* from 1 .*got 0'),
+    ],
+)
 def test_wrong_arguments(kwargs, message):
     with pytest.raises(ValueError, match=message):
         make(**kwargs)

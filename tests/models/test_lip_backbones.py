@@ -1,4 +1,5 @@
 """LIP-ResNet and LIP-DenseNet against the authors' definition."""
+
 import logging
 import re
 
@@ -29,13 +30,13 @@ def randomize(model, seed=0):
 
     for name, tensor in model.state_dict().items():
         if name.endswith('running_var'):
-            tensor.copy_(1 + draw(tensor, .1).abs())
+            tensor.copy_(1 + draw(tensor, 0.1).abs())
         elif tensor.dim() == 4:
-            tensor.copy_(draw(tensor, (1 / tensor[0].numel())**.5))
+            tensor.copy_(draw(tensor, (1 / tensor[0].numel()) ** 0.5))
         elif name.endswith('weight'):
-            tensor.copy_(1 + draw(tensor, .1))
+            tensor.copy_(1 + draw(tensor, 0.1))
         elif tensor.is_floating_point():
-            tensor.copy_(draw(tensor, .1))
+            tensor.copy_(draw(tensor, 0.1))
     model.eval()  # of mmdet's ResNet returns nothing
     return model
 
@@ -46,8 +47,7 @@ def image(*shape, seed=0):
 
 
 def relative(a, b):
-    a, b = (np.asarray(x.detach() if torch.is_tensor(x) else x)
-            for x in (a, b))
+    a, b = (np.asarray(x.detach() if torch.is_tensor(x) else x) for x in (a, b))
     assert a.shape == b.shape
     return np.abs(a - b).max() / np.abs(b).max()
 
@@ -80,9 +80,10 @@ def test_densenet_is_the_authors(densenet, size):
     x = image(2, 3, *size)
     with torch.no_grad():
         outs = densenet(x)
-        state = {re.sub(r'pool0\.logit\.(conv|bn)', r'pool0.logit.\g<1>1',
-                        key): value
-                 for key, value in densenet.state_dict().items()}
+        state = {
+            re.sub(r'pool0\.logit\.(conv|bn)', r'pool0.logit.\g<1>1', key): value
+            for key, value in densenet.state_dict().items()
+        }
         wanted = reference.Net(state).densenet(x, (6, 12, 24, 16))
     for out, right, channels in zip(outs, wanted, densenet.out_channels):
         assert out.shape[1] == channels
@@ -92,8 +93,7 @@ def test_densenet_is_the_authors(densenet, size):
 def test_stem_is_the_loops(resnet50):
     x = image(1, 3, 22, 19)
     with torch.no_grad():
-        out = resnet50.maxpool(resnet50.relu(resnet50.norm1(
-            resnet50.conv1(x))))
+        out = resnet50.maxpool(resnet50.relu(resnet50.norm1(resnet50.conv1(x))))
     wanted = reference.stem(x[0].double().numpy(), resnet50.state_dict())
     assert relative(out[0], wanted) < 1e-4
 
@@ -104,16 +104,19 @@ def test_downsampling_block_is_the_loops():
     with torch.no_grad():
         out = block(x)
     assert out.shape == (1, 16, 5, 3)
-    wanted = reference.downsampling_block(x[0].double().numpy(),
-                                          block.state_dict())
+    wanted = reference.downsampling_block(x[0].double().numpy(), block.state_dict())
     assert relative(out[0], wanted) < 1e-4
 
 
-@pytest.mark.parametrize('build,features,params,flops', [
-    (lambda: LIPResNet(50), 2048, 23.9e6, 5.33e9),
-    (lambda: LIPResNet(101), 2048, 42.9e6, 9.06e9),
-    (lambda: LIPDenseNet(121), 1024, 8.7e6, 4.13e9)],
-    ids=['R50', 'R101', 'D121'])
+@pytest.mark.parametrize(
+    'build,features,params,flops',
+    [
+        (lambda: LIPResNet(50), 2048, 23.9e6, 5.33e9),
+        (lambda: LIPResNet(101), 2048, 42.9e6, 9.06e9),
+        (lambda: LIPDenseNet(121), 1024, 8.7e6, 4.13e9),
+    ],
+    ids=['R50', 'R101', 'D121'],
+)
 def test_size_and_cost_are_the_papers(build, features, params, flops):
     """Table 2 of the paper counts the classifier, which backbones leave out.
 
@@ -122,11 +125,10 @@ def test_size_and_cost_are_the_papers(build, features, params, flops):
     """
     model = nn.Sequential(build(), Classifier(features)).eval()
     MMLogger.get_current_instance().setLevel(logging.ERROR)
-    found = get_model_complexity_info(model, (3, 224, 224), show_table=False,
-                                      show_arch=False)
-    assert abs(found['flops'] / flops - 1) < .02
+    found = get_model_complexity_info(model, (3, 224, 224), show_table=False, show_arch=False)
+    assert abs(found['flops'] / flops - 1) < 0.02
     counted = sum(p.numel() for p in model.parameters())
-    assert abs(counted / params - 1) < .02
+    assert abs(counted / params - 1) < 0.02
 
 
 class Classifier(nn.Linear):
@@ -154,8 +156,7 @@ def test_basic_blocks():
     model = randomize(LIPResNet(18))
     x = image(2, 3, 64, 80)
     outs = model(x)
-    assert [out.shape[1:] for out in outs] == [
-        (64, 16, 20), (128, 8, 10), (256, 4, 5), (512, 2, 3)]
+    assert [out.shape[1:] for out in outs] == [(64, 16, 20), (128, 8, 10), (256, 4, 5), (512, 2, 3)]
     block = model.layer2[0]
     assert isinstance(block, LIPBasicBlock)
     with torch.no_grad():
@@ -166,15 +167,13 @@ def test_basic_blocks():
 
 
 @pytest.mark.parametrize('size', [(33, 47), (64, 31), (1, 1), (5, 40)])
-@pytest.mark.parametrize('build', [lambda: LIPResNet(18),
-                                   lambda: LIPResNet(50)])
+@pytest.mark.parametrize('build', [lambda: LIPResNet(18), lambda: LIPResNet(50)])
 def test_odd_sizes_train(build, size):
     model = build()
     model.train()
     outs = model(image(1, 3, *size))
     sum(out.square().mean() for out in outs).backward()
-    assert all(p.grad.isfinite().all() for p in model.parameters()
-               if p.requires_grad)
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
     for out, stride in zip(outs, (4, 8, 16, 32)):
         assert out.shape[2:] == tuple(-(-side // stride) for side in size)
 
@@ -185,25 +184,21 @@ def test_densenet_says_that_an_image_is_too_small(densenet):
         densenet(image(1, 3, 28, 28))
 
 
-@pytest.mark.parametrize('build', [lambda: LIPResNet(50),
-                                   lambda: LIPDenseNet(121)])
+@pytest.mark.parametrize('build', [lambda: LIPResNet(50), lambda: LIPDenseNet(121)])
 def test_empty_batch_and_layout(build):
     model = randomize(build())
     outs = model(torch.zeros(0, 3, 64, 64))
     assert [len(out) for out in outs] == 4 * [0]
     sum(out.sum() for out in outs).backward()
-    assert all(p.grad is not None and not p.grad.any()
-               for p in model.parameters())
+    assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
     with torch.no_grad():
         x = image(2, 3, 64, 64)
-        for out, last in zip(model(x), model(
-                x.contiguous(memory_format=torch.channels_last))):
+        for out, last in zip(model(x), model(x.contiguous(memory_format=torch.channels_last))):
             assert relative(last, out) < 1e-5
 
 
 def test_compiles(resnet50):
-    compiled = torch.compile(resnet50, backend='aot_eager', fullgraph=True,
-                             dynamic=True)
+    compiled = torch.compile(resnet50, backend='aot_eager', fullgraph=True, dynamic=True)
     for size in ((2, 3, 64, 64), (3, 3, 70, 96)):
         x = image(*size)
         with torch.no_grad():
@@ -212,33 +207,39 @@ def test_compiles(resnet50):
 
 
 @pytest.mark.filterwarnings('ignore')
-@pytest.mark.parametrize('build', [lambda: LIPResNet(18),
-                                   lambda: LIPDenseNet(121)])
+@pytest.mark.parametrize('build', [lambda: LIPResNet(18), lambda: LIPDenseNet(121)])
 def test_exports_to_onnx(build, tmp_path):
     onnxruntime = pytest.importorskip('onnxruntime')
     model, path = randomize(build()), tmp_path / 'model.onnx'
     x = image(2, 3, 64, 96)
-    torch.onnx.export(model, (x, ), path, opset_version=16, dynamo=False,
-                      input_names=['x'],
-                      dynamic_axes=dict(x={0: 'batch', 2: 'h', 3: 'w'}))
+    torch.onnx.export(
+        model,
+        (x,),
+        path,
+        opset_version=16,
+        dynamo=False,
+        input_names=['x'],
+        dynamic_axes=dict(x={0: 'batch', 2: 'h', 3: 'w'}),
+    )
     session = onnxruntime.InferenceSession(path)
-    for x in (x, image(1, 3, 75, 98)):
-        for one, out in zip(session.run(None, dict(x=x.numpy())), model(x)):
+    for batch in (x, image(1, 3, 75, 98)):
+        for one, out in zip(session.run(None, dict(x=batch.numpy())), model(batch)):
             assert relative(one, out) < 1e-3
 
 
 def test_freezing():
     model = LIPResNet(50, frozen_stages=1, norm_eval=True)
     model.train()
-    frozen = {name.split('.')[0] for name, p in model.named_parameters()
-              if not p.requires_grad}
+    frozen = {name.split('.')[0] for name, p in model.named_parameters() if not p.requires_grad}
     assert frozen == {'conv1', 'bn1', 'maxpool', 'layer1'}
     assert not model.maxpool.training and model.layer2.training
-    assert not any(m.training for m in model.modules()
-                   if isinstance(m, nn.BatchNorm2d))
+    assert not any(m.training for m in model.modules() if isinstance(m, nn.BatchNorm2d))
     stem = LIPResNet(50, frozen_stages=0)
-    assert {name.split('.')[0] for name, p in stem.named_parameters()
-            if not p.requires_grad} == {'conv1', 'bn1', 'maxpool'}
+    assert {name.split('.')[0] for name, p in stem.named_parameters() if not p.requires_grad} == {
+        'conv1',
+        'bn1',
+        'maxpool',
+    }
     unfrozen = LIPResNet(50, frozen_stages=-1, norm_eval=False)
     unfrozen.train()
     assert all(p.requires_grad for p in unfrozen.parameters())
@@ -246,29 +247,37 @@ def test_freezing():
 
 
 def test_densenet_freezing():
-    stages = [{'conv0', 'norm0', 'pool0'}, {'denseblock1', 'transition1'},
-              {'denseblock2', 'transition2'}, {'denseblock3', 'transition3'},
-              {'denseblock4', 'norm5'}]
+    stages = [
+        {'conv0', 'norm0', 'pool0'},
+        {'denseblock1', 'transition1'},
+        {'denseblock2', 'transition2'},
+        {'denseblock3', 'transition3'},
+        {'denseblock4', 'norm5'},
+    ]
     for count in range(-1, 5):
         model = LIPDenseNet(121, frozen_stages=count).train()
-        frozen = {name.split('.')[1] for name, p in model.named_parameters()
-                  if not p.requires_grad}
-        assert frozen == set().union(*stages[:count + 1])
-        assert all(model.features[name].training != (name in frozen)
-                   for name in set().union(*stages))
+        frozen = {name.split('.')[1] for name, p in model.named_parameters() if not p.requires_grad}
+        assert frozen == set().union(*stages[: count + 1])
+        assert all(
+            model.features[name].training != (name in frozen) for name in set().union(*stages)
+        )
     model = LIPDenseNet(121, norm_eval=True).train()
-    assert not any(m.training for m in model.modules()
-                   if isinstance(m, nn.BatchNorm2d))
+    assert not any(m.training for m in model.modules() if isinstance(m, nn.BatchNorm2d))
     assert model.features['pool0'].training
 
 
-@pytest.mark.parametrize('build,blocks', [
-    (lambda cp: LIPResNet(50, with_cp=cp, norm_eval=True), 16),
-    (lambda cp: LIPResNet(18, with_cp=cp, norm_eval=True), 8),
-    (lambda cp: LIPDenseNet(121, with_cp=cp, norm_eval=True), 58)])
+@pytest.mark.parametrize(
+    'build,blocks',
+    [
+        (lambda cp: LIPResNet(50, with_cp=cp, norm_eval=True), 16),
+        (lambda cp: LIPResNet(18, with_cp=cp, norm_eval=True), 8),
+        (lambda cp: LIPDenseNet(121, with_cp=cp, norm_eval=True), 58),
+    ],
+)
 @pytest.mark.filterwarnings('ignore')
 def test_checkpointing_changes_nothing(build, blocks, monkeypatch):
     from torch.utils import checkpoint
+
     plain, calls = checkpoint.checkpoint, []
 
     def count(*args, **kwargs):
@@ -283,64 +292,79 @@ def test_checkpointing_changes_nothing(build, blocks, monkeypatch):
         x = image(1, 3, 64, 64)
         model(x)[-1].square().mean().backward()
         assert len(calls) == blocks * with_cp
-        found.append({name: p.grad for name, p in model.named_parameters()
-                      if p.grad is not None})
+        found.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
     assert found[0].keys() == found[1].keys()
     for name, grad in found[0].items():
-        assert (grad - found[1][name]).abs().max() <= 1e-4 * max(
-            grad.abs().max(), 1e-3), name
+        assert (grad - found[1][name]).abs().max() <= 1e-4 * max(grad.abs().max(), 1e-3), name
 
 
 def test_init_starts_from_average_pooling_and_identity():
     model = LIPResNet(50)
     model.init_weights()
-    poolings = {name: module for name, module in model.named_modules()
-                if isinstance(module, LIPLayer)}
+    poolings = {
+        name: module for name, module in model.named_modules() if isinstance(module, LIPLayer)
+    }
     assert len(poolings) == 7
     for name, module in poolings.items():
         *_, last = [m for m in module.modules() if isinstance(m, InstanceNorm)]
         assert not last.weight.any() and not last.bias.any(), name
     assert not model.layer2[0].norm3.weight.any()  # zero_init_residual
     assert not model.layer2[1].norm3.weight.any()
-    assert model.layer2[0].bottleneck_shared.logit.conv1.weight.std() > .01
+    assert model.layer2[0].bottleneck_shared.logit.conv1.weight.std() > 0.01
     small = LIPDenseNet(121)
     small.init_weights()
     assert not small.features['pool0'].logit.bn.weight.any()
     assert not small.features['transition2'].pool.logit.bn3.weight.any()
     # He's deviation for the outputs of the stem, 7 x 7 x 64
-    wanted = (2 / (49 * 64))**.5
-    assert abs(small.features['conv0'].weight.std() / wanted - 1) < .05
+    wanted = (2 / (49 * 64)) ** 0.5
+    assert abs(small.features['conv0'].weight.std() / wanted - 1) < 0.05
 
 
 def test_options_of_the_host():
-    plugins = [dict(cfg=dict(type='ContextBlock', ratio=1 / 16),
-                    stages=(False, True, True, True), position='after_conv3')]
+    plugins = [
+        dict(
+            cfg=dict(type='ContextBlock', ratio=1 / 16),
+            stages=(False, True, True, True),
+            position='after_conv3',
+        )
+    ]
     model = LIPResNet(
-        50, deep_stem=True, plugins=plugins, base_channels=16,
-        norm_cfg=dict(type='GN', num_groups=4), out_indices=(1, 3),
+        50,
+        deep_stem=True,
+        plugins=plugins,
+        base_channels=16,
+        norm_cfg=dict(type='GN', num_groups=4),
+        out_indices=(1, 3),
         dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False),
-        stage_with_dcn=(False, True, True, True))
+        stage_with_dcn=(False, True, True, True),
+    )
     model.train()
     outs = model(image(1, 3, 64, 64))
     assert [out.shape[1:] for out in outs] == [(128, 8, 8), (512, 2, 2)]
     sum(out.mean() for out in outs).backward()
     assert all(p.grad is not None for p in model.parameters())
-    kinds = {name: type(module).__name__
-             for name, module in model.named_modules()
-             if name.endswith('.conv2')}
+    kinds = {
+        name: type(module).__name__
+        for name, module in model.named_modules()
+        if name.endswith('.conv2')
+    }
     assert kinds['layer2.0.conv2'] == 'Sequential'
     assert kinds['layer2.1.conv2'] == 'ModulatedDeformConv2dPack'
     assert kinds['layer1.1.conv2'] == 'Conv2d'
     assert hasattr(model.layer2[0], 'context_block')
 
 
-@pytest.mark.parametrize('build,message', [
-    (lambda: LIPResNet(50, style='caffe'), 'leave style out'),
-    (lambda: LIPResNet(50, avg_down=True), 'leave avg_down out'),
-    (lambda: LIPDenseNet(161), r'depths \[121, 169, 201\], not 161'),
-    (lambda: LIPDenseNet(121, out_indices=(4, )), 'must be of 0 to 3'),
-    (lambda: LIPDenseNet(121, out_indices=()), 'must be of 0 to 3'),
-    (lambda: LIPDenseNet(121, frozen_stages=5), '-1 to 4, got 5')])
+@pytest.mark.parametrize(
+    'build,message',
+    [
+        (lambda: LIPResNet(50, style='caffe'), 'leave style out'),
+        (lambda: LIPResNet(50, avg_down=True), 'leave avg_down out'),
+        (lambda: LIPDenseNet(161), r'depths \[121, 169, 201\], not 161'),
+        (lambda: LIPDenseNet(121, out_indices=(4,)), 'must be of 0 to 3'),
+        (lambda: LIPDenseNet(121, out_indices=()), 'must be of 0 to 3'),
+        (lambda: LIPDenseNet(121, frozen_stages=5), '-1 to 4, got 5'),
+    ],
+)
 def test_refuses(build, message):
     with pytest.raises(ValueError, match=message):
         build()
@@ -349,13 +373,13 @@ def test_refuses(build, message):
 @pytest.mark.parametrize('place', [1, 2, 3])
 def test_plugins_stand_where_they_should(place):
     """In a block that downsamples as in all others."""
-    plugins = [dict(cfg=dict(type='ContextBlock', ratio=1 / 4),
-                    position=f'after_conv{place}')]
+    plugins = [dict(cfg=dict(type='ContextBlock', ratio=1 / 4), position=f'after_conv{place}')]
     block = LIPBottleneck(16, 4, plugins=plugins)
     seen = {}
     for name in ('norm1', 'norm2', 'norm3', 'context_block'):
         getattr(block, name).register_forward_hook(
-            lambda module, given, out, name=name: seen.setdefault(name, out))
+            lambda module, given, out, name=name: seen.setdefault(name, out)
+        )
     block(image(1, 16, 8, 8))
     assert list(seen).index('context_block') == place
     channels = 16 if place == 3 else 4
@@ -372,30 +396,26 @@ def test_strides_in_all_stages():
     """A stage of basic blocks has LIP if it downsamples, res2 too."""
     model = LIPResNet(18, strides=(2, 2, 1, 1))
     model.eval()
-    assert [out.shape[2:] for out in model(image(1, 3, 64, 64))] == [
-        (8, 8), (4, 4), (4, 4), (4, 4)]
-    lips = {name for name, module in model.named_modules()
-            if isinstance(module, LIPBasicBlock)}
+    assert [out.shape[2:] for out in model(image(1, 3, 64, 64))] == [(8, 8), (4, 4), (4, 4), (4, 4)]
+    lips = {name for name, module in model.named_modules() if isinstance(module, LIPBasicBlock)}
     assert lips == {'layer1.0', 'layer2.0'}
     assert isinstance(model.maxpool, SimplifiedLIP)
 
 
 def authors_file(model, path, classifier, **names):
     """A checkpoint as the authors' training script writes it."""
-    state = {f'module.{key}': value
-             for key, value in model.state_dict().items()}
+    state = {f'module.{key}': value for key, value in model.state_dict().items()}
     for key, shape in classifier.items():
         state[f'module.{key}'] = torch.zeros(shape)
     for old, new in names.items():
         state = {key.replace(old, new): value for key, value in state.items()}
-    torch.save(dict(epoch=90, arch='lip', state_dict=state, best_acc1=78.), path)
+    torch.save(dict(epoch=90, arch='lip', state_dict=state, best_acc1=78.0), path)
 
 
 def loaded_log(model, path, caplog):
     """What mmengine says of a checkpoint that a model loads."""
     with caplog.at_level(logging.INFO):
-        load_checkpoint(model, str(path), map_location='cpu',
-                        logger=logging.getLogger('lip'))
+        load_checkpoint(model, str(path), map_location='cpu', logger=logging.getLogger('lip'))
     return caplog.text
 
 
@@ -404,22 +424,28 @@ def test_authors_resnet_loads_completely(depth, tmp_path, caplog):
     source, path = randomize(LIPResNet(depth)), tmp_path / 'lip.pth'
     authors_file(source, path, {'fc.weight': (1000, 2048), 'fc.bias': (1000)})
     state = torch.load(path)['state_dict']
-    for key in ('maxpool.logit.conv.weight', 'maxpool.logit.bn.bias',
-                'layer2.0.bottleneck_shared.logit.conv1.weight',
-                'layer3.0.bottleneck_shared.logit.bn2.weight',
-                'layer4.0.conv2.0.postprocessing.conv.weight',
-                'layer4.0.conv2.0.postprocessing.bn.weight',
-                'layer2.0.conv2.1.weight',
-                'layer2.0.downsample.lip.postprocessing.conv.weight',
-                'layer2.0.downsample.lip.postprocessing.bn.bias',
-                'layer1.0.downsample.conv.weight',
-                'layer2.0.downsample.bn.running_mean'):
+    for key in (
+        'maxpool.logit.conv.weight',
+        'maxpool.logit.bn.bias',
+        'layer2.0.bottleneck_shared.logit.conv1.weight',
+        'layer3.0.bottleneck_shared.logit.bn2.weight',
+        'layer4.0.conv2.0.postprocessing.conv.weight',
+        'layer4.0.conv2.0.postprocessing.bn.weight',
+        'layer2.0.conv2.1.weight',
+        'layer2.0.downsample.lip.postprocessing.conv.weight',
+        'layer2.0.downsample.lip.postprocessing.bn.bias',
+        'layer1.0.downsample.conv.weight',
+        'layer2.0.downsample.bn.running_mean',
+    ):
         assert f'module.{key}' in state, key
     model = LIPResNet(depth)
     text = loaded_log(model, path, caplog)
     assert 'missing keys' not in text
-    assert re.search(r'unexpected key in source state_dict: fc\.weight, '
-                     r'fc\.bias\n', text)
+    assert re.search(
+        r'unexpected key in source state_dict: fc\.weight, '
+        r'fc\.bias\n',
+        text,
+    )
     for key, value in source.state_dict().items():
         assert torch.equal(model.state_dict()[key], value), key
 
@@ -427,15 +453,19 @@ def test_authors_resnet_loads_completely(depth, tmp_path, caplog):
 def test_authors_densenet_loads_completely(densenet, tmp_path, caplog):
     path = tmp_path / 'lip.pth'
     authors_file(
-        densenet, path, {'classifier.weight': (1000, 1024),
-                         'classifier.bias': (1000, )},
-        **{'pool0.logit.conv.': 'pool0.logit.conv1.',
-           'pool0.logit.bn.': 'pool0.logit.bn1.'})
+        densenet,
+        path,
+        {'classifier.weight': (1000, 1024), 'classifier.bias': (1000,)},
+        **{'pool0.logit.conv.': 'pool0.logit.conv1.', 'pool0.logit.bn.': 'pool0.logit.bn1.'},
+    )
     model = LIPDenseNet(121)
     text = loaded_log(model, path, caplog)
     assert 'missing keys' not in text
-    assert re.search(r'unexpected key in source state_dict: classifier\.weight'
-                     r', classifier\.bias\n', text)
+    assert re.search(
+        r'unexpected key in source state_dict: classifier\.weight'
+        r', classifier\.bias\n',
+        text,
+    )
     for key, value in densenet.state_dict().items():
         assert torch.equal(model.state_dict()[key], value), key
 
@@ -445,8 +475,9 @@ def test_init_cfg_loads(densenet, resnet50, tmp_path):
         path = tmp_path / 'source.pth'
         torch.save(dict(state_dict=source.state_dict()), path)
         init = dict(type='Pretrained', checkpoint=str(path))
-        model = LIPDenseNet(121, init_cfg=init) if source is densenet \
-            else LIPResNet(50, init_cfg=init)
+        model = (
+            LIPDenseNet(121, init_cfg=init) if source is densenet else LIPResNet(50, init_cfg=init)
+        )
         model.init_weights()
         for key, value in source.state_dict().items():
             assert torch.equal(model.state_dict()[key], value), key
@@ -455,14 +486,14 @@ def test_init_cfg_loads(densenet, resnet50, tmp_path):
 @pytest.mark.parametrize('depth', [18, 50])
 def test_torchvision_loads_what_both_have(depth, tmp_path, caplog):
     from mmdet.models import ResNet
+
     source, path = randomize(ResNet(depth)), tmp_path / 'resnet.pth'
     torch.save(source.state_dict(), path)
     assert 'layer2.0.downsample.0.weight' in torch.load(path)
     model = LIPResNet(depth)
     text = loaded_log(model, path, caplog)
     mine, theirs = model.state_dict(), source.state_dict()
-    names = {'downsample.0.': 'downsample.conv.',
-             'downsample.1.': 'downsample.bn.'}
+    names = {'downsample.0.': 'downsample.conv.', 'downsample.1.': 'downsample.bn.'}
     left, taken = [], set()
     for key, value in theirs.items():
         name = key
@@ -473,21 +504,24 @@ def test_torchvision_loads_what_both_have(depth, tmp_path, caplog):
             taken.add(name)
         else:
             left.append(key)
-    blocks = [] if depth == 18 else [f'layer{i}.0.conv2.weight'
-                                     for i in (2, 3, 4)]
+    blocks = [] if depth == 18 else [f'layer{i}.0.conv2.weight' for i in (2, 3, 4)]
     assert left == blocks
     for key in blocks:
         assert key in text.split('unexpected key')[1].split('\n')[0]
     fresh = set(mine) - taken
-    assert all('lip' in key or 'logit' in key or 'postprocessing' in key
-               or '.conv2.1.' in key for key in fresh)
+    assert all(
+        'lip' in key or 'logit' in key or 'postprocessing' in key or '.conv2.1.' in key
+        for key in fresh
+    )
     missing = text.split('missing keys in source state_dict: ')[1]
     assert set(missing.split('\n')[0].split(', ')) == fresh
 
 
 def test_older_torchvision_densenets_load(densenet):
-    state = {re.sub(r'(denselayer\d+\.(?:norm|conv))([12])\.', r'\1.\2.', key):
-             value for key, value in densenet.state_dict().items()}
+    state = {
+        re.sub(r'(denselayer\d+\.(?:norm|conv))([12])\.', r'\1.\2.', key): value
+        for key, value in densenet.state_dict().items()
+    }
     assert 'features.denseblock1.denselayer1.norm.1.weight' in state
     model = LIPDenseNet(121)
     model.load_state_dict(state, strict=True)
@@ -498,9 +532,14 @@ def test_older_torchvision_densenets_load(densenet):
 def test_saved_and_loaded_in_a_detector(resnet50):
     """The names are mended below a prefix too."""
     whole = nn.ModuleDict(dict(backbone=LIPResNet(50)))
-    state = {f'backbone.{key}'.replace('downsample.conv', 'downsample.0')
-             .replace('downsample.bn', 'downsample.1'): value
-             for key, value in resnet50.state_dict().items()}
+    state = {
+        f'backbone.{key}'.replace('downsample.conv', 'downsample.0').replace(
+            'downsample.bn', 'downsample.1'
+        ): value
+        for key, value in resnet50.state_dict().items()
+    }
     whole.load_state_dict(state, strict=True)
-    assert torch.equal(whole['backbone'].layer3[0].downsample.conv.weight,
-                       resnet50.layer3[0].downsample.conv.weight)
+    assert torch.equal(
+        whole['backbone'].layer3[0].downsample.conv.weight,
+        resnet50.layer3[0].downsample.conv.weight,
+    )

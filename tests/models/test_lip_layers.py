@@ -7,8 +7,13 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule, Sequential
 from torch import nn
 
-from mmgwap.models.layers import (BottleneckLIP, BottleneckLogit,
-                                  SharedBottleneckLIP, SimplifiedLIP, SoftGate)
+from mmgwap.models.layers import (
+    BottleneckLIP,
+    BottleneckLogit,
+    SharedBottleneckLIP,
+    SimplifiedLIP,
+    SoftGate,
+)
 from mmgwap.models.layers.lip import InstanceNorm
 from tests.references import lip as reference
 
@@ -24,8 +29,7 @@ def randomize(module, seed=0):
     """Give all parameters values, those that start at zero too."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in module.parameters():
-        parameter.data.copy_(.3 * torch.randn(parameter.shape,
-                                              generator=generator))
+        parameter.data.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
     return module
 
 
@@ -35,7 +39,7 @@ def gap(a, b):
 
 def test_gate():
     gate = SoftGate()
-    x = torch.tensor([-100., 0., 1., 100.])
+    x = torch.tensor([-100.0, 0.0, 1.0, 100.0])
     assert gap(gate(x), [0, 6, 12 / (1 + np.exp(-1)), 12]) < 1e-6
     assert gate(x.half()).dtype == torch.float32
     assert gate(x.double()).dtype == torch.float64
@@ -46,26 +50,31 @@ def test_starts_as_average_pooling(layer):
     x = image(2, 8, 9, 7)
     wanted = F.avg_pool2d(x, 3, 2, 1, count_include_pad=False)
     assert gap(layer(8)(x), wanted) < 1e-6
-    for made in (layer(8, kernel_size=2, stride=2, padding=0, ceil_mode=True),
-                 layer(8, kernel_size=(2, 2), stride=(2, 2), padding=(0, 0),
-                       ceil_mode=True)):
+    for made in (
+        layer(8, kernel_size=2, stride=2, padding=0, ceil_mode=True),
+        layer(8, kernel_size=(2, 2), stride=(2, 2), padding=(0, 0), ceil_mode=True),
+    ):
         wanted = F.avg_pool2d(x, 2, 2, ceil_mode=True)
         assert gap(made(x), wanted) < 1e-6
 
 
 @pytest.mark.parametrize('layer', LAYERS)
-@pytest.mark.parametrize('container', [Sequential, nn.Sequential,
-                                       lambda *parts: nn.ModuleList(parts)])
+@pytest.mark.parametrize(
+    'container', [Sequential, nn.Sequential, lambda *parts: nn.ModuleList(parts)]
+)
 @pytest.mark.parametrize('kind', ['Kaiming', 'Xavier'])
 def test_a_models_init_leaves_it_at_average_pooling(layer, container, kind):
     """An init_cfg for all convolutions reaches into the layer, and mmengine
     gives it no chance to answer within torch's own containers."""
+
     class Model(BaseModule):
         def __init__(self):
-            super().__init__([
-                dict(type=kind, layer='Conv2d'),
-                dict(type='Constant', val=1,
-                     layer=['_BatchNorm', 'GroupNorm'])])
+            super().__init__(
+                [
+                    dict(type=kind, layer='Conv2d'),
+                    dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
+                ]
+            )
             self.inner = container(nn.Conv2d(8, 8, 1), layer(8))
 
     model = Model()
@@ -73,16 +82,14 @@ def test_a_models_init_leaves_it_at_average_pooling(layer, container, kind):
     model.init_weights()
     assert not torch.equal(model.inner[0].weight, first)
     x = image(1, 8, 6, 6)
-    assert gap(model.inner[1](x), F.avg_pool2d(
-        x, 3, 2, 1, count_include_pad=False)) < 1e-6
+    assert gap(model.inner[1](x), F.avg_pool2d(x, 3, 2, 1, count_include_pad=False)) < 1e-6
 
 
 def test_simplified_is_the_formula():
     layer = randomize(SimplifiedLIP(4)).double()
     x = image(1, 4, 7, 6).double()
     state = reference.under(layer.state_dict(), 'logit.')
-    logits = reference.gate(reference.normed(x[0].numpy(), state, 'conv',
-                                             'bn'))
+    logits = reference.gate(reference.normed(x[0].numpy(), state, 'conv', 'bn'))
     assert gap(layer(x)[0], reference.small_lip(x[0].numpy(), logits)) < 1e-12
 
 
@@ -90,11 +97,15 @@ def test_shared_bottleneck_is_the_one_in_one():
     shared, last = BottleneckLogit(4, width=6), SharedBottleneckLIP(4, width=6)
     whole = BottleneckLIP(4, width=6)
     randomize(shared), randomize(last)
-    state = {f'logit.{key[6:]}': value
-             for key, value in shared.state_dict().items()}
-    state.update({key.replace('postprocessing.', 'logit.').replace(
-        'conv.', 'conv3.').replace('bn.', 'bn3.'): value
-        for key, value in last.state_dict().items()})
+    state = {f'logit.{key[6:]}': value for key, value in shared.state_dict().items()}
+    state.update(
+        {
+            key.replace('postprocessing.', 'logit.')
+            .replace('conv.', 'conv3.')
+            .replace('bn.', 'bn3.'): value
+            for key, value in last.state_dict().items()
+        }
+    )
     whole.load_state_dict(state)
     x = image(2, 4, 7, 6)
     assert shared(x).shape == (2, 6, 7, 6)
@@ -102,17 +113,22 @@ def test_shared_bottleneck_is_the_one_in_one():
 
 
 def test_names_of_the_authors():
-    names = {SimplifiedLIP(4): {'logit.conv.weight', 'logit.bn.weight',
-                                'logit.bn.bias'},
-             BottleneckLogit(4): {
-                 f'logit.{name}' for n in '12' for name in
-                 (f'conv{n}.weight', f'bn{n}.weight', f'bn{n}.bias')},
-             BottleneckLIP(4): {
-                 f'logit.{name}' for n in '123' for name in
-                 (f'conv{n}.weight', f'bn{n}.weight', f'bn{n}.bias')},
-             SharedBottleneckLIP(4): {
-                 f'postprocessing.{name}' for name in
-                 ('conv.weight', 'bn.weight', 'bn.bias')}}
+    names = {
+        SimplifiedLIP(4): {'logit.conv.weight', 'logit.bn.weight', 'logit.bn.bias'},
+        BottleneckLogit(4): {
+            f'logit.{name}'
+            for n in '12'
+            for name in (f'conv{n}.weight', f'bn{n}.weight', f'bn{n}.bias')
+        },
+        BottleneckLIP(4): {
+            f'logit.{name}'
+            for n in '123'
+            for name in (f'conv{n}.weight', f'bn{n}.weight', f'bn{n}.bias')
+        },
+        SharedBottleneckLIP(4): {
+            f'postprocessing.{name}' for name in ('conv.weight', 'bn.weight', 'bn.bias')
+        },
+    }
     for layer, wanted in names.items():
         assert set(layer.state_dict()) == wanted
 
@@ -135,8 +151,7 @@ def test_instance_norm_of_one_cell_is_the_bias():
     # What is left of x - mean(x) is rounding, which 1 / sqrt(eps) enlarges.
     assert gap(norm(image(2, 3, 1, 1))[0, :, 0, 0], norm.bias.detach()) < 1e-4
     x = image(2, 3, 5, 4)
-    assert gap(norm(x), F.instance_norm(x, weight=norm.weight,
-                                        bias=norm.bias).detach()) == 0
+    assert gap(norm(x), F.instance_norm(x, weight=norm.weight, bias=norm.bias).detach()) == 0
 
 
 @pytest.mark.parametrize('layer', LAYERS)
@@ -152,7 +167,7 @@ def test_it_leaves_average_pooling_behind(layer):
     """The weight of the last norm learns at once, and then all the rest."""
     made = layer(4)
     x = image(2, 4, 8, 8)
-    optimizer = torch.optim.SGD(made.parameters(), lr=1.)
+    optimizer = torch.optim.SGD(made.parameters(), lr=1.0)
     for _ in range(2):
         optimizer.zero_grad()
         made(x).square().mean().backward()
@@ -167,6 +182,7 @@ def test_it_leaves_average_pooling_behind(layer):
 
 def test_layers_know_their_bounds(monkeypatch):
     """No look at the logits, for which a GPU would have to be waited for."""
+
     def look(logit):
         raise AssertionError('looked')
 
@@ -195,7 +211,7 @@ def test_autocast(layer):
     with torch.autocast('cpu', torch.bfloat16):
         out = made(x.bfloat16())
     assert out.dtype == torch.bfloat16
-    assert gap(out.float(), made(x).detach()) < .1
+    assert gap(out.float(), made(x).detach()) < 0.1
     out.float().square().sum().backward()
     assert all(p.grad.isfinite().all() for p in made.parameters())
 
@@ -207,8 +223,7 @@ def test_copies_and_compiles(layer):
     assert torch.equal(copy.deepcopy(made)(x), made(x))
     for dynamic in (False, True):
         torch._dynamo.reset()
-        compiled = torch.compile(made, backend='aot_eager', fullgraph=True,
-                                 dynamic=dynamic)
+        compiled = torch.compile(made, backend='aot_eager', fullgraph=True, dynamic=dynamic)
         for size in ((2, 4, 9, 8), (3, 4, 10, 12)):
             x = image(*size)
             assert gap(compiled(x), made(x).detach()) < 1e-5
@@ -218,8 +233,7 @@ def test_copies_and_compiles(layer):
 def test_exports_with_any_batch(layer):
     made = randomize(layer(4)).eval()
     batch = torch.export.Dim('batch')
-    exported = torch.export.export(made, (image(2, 4, 9, 8), ),
-                                   dynamic_shapes=({0: batch}, ))
+    exported = torch.export.export(made, (image(2, 4, 9, 8),), dynamic_shapes=({0: batch},))
     for count in (1, 3):
         x = image(count, 4, 9, 8)
         assert gap(exported.module()(x), made(x).detach()) < 1e-5

@@ -15,19 +15,24 @@ from mmgwap.testing import tiny_detector
 
 from .conftest import batch, build, losses, multi_task
 
-DETECTOR_PARTS = ('rpn_head', 'roi_head', 'bbox_head', 'neck', 'encoder',
-                  'decoder', 'query_embedding')
+DETECTOR_PARTS = (
+    'rpn_head',
+    'roi_head',
+    'bbox_head',
+    'neck',
+    'encoder',
+    'decoder',
+    'query_embedding',
+)
 
 
 def total(values: dict) -> torch.Tensor:
-    return sum(sum(v) if isinstance(v, list) else v
-               for key, v in values.items() if 'loss' in key)
+    return sum(sum(v) if isinstance(v, list) else v for key, v in values.items() if 'loss' in key)
 
 
 def same(a, b) -> bool:
     a, b = (value if isinstance(value, list) else [value] for value in (a, b))
-    return len(a) == len(b) and all(
-        torch.equal(one, two) for one, two in zip(a, b))
+    return len(a) == len(b) and all(torch.equal(one, two) for one, two in zip(a, b))
 
 
 def test_a_boxed_batch_gives_the_plain_losses_bit_for_bit(name):
@@ -40,18 +45,14 @@ def test_a_boxed_batch_gives_the_plain_losses_bit_for_bit(name):
     assert all(same(got[key], wanted[key]) for key in wanted)
     total(wanted).backward()
     (total(got) - got['loss_image']).backward()
-    for (key, one), two in zip(plain.named_parameters(),
-                               model.detector.parameters()):
-        assert same(one.grad, two.grad) if one.grad is not None \
-            else two.grad is None, key
+    for (key, one), two in zip(plain.named_parameters(), model.detector.parameters()):
+        assert same(one.grad, two.grad) if one.grad is not None else two.grad is None, key
 
 
 @pytest.mark.parametrize('processes', [1, 2])
-def test_label_only_images_teach_the_backbone_alone(name, processes,
-                                                    monkeypatch):
+def test_label_only_images_teach_the_backbone_alone(name, processes, monkeypatch):
     # Among others, a process computes the detector's losses all the same.
-    monkeypatch.setattr('mmgwap.models.detectors.multi_task.get_world_size',
-                        lambda: processes)
+    monkeypatch.setattr('mmgwap.models.detectors.multi_task.get_world_size', lambda: processes)
     model = build(multi_task(name))
     got = losses(model, batch('..'))
     assert set(got) == {'loss_image'}
@@ -60,12 +61,13 @@ def test_label_only_images_teach_the_backbone_alone(name, processes,
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None, key
         (taught if parameter.grad.abs().sum() > 0 else silent).append(key)
-    assert not [key for key in taught
-                if key.split('.')[1] in DETECTOR_PARTS]
+    assert not [key for key in taught if key.split('.')[1] in DETECTOR_PARTS]
     assert [key for key in silent if key.split('.')[1] in DETECTOR_PARTS]
     assert [key for key in taught if key.startswith('detector.backbone')]
     assert {key for key in taught if key.startswith('cls_head')} == {
-        'cls_head.classifier.weight', 'cls_head.classifier.bias'}
+        'cls_head.classifier.weight',
+        'cls_head.classifier.bias',
+    }
 
 
 def test_label_only_images_change_no_loss_of_boxed_ones(name):
@@ -79,8 +81,10 @@ def test_label_only_images_change_no_loss_of_boxed_ones(name):
     assert set(got) == set(wanted)
     for key in wanted:
         if key != 'loss_image':
-            one, two = (torch.stack([*value]) if isinstance(value, list)
-                        else value for value in (got[key], wanted[key]))
+            one, two = (
+                torch.stack([*value]) if isinstance(value, list) else value
+                for value in (got[key], wanted[key])
+            )
             # Convolutions round otherwise in batches of other sizes.
             assert (one - two).abs().max() <= 1e-4 * two.abs().max() + 1e-6, key
 
@@ -89,8 +93,7 @@ def test_the_order_of_a_mixed_batch_does_not_matter():
     model = build(multi_task('retinanet'))
     mixed, sorted_ = batch('.x.x'), batch('.x.x')
     order = [1, 3, 0, 2]
-    sorted_ = {key: [value[i] for i in order]
-               for key, value in sorted_.items()}
+    sorted_ = {key: [value[i] for i in order] for key, value in sorted_.items()}
     one, two = losses(model, mixed), losses(model, sorted_)
     for key in one:
         assert abs(total({key: one[key]}) - total({key: two[key]})) < 1e-4
@@ -101,7 +104,8 @@ def test_each_image_passes_the_backbone_once(name, boxed):
     model = build(multi_task(name))
     sizes = []
     model.detector.backbone.register_forward_hook(
-        lambda module, inputs, output: sizes.append(len(inputs[0])))
+        lambda module, inputs, output: sizes.append(len(inputs[0]))
+    )
     losses(model, batch(boxed))
     assert sizes == [2]
     model.eval()
@@ -125,32 +129,36 @@ def test_predictions(name):
     with torch.no_grad():
         got, wanted = (
             one(**one.data_preprocessor(batch('xx'), False), mode='predict')
-            for one in (model, plain))
+            for one in (model, plain)
+        )
     for sample, reference in zip(got, wanted):
         for key in ('bboxes', 'scores', 'labels'):
-            assert torch.equal(sample.pred_instances[key],
-                               reference.pred_instances[key])
-        assert sample.pred_image_scores.shape == (4, )
-        assert ((0 <= sample.pred_image_scores)
-                & (sample.pred_image_scores <= 1)).all()
+            assert torch.equal(sample.pred_instances[key], reference.pred_instances[key])
+        assert sample.pred_image_scores.shape == (4,)
+        assert ((0 <= sample.pred_image_scores) & (sample.pred_image_scores <= 1)).all()
         maps = sample.pred_image_maps
         assert maps.shape[0] == 4 and maps.shape[1] == maps.shape[2]
-    assert 'pred_image_maps' not in build(multi_task(name)).eval()(
-        **model.data_preprocessor(batch('x'), False), mode='predict')[0]
+    assert (
+        'pred_image_maps'
+        not in build(multi_task(name)).eval()(
+            **model.data_preprocessor(batch('x'), False), mode='predict'
+        )[0]
+    )
 
 
-@pytest.mark.parametrize('share', [0.25, 1.])
+@pytest.mark.parametrize('share', [0.25, 1.0])
 def test_rescoring(share):
     cfg = multi_task('rfcn')
     plain = build(cfg).eval()
     model = build(dict(cfg, test_cfg=dict(rescore=share))).eval()
     with torch.no_grad():
-        one, two = (m(**m.data_preprocessor(batch('x'), False),
-                      mode='predict')[0] for m in (plain, model))
+        one, two = (
+            m(**m.data_preprocessor(batch('x'), False), mode='predict')[0] for m in (plain, model)
+        )
     before, after = one.pred_instances, two.pred_instances
     assert len(before) == len(after) > 0
     image = one.pred_image_scores[before.labels]
-    wanted = before.scores ** (1 - share) * image ** share
+    wanted = before.scores ** (1 - share) * image**share
     order = wanted.argsort(descending=True)
     assert (after.scores - wanted[order]).abs().max() < 1e-6
     assert (after.scores.diff() <= 0).all()
@@ -169,8 +177,7 @@ def test_a_plain_checkpoint_loads_as_it_is(name, tmp_path):
     torch.save(dict(state_dict=plain.state_dict()), path)
     loaded = build(multi_task(name))
     load_checkpoint(loaded, path, map_location='cpu')
-    started = build(multi_task(
-        name, init_cfg=dict(type='Pretrained', checkpoint=path)))
+    started = build(multi_task(name, init_cfg=dict(type='Pretrained', checkpoint=path)))
     for model in (loaded, started):
         state = model.detector.state_dict()
         assert state.keys() == plain.state_dict().keys()
@@ -191,41 +198,45 @@ def test_hooks_find_the_detectors_parts():
     assert model.with_bbox and model.with_neck and not model.with_mask
     assert copy.deepcopy(model).roi_head is not model.roi_head
     with pytest.raises(AttributeError, match='nothing_of_that_name'):
-        model.nothing_of_that_name
+        _ = model.nothing_of_that_name
 
 
 def test_batch_augmentations_see_images_without_boxes():
     cfg = multi_task('retinanet')
     cfg['detector']['data_preprocessor']['batch_augments'] = [
-        dict(type='BatchSyncRandomResize', interval=1, size_divisor=32,
-             random_size_range=(160, 160))]
+        dict(
+            type='BatchSyncRandomResize', interval=1, size_divisor=32, random_size_range=(160, 160)
+        )
+    ]
     MessageHub.get_current_instance().update_info('iter', 0)
     model = build(cfg)
     data = model.data_preprocessor(batch('x.'), True)
-    assert [len(sample.gt_instances) for sample in data['data_samples']] \
-        == [2, 0]
-    assert [sample.has_boxes for sample in data['data_samples']] \
-        == [True, False]
+    assert [len(sample.gt_instances) for sample in data['data_samples']] == [2, 0]
+    assert [sample.has_boxes for sample in data['data_samples']] == [True, False]
 
 
 def test_masks_of_images_without_boxes(monkeypatch):
     """An instance segmentation detector, among other processes."""
-    monkeypatch.setattr('mmgwap.models.detectors.multi_task.get_world_size',
-                        lambda: 2)
+    monkeypatch.setattr('mmgwap.models.detectors.multi_task.get_world_size', lambda: 2)
     cfg = multi_task('faster_rcnn')
     cfg['detector'].type = 'MaskRCNN'
     cfg['detector'].roi_head.update(
         mask_roi_extractor=dict(
-            cfg['detector'].roi_head.bbox_roi_extractor, roi_layer=dict(
-                type='RoIAlign', output_size=14, sampling_ratio=0)),
-        mask_head=dict(type='FCNMaskHead', num_convs=1, in_channels=16,
-                       conv_out_channels=16, num_classes=4))
+            cfg['detector'].roi_head.bbox_roi_extractor,
+            roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=0),
+        ),
+        mask_head=dict(
+            type='FCNMaskHead', num_convs=1, in_channels=16, conv_out_channels=16, num_classes=4
+        ),
+    )
     cfg['detector'].train_cfg.rcnn.mask_size = 28
     data = batch('..')
     for sample in data['data_samples']:
         sample.empty_instances = InstanceData(
-            bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long(),
-            masks=BitmapMasks(np.zeros((0, 128, 128), np.uint8), 128, 128))
+            bboxes=torch.zeros(0, 4),
+            labels=torch.zeros(0).long(),
+            masks=BitmapMasks(np.zeros((0, 128, 128), np.uint8), 128, 128),
+        )
     model = build(cfg)
     total(losses(model, data)).backward()
     assert all(p.grad is not None for p in model.parameters())
@@ -241,8 +252,7 @@ def test_a_plain_detector_refuses_images_without_boxes():
 
 def test_ordinary_data_samples_count_as_boxed():
     model = build(multi_task('rfcn'))
-    data = demo_mm_inputs(2, [[3, 128, 128]] * 2, num_items=[1, 1],
-                          num_classes=4)
+    data = demo_mm_inputs(2, [[3, 128, 128]] * 2, num_items=[1, 1], num_classes=4)
     assert 'loss_rpn_cls' in losses(model, data)
 
 
@@ -260,11 +270,9 @@ def test_mixed_precision(name):
     loss, terms = model.parse_losses(mixed)
     assert terms['loss_image'].dtype == torch.float32
     for key, value in plain.items():
-        torch.testing.assert_close(terms[key].float(), value, rtol=0.1,
-                                   atol=0.05)
+        torch.testing.assert_close(terms[key].float(), value, rtol=0.1, atol=0.05)
     loss.backward()
-    assert all(torch.isfinite(p.grad).all() for p in model.parameters()
-               if p.grad is not None)
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
 @pytest.mark.gpu
@@ -272,13 +280,12 @@ def test_mixed_precision(name):
 def test_mixed_precision_training(name, boxed):
     model = build(multi_task(name)).cuda()
     optim = AmpOptimWrapper(
-        optimizer=torch.optim.SGD(model.parameters(), lr=1e-3),
-        accumulative_counts=2)
+        optimizer=torch.optim.SGD(model.parameters(), lr=1e-3), accumulative_counts=2
+    )
     optim.initialize_count_status(model, 0, 4)
     start = [p.detach().clone() for p in model.parameters()]
     for step in range(4):
         terms = model.train_step(batch(boxed, seed=step), optim)
         assert all(torch.isfinite(value).all() for value in terms.values())
     assert all(torch.isfinite(p).all() for p in model.parameters())
-    assert any(not torch.equal(one, two) for one, two
-               in zip(start, model.parameters()))
+    assert any(not torch.equal(one, two) for one, two in zip(start, model.parameters()))

@@ -1,4 +1,5 @@
 """R-FCN's OHEM sampler against losses written out."""
+
 import pytest
 import torch
 from mmdet.models.task_modules import AssignResult
@@ -10,8 +11,9 @@ from torch.nn import functional as F
 from mmgwap.testing import tiny_rfcn
 
 register_all_modules()
-GT = InstanceData(bboxes=torch.tensor([[10., 10, 60, 60], [50, 20, 90, 110]]),
-                  labels=torch.tensor([1, 3]))
+GT = InstanceData(
+    bboxes=torch.tensor([[10.0, 10, 60, 60], [50, 20, 90, 110]]), labels=torch.tensor([1, 3])
+)
 
 
 @pytest.fixture
@@ -43,38 +45,39 @@ def loss_of(roi_head, feats, box, gt_ind):
     label = GT.labels[gt_ind - 1] if gt_ind > 0 else torch.tensor(4)
     loss = F.cross_entropy(votes['cls_score'], label[None])
     if gt_ind > 0:
-        target = roi_head.bbox_head.bbox_coder.encode(
-            box[None], GT.bboxes[gt_ind - 1][None])
-        loss = loss + F.smooth_l1_loss(votes['bbox_pred'], target,
-                                       reduction='sum')
+        target = roi_head.bbox_head.bbox_coder.encode(box[None], GT.bboxes[gt_ind - 1][None])
+        loss = loss + F.smooth_l1_loss(votes['bbox_pred'], target, reduction='sum')
     return loss.item()
 
 
 def test_the_highest_losses_are_kept(roi_head, feats):
     priors = proposals(40)
-    gt_inds = torch.randint(-1, 3, (40, ))
+    gt_inds = torch.randint(-1, 3, (40,))
     result = roi_head.bbox_sampler.sample(
-        assign(priors, gt_inds), InstanceData(priors=priors), GT, feats=feats)
+        assign(priors, gt_inds), InstanceData(priors=priors), GT, feats=feats
+    )
     boxes = torch.cat([GT.bboxes, priors])  # ground truth comes first
     owners = torch.cat([torch.tensor([1, 2]), gt_inds])
-    losses = [loss_of(roi_head, feats, box, owner)
-              if owner >= 0 else -1. for box, owner in zip(boxes, owners)]
+    losses = [
+        loss_of(roi_head, feats, box, owner) if owner >= 0 else -1.0
+        for box, owner in zip(boxes, owners)
+    ]
     expected = set(torch.tensor(losses).topk(16).indices.tolist())
-    assert set(torch.cat([result.pos_inds, result.neg_inds]).tolist()
-               ) == expected
+    assert set(torch.cat([result.pos_inds, result.neg_inds]).tolist()) == expected
     assert (owners[result.pos_inds] > 0).all()
     assert (owners[result.neg_inds] == 0).all()
-    torch.testing.assert_close(result.priors, boxes[torch.cat(
-        [result.pos_inds, result.neg_inds])])
-    torch.testing.assert_close(result.pos_gt_bboxes,
-                               GT.bboxes[owners[result.pos_inds] - 1])
+    torch.testing.assert_close(result.priors, boxes[torch.cat([result.pos_inds, result.neg_inds])])
+    torch.testing.assert_close(result.pos_gt_bboxes, GT.bboxes[owners[result.pos_inds] - 1])
 
 
 def test_there_is_no_quota_of_positives(roi_head, feats):
     priors = proposals(30)
     result = roi_head.bbox_sampler.sample(
         assign(priors, torch.ones(30, dtype=torch.long)),
-        InstanceData(priors=priors), GT, feats=feats)
+        InstanceData(priors=priors),
+        GT,
+        feats=feats,
+    )
     assert len(result.pos_inds) == 16 and len(result.neg_inds) == 0
 
 
@@ -83,19 +86,21 @@ def test_fewer_rois_than_wanted_are_all_kept(roi_head, feats, count):
     priors = proposals(count)
     result = roi_head.bbox_sampler.sample(
         assign(priors, torch.zeros(count, dtype=torch.long)),
-        InstanceData(priors=priors), GT, feats=feats)
+        InstanceData(priors=priors),
+        GT,
+        feats=feats,
+    )
     assert len(result.pos_inds) == 2 and len(result.neg_inds) == count
     assert result.pos_is_gt.all()
 
 
 def test_no_rois_at_all(roi_head, feats):
-    empty = InstanceData(bboxes=torch.zeros(0, 4),
-                         labels=torch.zeros(0, dtype=torch.long))
+    empty = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
     priors = torch.zeros(0, 4)
     none = torch.zeros(0, dtype=torch.long)
     result = roi_head.bbox_sampler.sample(
-        AssignResult(0, none, torch.zeros(0), none),
-        InstanceData(priors=priors), empty, feats=feats)
+        AssignResult(0, none, torch.zeros(0), none), InstanceData(priors=priors), empty, feats=feats
+    )
     assert len(result.priors) == 0
 
 
@@ -104,5 +109,8 @@ def test_mining_leaves_no_gradient(roi_head):
     priors = proposals(20)
     result = roi_head.bbox_sampler.sample(
         assign(priors, torch.zeros(20, dtype=torch.long)),
-        InstanceData(priors=priors), GT, feats=list(maps))
+        InstanceData(priors=priors),
+        GT,
+        feats=list(maps),
+    )
     assert not result.priors.requires_grad

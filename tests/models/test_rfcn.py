@@ -1,4 +1,5 @@
 """R-FCN as a detector: losses, predictions, and what reaches which part."""
+
 import numpy as np
 import pytest
 import torch
@@ -27,19 +28,29 @@ def inputs(model, num_items=(3, 2), training=True):
 
 
 def total(losses):
-    return sum(sum(value) if isinstance(value, list) else value
-               for name, value in losses.items() if 'loss' in name)
+    return sum(
+        sum(value) if isinstance(value, list) else value
+        for name, value in losses.items()
+        if 'loss' in name
+    )
 
 
-@pytest.mark.parametrize('options', [
-    dict(), dict(mode='pool'), dict(k=1), dict(k=7),
-    dict(reg_class_agnostic=False), dict(ohem=True),
-    dict(ohem=True, reg_class_agnostic=False, mode='pool')])
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(),
+        dict(mode='pool'),
+        dict(k=1),
+        dict(k=7),
+        dict(reg_class_agnostic=False),
+        dict(ohem=True),
+        dict(ohem=True, reg_class_agnostic=False, mode='pool'),
+    ],
+)
 def test_every_parameter_learns_and_boxes_come_out(options):
     model = build(**options)
     losses = model(**inputs(model), mode='loss')
-    assert set(losses) == {'loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'acc',
-                           'loss_bbox'}
+    assert set(losses) == {'loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'acc', 'loss_bbox'}
     total(losses).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
@@ -83,10 +94,8 @@ def test_rpn_reads_res4_and_roi_head_res5():
     shortcut = model.backbone.layer3[0].downsample[0]
     assert shortcut.weight.grad.abs().sum() > 0
     maps = model.roi_head.bbox_head(x[-1])
-    changed = model.roi_head.forward(
-        (x[0] + 1, x[1]), [InstanceData(bboxes=torch.ones(2, 4) * 20)])
-    kept = model.roi_head._bbox_forward(
-        maps, torch.tensor([[0., 20, 20, 20, 20]] * 2))
+    changed = model.roi_head.forward((x[0] + 1, x[1]), [InstanceData(bboxes=torch.ones(2, 4) * 20)])
+    kept = model.roi_head._bbox_forward(maps, torch.tensor([[0.0, 20, 20, 20, 20]] * 2))
     torch.testing.assert_close(changed[0], kept['cls_score'])
 
 
@@ -95,30 +104,27 @@ def test_roi_scores_are_votes_on_the_maps(agnostic):
     """The whole head against convolution and pooling written as loops."""
     head = build(mode='pool', reg_class_agnostic=agnostic).roi_head
     x = torch.randn(2, 64, 6, 7)
-    rois = torch.tensor([[0, 10.2, 5.5, 80, 90], [1, -5, 20, 111, 60],
-                         [1, 40, 40, 41, 41]])
+    rois = torch.tensor([[0, 10.2, 5.5, 80, 90], [1, -5, 20, 111, 60], [1, 40, 40, 41, 41]])
     box_head = head.bbox_head
-    hidden = np.einsum('oc,bchw->bohw',
-                       box_head.conv_new.weight[:, :, 0, 0].detach(), x)
-    hidden = np.maximum(
-        hidden + box_head.conv_new.bias[:, None, None].detach().numpy(), 0)
+    hidden = np.einsum('oc,bchw->bohw', box_head.conv_new.weight[:, :, 0, 0].detach(), x)
+    hidden = np.maximum(hidden + box_head.conv_new.bias[:, None, None].detach().numpy(), 0)
     votes = head._bbox_forward(box_head(x), rois)
-    for layer, vote, width in ((box_head.fc_cls, votes['cls_score'], 5),
-                               (box_head.fc_reg, votes['bbox_pred'],
-                                4 if agnostic else 16)):
-        maps = np.einsum('oc,bchw->bohw', layer.weight[:, :, 0, 0].detach(),
-                         hidden) + layer.bias[:, None, None].detach().numpy()
-        expected = reference.ps_roi_pool(maps, rois.numpy(), 3,
-                                         1 / 16).mean((2, 3))
+    for layer, vote, width in (
+        (box_head.fc_cls, votes['cls_score'], 5),
+        (box_head.fc_reg, votes['bbox_pred'], 4 if agnostic else 16),
+    ):
+        maps = (
+            np.einsum('oc,bchw->bohw', layer.weight[:, :, 0, 0].detach(), hidden)
+            + layer.bias[:, None, None].detach().numpy()
+        )
+        expected = reference.ps_roi_pool(maps, rois.numpy(), 3, 1 / 16).mean((2, 3))
         assert vote.shape == (3, width)
-        np.testing.assert_allclose(vote.detach(), expected, rtol=1e-4,
-                                   atol=1e-6)
+        np.testing.assert_allclose(vote.detach(), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_initialization_is_the_papers():
     head = build(k=7).roi_head.bbox_head
-    for layer, std in ((head.conv_new, 0.01), (head.fc_cls, 0.01),
-                       (head.fc_reg, 0.001)):
+    for layer, std in ((head.conv_new, 0.01), (head.fc_cls, 0.01), (head.fc_reg, 0.001)):
         assert abs(layer.weight.std() / std - 1) < 0.1
         assert layer.bias.abs().max() == 0
 
@@ -132,18 +138,18 @@ def test_roi_head_under_autocast_is_near_float32(ohem):
 
     def loss():
         torch.manual_seed(1)
-        proposals = [InstanceData(bboxes=torch.rand(40, 4) * 40
-                                  + torch.tensor([0, 0, 40, 40.]))
-                     for _ in samples]
-        return total(model.roi_head.loss((x, ), proposals, samples))
+        proposals = [
+            InstanceData(bboxes=torch.rand(40, 4) * 40 + torch.tensor([0, 0, 40, 40.0]))
+            for _ in samples
+        ]
+        return total(model.roi_head.loss((x,), proposals, samples))
 
     exact = loss()
     with torch.autocast('cpu', dtype=torch.bfloat16):
         rounded = loss()
     rounded.backward()
     torch.testing.assert_close(rounded.float(), exact, rtol=0.02, atol=0.02)
-    assert all(p.grad.isfinite().all()
-               for p in model.roi_head.parameters())
+    assert all(p.grad.isfinite().all() for p in model.roi_head.parameters())
 
 
 def test_bin_counts_must_agree():

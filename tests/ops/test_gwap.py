@@ -5,14 +5,13 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from mmgwap.ops import (class_agnostic_gwap, class_specific_attention,
-                        class_specific_gwap)
+from mmgwap.ops import class_agnostic_gwap, class_specific_attention, class_specific_gwap
 from tests.references import gwap as reference
 
 SHAPES = [(2, 3, 4, 5), (1, 1, 1, 1), (3, 7, 1, 6), (1, 80, 2, 2)]
 
 
-def maps(*shape, scale=3., seed=0, dtype=torch.float64):
+def maps(*shape, scale=3.0, seed=0, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     return scale * torch.randn(*shape, generator=generator, dtype=dtype)
 
@@ -29,7 +28,8 @@ def test_class_agnostic_is_the_loop(shape):
     assert weights.shape == m.shape
     for image in range(shape[0]):
         wanted, alpha = reference.class_agnostic(
-            x[image].flatten(1).numpy(), m[image].flatten().numpy())
+            x[image].flatten(1).numpy(), m[image].flatten().numpy()
+        )
         assert close(pooled[image], wanted)
         assert close(weights[image].flatten(), alpha)
 
@@ -41,8 +41,7 @@ def test_class_specific_is_the_loop(shape):
     attention = class_specific_attention(x)
     assert logits.shape == shape[:2]
     for image in range(shape[0]):
-        wanted, where, alpha = reference.class_specific(
-            x[image].flatten(1).numpy())
+        wanted, where, alpha = reference.class_specific(x[image].flatten(1).numpy())
         assert close(logits[image], wanted)
         assert close(attention[image].flatten(1), where)
         assert close(weights[image].flatten(1), alpha)
@@ -61,8 +60,8 @@ def test_constant_scores_are_their_own_average():
 
 
 def test_no_position_weighs_more_than_e_times_another():
-    m = torch.full((1, 1, 4, 4), -80.)
-    m[0, 0, 2, 1] = 80.
+    m = torch.full((1, 1, 4, 4), -80.0)
+    m[0, 0, 2, 1] = 80.0
     weights = class_agnostic_gwap(torch.zeros(1, 2, 4, 4), m)[1]
     assert abs((weights.max() / weights.min()).item() - math.e) < 1e-5
     assert weights.argmax() == 2 * 4 + 1
@@ -76,6 +75,7 @@ def test_no_position_weighs_more_than_e_times_another():
 
 def test_a_sharper_normalisation_reaches_the_one_hot_limit():
     from mmgwap.ops.gwap import spatial_softmax, weighted_sum
+
     x, m = maps(2, 3, 4, 4), torch.zeros(2, 3, 4, 4, dtype=torch.float64)
     m[:, :, 1, 3] = 1e4
     assert close(weighted_sum(x, spatial_softmax(m)), x[:, :, 1, 3])
@@ -92,36 +92,35 @@ def test_permuting_positions_changes_nothing():
     mixed, mixed_weights = class_agnostic_gwap(shuffled(x), shuffled(m))
     assert close(pooled, mixed)
     assert close(shuffled(weights), mixed_weights)
-    assert close(class_specific_gwap(x)[0],
-                 class_specific_gwap(shuffled(x))[0])
+    assert close(class_specific_gwap(x)[0], class_specific_gwap(shuffled(x))[0])
 
 
 def test_permuting_classes_permutes_logits():
     x = maps(2, 6, 4, 5)
     order = torch.tensor([3, 0, 5, 1, 2, 4])
-    assert close(class_specific_gwap(x)[0][:, order],
-                 class_specific_gwap(x[:, order])[0])
+    assert close(class_specific_gwap(x)[0][:, order], class_specific_gwap(x[:, order])[0])
 
 
 @pytest.mark.parametrize('output', [0, 1])
 def test_gradients(output):
-    x = maps(2, 3, 3, 2, scale=1.).requires_grad_()
-    m = maps(2, 1, 3, 2, scale=1., seed=1).requires_grad_()
+    x = maps(2, 3, 3, 2, scale=1.0).requires_grad_()
+    m = maps(2, 1, 3, 2, scale=1.0, seed=1).requires_grad_()
     assert gradcheck(lambda *a: class_agnostic_gwap(*a)[output], (x, m))
-    assert gradcheck(lambda a: class_specific_gwap(a)[output], (x, ))
-    assert gradcheck(class_specific_attention, (x, ))
+    assert gradcheck(lambda a: class_specific_gwap(a)[output], (x,))
+    assert gradcheck(class_specific_attention, (x,))
 
 
-@pytest.mark.parametrize('dtype, tol', [(torch.float16, 4e-3),
-                                        (torch.bfloat16, 3e-2)])
+@pytest.mark.parametrize('dtype, tol', [(torch.float16, 4e-3), (torch.bfloat16, 3e-2)])
 def test_half_precision(dtype, tol):
     # Over so many positions a weight is below float16's smallest normal one.
     x, m = maps(1, 4, 200, 200, seed=3), maps(1, 1, 200, 200, seed=4)
     for half, exact in (
-            (class_agnostic_gwap(x.to(dtype), m.to(dtype)),
-             class_agnostic_gwap(x.to(dtype).double(), m.to(dtype).double())),
-            (class_specific_gwap(x.to(dtype)),
-             class_specific_gwap(x.to(dtype).double()))):
+        (
+            class_agnostic_gwap(x.to(dtype), m.to(dtype)),
+            class_agnostic_gwap(x.to(dtype).double(), m.to(dtype).double()),
+        ),
+        (class_specific_gwap(x.to(dtype)), class_specific_gwap(x.to(dtype).double())),
+    ):
         assert half[0].dtype is dtype
         assert close(half[0].float(), exact[0], tol)
         assert abs(half[1].double().sum(dim=(2, 3)) - 1).max() < 1e-5
@@ -146,22 +145,29 @@ def test_autocast():
 
 def test_non_contiguous_maps():
     x = maps(2, 3, 4, 6)
-    for strange in (x.to(memory_format=torch.channels_last),
-                    x.repeat_interleave(2, dim=3)[..., ::2],
-                    x.transpose(2, 3).contiguous().transpose(2, 3)):
+    for strange in (
+        x.to(memory_format=torch.channels_last),
+        x.repeat_interleave(2, dim=3)[..., ::2],
+        x.transpose(2, 3).contiguous().transpose(2, 3),
+    ):
         assert close(class_specific_gwap(strange)[0], class_specific_gwap(x)[0])
 
 
 def test_no_images():
-    pooled, weights = class_agnostic_gwap(torch.zeros(0, 3, 4, 4),
-                                          torch.zeros(0, 1, 4, 4))
+    pooled, weights = class_agnostic_gwap(torch.zeros(0, 3, 4, 4), torch.zeros(0, 1, 4, 4))
     assert pooled.shape == (0, 3) and weights.shape == (0, 1, 4, 4)
     assert class_specific_gwap(torch.zeros(0, 3, 4, 4))[0].shape == (0, 3)
 
 
-@pytest.mark.parametrize('shape, other', [
-    ((2, 3, 4, 4), (2, 3, 4, 4)), ((2, 3, 4, 4), (1, 1, 4, 4)),
-    ((2, 3, 4, 4), (2, 1, 4, 5)), ((2, 3, 4), (2, 1, 4))])
+@pytest.mark.parametrize(
+    'shape, other',
+    [
+        ((2, 3, 4, 4), (2, 3, 4, 4)),
+        ((2, 3, 4, 4), (1, 1, 4, 4)),
+        ((2, 3, 4, 4), (2, 1, 4, 5)),
+        ((2, 3, 4), (2, 1, 4)),
+    ],
+)
 def test_wrong_shapes_are_named(shape, other):
     with pytest.raises(ValueError) as error:
         class_agnostic_gwap(torch.zeros(shape), torch.zeros(other))

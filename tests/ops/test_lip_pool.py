@@ -10,14 +10,23 @@ from mmgwap.ops import LIP2d, lip2d
 from tests.references import lip as reference
 
 # kernel, stride, padding, ceil_mode
-WINDOWS = [(3, 2, 1, False), (2, 2, 0, False), (2, 2, 0, True),
-           (3, 1, 1, False), (3, 3, 0, True), (5, 2, 2, True),
-           ((3, 2), (2, 1), (1, 0), False), (1, 2, 0, False), (3, 5, 1, True),
-           (7, 4, 3, False), (2, 3, 1, True)]
+WINDOWS = [
+    (3, 2, 1, False),
+    (2, 2, 0, False),
+    (2, 2, 0, True),
+    (3, 1, 1, False),
+    (3, 3, 0, True),
+    (5, 2, 2, True),
+    ((3, 2), (2, 1), (1, 0), False),
+    (1, 2, 0, False),
+    (3, 5, 1, True),
+    (7, 4, 3, False),
+    (2, 3, 1, True),
+]
 SIZES = [(7, 8), (8, 8), (9, 5), (7, 7)]
 
 
-def maps(*shape, scale=1., seed=0, dtype=torch.float64):
+def maps(*shape, scale=1.0, seed=0, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     return scale * torch.randn(*shape, generator=generator, dtype=dtype)
 
@@ -28,13 +37,16 @@ def pair(value):
 
 def loop(x, logit, kernel, stride, padding, ceil_mode):
     """The reference, with as many windows as torch's pooling has."""
-    windows = F.max_pool2d(x, kernel, stride, padding,
-                           ceil_mode=ceil_mode).shape[2:]
+    windows = F.max_pool2d(x, kernel, stride, padding, ceil_mode=ceil_mode).shape[2:]
     logit = logit.expand_as(x)
-    return np.stack([
-        reference.lip_pool(image.numpy(), weights.numpy(), pair(kernel),
-                           pair(stride), pair(padding), windows)
-        for image, weights in zip(x, logit)])
+    return np.stack(
+        [
+            reference.lip_pool(
+                image.numpy(), weights.numpy(), pair(kernel), pair(stride), pair(padding), windows
+            )
+            for image, weights in zip(x, logit)
+        ]
+    )
 
 
 def gap(a, b):
@@ -43,30 +55,29 @@ def gap(a, b):
 
 @pytest.mark.parametrize('windows', WINDOWS, ids=str)
 @pytest.mark.parametrize('size', SIZES, ids=str)
-@pytest.mark.parametrize('spread', [1., 500.])
-@pytest.mark.parametrize('layout', [torch.contiguous_format,
-                                    torch.channels_last])
+@pytest.mark.parametrize('spread', [1.0, 500.0])
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
 def test_is_the_loop(windows, size, spread, layout):
     x = maps(2, 3, *size)
     for shape in ((2, 3, *size), (2, 1, *size), (1, 3, *size), (1, 1, 1, 1)):
         logit = maps(*shape, scale=spread, seed=1)
-        out = lip2d(x.contiguous(memory_format=layout),
-                    logit.contiguous(memory_format=layout), *windows)
+        out = lip2d(
+            x.contiguous(memory_format=layout), logit.contiguous(memory_format=layout), *windows
+        )
         wanted = loop(x, logit, *windows)
         assert out.shape == wanted.shape
         assert gap(out, wanted) < 1e-12
 
 
 @pytest.mark.parametrize('windows', WINDOWS, ids=str)
-@pytest.mark.parametrize('spread', [1., 200.])
+@pytest.mark.parametrize('spread', [1.0, 200.0])
 @pytest.mark.parametrize('channels', [2, 1])
 def test_gradients(windows, spread, channels):
     x = maps(2, 2, 6, 5).requires_grad_()
     logit = maps(2, channels, 6, 5, seed=1)
     if spread > 60:  # far from all others in its window, or equal to them
         logit = (logit * 2).round() * spread
-    assert gradcheck(lambda x, logit: lip2d(x, logit, *windows),
-                     (x, logit.requires_grad_()))
+    assert gradcheck(lambda x, logit: lip2d(x, logit, *windows), (x, logit.requires_grad_()))
 
 
 def test_gradient_of_x_alone():
@@ -78,9 +89,9 @@ def test_gradient_of_x_alone():
     assert logit.grad.abs().max() > 0
 
 
-@pytest.mark.parametrize('dtype,error', [(torch.float32, 2e-6),
-                                         (torch.bfloat16, 2e-2),
-                                         (torch.float16, 2e-3)])
+@pytest.mark.parametrize(
+    'dtype,error', [(torch.float32, 2e-6), (torch.bfloat16, 2e-2), (torch.float16, 2e-3)]
+)
 def test_types_near_float64(dtype, error):
     x, logit = maps(2, 4, 17, 16), 12 * maps(2, 4, 17, 16, seed=1).sigmoid()
     rough, steep = x.to(dtype), logit.float()
@@ -117,7 +128,7 @@ def test_autocast_takes_mixed_types():
 @pytest.mark.parametrize('windows', WINDOWS, ids=str)
 def test_constant_logits_are_average_pooling(windows):
     x = maps(2, 3, 9, 8)
-    out = lip2d(x, torch.full((1, 1, 1, 1), 7.).double(), *windows)
+    out = lip2d(x, torch.full((1, 1, 1, 1), 7.0).double(), *windows)
     wanted = F.avg_pool2d(x, *windows, count_include_pad=False)
     assert gap(out, wanted) < 1e-12
 
@@ -147,20 +158,18 @@ def test_logits_shift_freely():
     """Only differences within a window matter, however large the logits."""
     x, logit = maps(1, 2, 7, 7), maps(1, 2, 7, 7, seed=1)
     wanted = lip2d(x, logit)
-    for shift in (-50., 50., 1e4, -1e4):
+    for shift in (-50.0, 50.0, 1e4, -1e4):
         assert gap(lip2d(x, logit + shift), wanted) < 1e-10
 
 
 def test_layouts():
     x, logit = maps(2, 6, 9, 7), maps(2, 6, 9, 7, seed=1)
     wanted = lip2d(x, logit)
-    last = [one.contiguous(memory_format=torch.channels_last)
-            for one in (x, logit)]
+    last = [one.contiguous(memory_format=torch.channels_last) for one in (x, logit)]
     out = lip2d(*last)
     assert out.is_contiguous(memory_format=torch.channels_last)
     assert gap(out, wanted) < 1e-14
-    strange = [one.transpose(2, 3).contiguous().transpose(2, 3)
-               for one in (x, logit)]
+    strange = [one.transpose(2, 3).contiguous().transpose(2, 3) for one in (x, logit)]
     assert not strange[0].is_contiguous()
     assert gap(lip2d(*strange), wanted) < 1e-14
     assert gap(lip2d(x, last[1]), wanted) < 1e-14
@@ -171,8 +180,7 @@ def test_layouts_have_the_same_gradients():
     weight = maps(2, 6, 5, 4, seed=2)
     found = []
     for layout in (torch.contiguous_format, torch.channels_last):
-        leaves = [one.clone(memory_format=layout).requires_grad_()
-                  for one in (x, logit)]
+        leaves = [one.clone(memory_format=layout).requires_grad_() for one in (x, logit)]
         lip2d(*leaves).backward(weight)
         found.append([leaf.grad for leaf in leaves])
     for one, other in zip(*found):
@@ -192,15 +200,18 @@ def test_one_cell():
     assert gap(lip2d(x, logit), x) < 1e-15
 
 
-@pytest.mark.parametrize('shapes,options,message', [
-    (((2, 3, 8, 8), (2, 2, 8, 8)), {}, r'broadcasts.*\(2, 2, 8, 8\)'),
-    (((2, 3, 8, 8), (2, 3, 8, 7)), {}, 'broadcasts'),
-    (((3, 8, 8), (3, 8, 8)), {}, r'needs x \(B, C, H, W\)'),
-    (((2, 3, 8, 8), (2, 3, 8, 8)), dict(padding=2), 'padding from 0 to'),
-    (((2, 3, 8, 8), (2, 3, 8, 8)), dict(stride=0), 'stride >= 1'),
-    (((2, 3, 8, 1), (2, 3, 8, 1)), dict(padding=0), '8 x 1 is too small'),
-    (((2, 3, 0, 8), (2, 3, 0, 8)), {}, '0 x 8 is too small'),
-])
+@pytest.mark.parametrize(
+    'shapes,options,message',
+    [
+        (((2, 3, 8, 8), (2, 2, 8, 8)), {}, r'broadcasts.*\(2, 2, 8, 8\)'),
+        (((2, 3, 8, 8), (2, 3, 8, 7)), {}, 'broadcasts'),
+        (((3, 8, 8), (3, 8, 8)), {}, r'needs x \(B, C, H, W\)'),
+        (((2, 3, 8, 8), (2, 3, 8, 8)), dict(padding=2), 'padding from 0 to'),
+        (((2, 3, 8, 8), (2, 3, 8, 8)), dict(stride=0), 'stride >= 1'),
+        (((2, 3, 8, 1), (2, 3, 8, 1)), dict(padding=0), '8 x 1 is too small'),
+        (((2, 3, 0, 8), (2, 3, 0, 8)), {}, '0 x 8 is too small'),
+    ],
+)
 def test_refuses(shapes, options, message):
     with pytest.raises(ValueError, match=message):
         lip2d(*(torch.zeros(shape) for shape in shapes), **options)
@@ -209,8 +220,7 @@ def test_refuses(shapes, options, message):
 def test_keeps_less_for_backward_than_the_two_average_poolings():
     def kept(function):
         """Bytes of different storages that autograd holds."""
-        x, logit = (maps(1, 8, 32, 32, seed=i).requires_grad_()
-                    for i in range(2))
+        x, logit = (maps(1, 8, 32, 32, seed=i).requires_grad_() for i in range(2))
         sizes = {}
 
         def note(tensor):
@@ -233,7 +243,7 @@ def test_keeps_less_for_backward_than_the_two_average_poolings():
 def test_twice_differentiating_is_refused():
     x = maps(1, 1, 4, 4).requires_grad_()
     out = lip2d(x, x).square().sum()
-    grad, = torch.autograd.grad(out, x, create_graph=True)
+    (grad,) = torch.autograd.grad(out, x, create_graph=True)
     with pytest.raises(RuntimeError, match='once_differentiable'):
         grad.sum().backward()
 
@@ -245,8 +255,7 @@ def test_compiled_is_eager(windows):
     compiled = torch.compile(module, backend='aot_eager', fullgraph=True)
     found = []
     for function in (module, compiled):
-        x, logit = (maps(2, 3, 9, 8, seed=i).requires_grad_()
-                    for i in range(2))
+        x, logit = (maps(2, 3, 9, 8, seed=i).requires_grad_() for i in range(2))
         out = function(x, 30 * logit)
         out.sin().sum().backward()
         found.append((out, x.grad, logit.grad))
@@ -257,16 +266,14 @@ def test_compiled_is_eager(windows):
 def test_compiled_graphs_take_half_and_large_logits():
     compiled = torch.compile(LIP2d(), backend='aot_eager', fullgraph=True)
     x = maps(1, 2, 8, 8)
-    for dtype, logit in ((torch.float16, 11.9), (torch.float32, 500.),
-                         (torch.float32, -500.)):
+    for dtype, logit in ((torch.float16, 11.9), (torch.float32, 500.0), (torch.float32, -500.0)):
         small = x.to(dtype)
         out = compiled(small, torch.full_like(small, logit))
-        wanted = F.avg_pool2d(small.double(), 3, 2, 1,
-                              count_include_pad=False)
+        wanted = F.avg_pool2d(small.double(), 3, 2, 1, count_include_pad=False)
         assert gap(out.double(), wanted) < 2e-3
 
 
-@pytest.mark.parametrize('scale', [50., 100., 1000.])
+@pytest.mark.parametrize('scale', [50.0, 100.0, 1000.0])
 def test_float32_takes_any_logits(scale):
     x = maps(2, 3, 9, 8, dtype=torch.float32)
     logit = maps(2, 3, 9, 8, scale=scale, seed=1, dtype=torch.float32)
@@ -281,33 +288,32 @@ def test_the_wider_type_counts():
     found = lip2d(x, logit)
     assert found.dtype == torch.float64
     assert gap(found, lip2d(x, logit.double())) < 1e-15
-    assert gap(lip2d(x.float(), logit.double()).double(),
-               lip2d(x.float().double(), logit.double())) < 1e-6
+    assert (
+        gap(lip2d(x.float(), logit.double()).double(), lip2d(x.float().double(), logit.double()))
+        < 1e-6
+    )
 
 
 def test_bounded_is_the_same():
-    x, logit = maps(1, 2, 7, 7), maps(1, 2, 7, 7, scale=20., seed=1)
+    x, logit = maps(1, 2, 7, 7), maps(1, 2, 7, 7, scale=20.0, seed=1)
     logit.clamp_(-60, 60)
     assert torch.equal(lip2d(x, logit, bounded=True), lip2d(x, logit))
     assert 'stride=2, padding=1, ceil_mode=False' in repr(LIP2d())
     for windows, size in itertools.product(WINDOWS[:3], SIZES[:2]):
         x, logit = maps(1, 2, *size), maps(1, 2, *size, seed=1)
-        assert torch.equal(LIP2d(*windows)(x, logit),
-                           lip2d(x, logit, *windows))
+        assert torch.equal(LIP2d(*windows)(x, logit), lip2d(x, logit, *windows))
 
 
-@pytest.mark.parametrize('gate', [12., 100.])
+@pytest.mark.parametrize('gate', [12.0, 100.0])
 @pytest.mark.parametrize('form', ['eager', 'compiled', 'traced'])
 def test_the_gate_is_the_sigmoid(gate, form):
     module = LIP2d(gate=gate)
     found = []
     for inside in (True, False):
-        x, raw = (maps(2, 3, 7, 6, scale=4., seed=i).requires_grad_()
-                  for i in range(2))
+        x, raw = (maps(2, 3, 7, 6, scale=4.0, seed=i).requires_grad_() for i in range(2))
         if form == 'compiled':
             torch._dynamo.reset()
-            module = torch.compile(LIP2d(gate=gate), backend='aot_eager',
-                                   fullgraph=True)
+            module = torch.compile(LIP2d(gate=gate), backend='aot_eager', fullgraph=True)
         elif form == 'traced':
             module = torch.jit.trace(LIP2d(gate=gate), (x, raw))
         out = module(x, raw) if inside else lip2d(x, gate * raw.sigmoid())
@@ -315,8 +321,7 @@ def test_the_gate_is_the_sigmoid(gate, form):
         found.append((out, x.grad, raw.grad))
     for one, other in zip(*found):
         assert gap(one, other.detach()) < 1e-11
-    assert gradcheck(lambda *leaves: lip2d(*leaves, gate=gate),
-                     (x[:1, :2], raw[:1, :1]))
+    assert gradcheck(lambda *leaves: lip2d(*leaves, gate=gate), (x[:1, :2], raw[:1, :1]))
 
 
 def test_the_gate_keeps_no_memory():
@@ -328,20 +333,18 @@ def test_the_gate_keeps_no_memory():
             sizes[storage.data_ptr()] = storage.nbytes()
             return tensor
 
-        x, raw = (maps(1, 8, 16, 16, seed=i).requires_grad_()
-                  for i in range(2))
+        x, raw = (maps(1, 8, 16, 16, seed=i).requires_grad_() for i in range(2))
         with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-            out = lip2d(x, raw, **options) if options else \
-                lip2d(x, 12 * raw.sigmoid())
+            out = lip2d(x, raw, **options) if options else lip2d(x, 12 * raw.sigmoid())
         assert out.requires_grad
         return sum(sizes.values())
 
     full = 8 * 16 * 16 * 8
-    assert kept(gate=12.) <= 2.5 * full
+    assert kept(gate=12.0) <= 2.5 * full
     assert kept() >= 3.5 * full
 
 
-@pytest.mark.parametrize('gate', [0., -1., float('nan')])
+@pytest.mark.parametrize('gate', [0.0, -1.0, float('nan')])
 def test_a_gate_that_is_not_above_0_is_refused(gate):
     x = torch.zeros(1, 1, 4, 4)
     with pytest.raises(ValueError, match=f'a gate above 0, got {gate}'):
@@ -349,20 +352,17 @@ def test_a_gate_that_is_not_above_0_is_refused(gate):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize('dtype,error', [(torch.float64, 1e-12),
-                                         (torch.float32, 1e-5),
-                                         (torch.float16, 2e-3)])
+@pytest.mark.parametrize(
+    'dtype,error', [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.float16, 2e-3)]
+)
 def test_cuda_is_cpu(dtype, error):
     for windows in WINDOWS:
         x, logit = maps(2, 3, 9, 8).to(dtype), maps(2, 3, 9, 8, seed=1)
         found = []
         for device in ('cpu', 'cuda'):
-            leaves = [x.to(device).requires_grad_(),
-                      logit.float().to(device).requires_grad_()]
+            leaves = [x.to(device).requires_grad_(), logit.float().to(device).requires_grad_()]
             out = lip2d(*leaves, *windows)
             out.float().square().sum().backward()
-            found.append([one.cpu() for one in
-                          (out, leaves[0].grad, leaves[1].grad)])
+            found.append([one.cpu() for one in (out, leaves[0].grad, leaves[1].grad)])
         for one, other in zip(*found):
-            assert gap(one.double(), other.detach().double()) < error * max(
-                1, other.abs().max())
+            assert gap(one.double(), other.detach().double()) < error * max(1, other.abs().max())

@@ -1,4 +1,5 @@
 """Exported operators, run by onnxruntime, equal ours."""
+
 import numpy as np
 import pytest
 import torch
@@ -10,20 +11,24 @@ onnxruntime = pytest.importorskip('onnxruntime')
 
 
 @pytest.mark.filterwarnings('ignore')
-@pytest.mark.parametrize('module', [PSRoIAlign(3, SCALE),
-                                    PSRoIVote(3, SCALE, 'align')])
+@pytest.mark.parametrize('module', [PSRoIAlign(3, SCALE), PSRoIVote(3, SCALE, 'align')])
 def test_align_and_vote_export_as_standard_operators(module, tmp_path):
     path = tmp_path / 'model.onnx'
     maps = make_map(bins=3)
     torch.onnx.export(
-        module, (maps, random_rois(5)), path, opset_version=16, dynamo=False,
-        input_names=['maps', 'rois'], output_names=['out'],
-        dynamic_axes=dict(rois={0: 'K'}))
+        module,
+        (maps, random_rois(5)),
+        path,
+        opset_version=16,
+        dynamo=False,
+        input_names=['maps', 'rois'],
+        output_names=['out'],
+        dynamic_axes=dict(rois={0: 'K'}),
+    )
     session = onnxruntime.InferenceSession(path)
     # Boxes far outside and inverted ones are where the standard leaves it to
     # the runtime; a detector clips its proposals to the image.
     rois = torch.cat([ALL_ROIS[:4], random_rois(20, seed=1)])
     rois[:, 1:] = rois[:, 1:].clamp(0, 140)
-    found, = session.run(None, dict(maps=maps.numpy(), rois=rois.numpy()))
-    np.testing.assert_allclose(found, module(maps, rois), rtol=1e-4,
-                               atol=1e-5)
+    (found,) = session.run(None, dict(maps=maps.numpy(), rois=rois.numpy()))
+    np.testing.assert_allclose(found, module(maps, rois), rtol=1e-4, atol=1e-5)

@@ -1,11 +1,11 @@
 """The position-sensitive RoI operators against loops over their formulas."""
+
 import numpy as np
 import pytest
 import torch
 from torch.autograd import gradcheck
 
-from mmgwap.ops import (PSRoIAlign, PSRoIPool, PSRoIVote, ps_roi_align,
-                        ps_roi_pool, ps_roi_vote)
+from mmgwap.ops import PSRoIAlign, PSRoIPool, PSRoIVote, ps_roi_align, ps_roi_pool, ps_roi_vote
 from tests.references import ps_roi as reference
 
 SCALE = 1 / 16
@@ -30,7 +30,8 @@ ROIS = dict(
 )
 ALL_ROIS = torch.tensor(list(ROIS.values()))
 OPERATORS = [
-    ps_roi_pool, ps_roi_align,
+    ps_roi_pool,
+    ps_roi_align,
     lambda *args: ps_roi_vote(*args, mode='pool'),
     lambda *args: ps_roi_vote(*args, mode='align'),
     lambda *args: ps_roi_align(*args, sampling_ratio=0),
@@ -40,8 +41,7 @@ NAMES = ['pool', 'align', 'vote-pool', 'vote-align', 'align-adaptive']
 
 def make_map(channels=2, bins=3, dtype=torch.float32, batch=2, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(batch, channels * bins**2, HEIGHT, WIDTH, dtype=dtype,
-                       generator=generator)
+    return torch.randn(batch, channels * bins**2, HEIGHT, WIDTH, dtype=dtype, generator=generator)
 
 
 def random_rois(count, seed=0):
@@ -49,8 +49,7 @@ def random_rois(count, seed=0):
     start = rng.uniform(-30, [220, 150], (count, 2))
     size = rng.gamma(1.5, 40, (count, 2))
     index = rng.randint(0, 2, (count, 1))
-    return torch.tensor(np.hstack([index, start, start + size]),
-                        dtype=torch.float32)
+    return torch.tensor(np.hstack([index, start, start + size]), dtype=torch.float32)
 
 
 @pytest.mark.parametrize('roi', ROIS.values(), ids=ROIS.keys())
@@ -65,13 +64,12 @@ def test_pool_equals_the_formula(roi, bins):
 def test_pool_equals_the_formula_on_random_rois():
     maps, rois = make_map(bins=7), random_rois(60)
     expected = reference.ps_roi_pool(maps.numpy(), rois.numpy(), 7, SCALE)
-    np.testing.assert_allclose(ps_roi_pool(maps, rois, 7, SCALE), expected,
-                               rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(ps_roi_pool(maps, rois, 7, SCALE), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_pool_reads_the_last_row_and_column():
     maps = torch.zeros(1, 1, HEIGHT, WIDTH, requires_grad=True)
-    roi = torch.tensor([[0., 192, 128, 207, 143]])  # the last cell
+    roi = torch.tensor([[0.0, 192, 128, 207, 143]])  # the last cell
     ps_roi_pool(maps, roi, 1, SCALE).sum().backward()
     assert maps.grad[0, 0, -1, -1] == 1
     assert maps.grad.sum() == 1
@@ -81,24 +79,27 @@ def test_pool_reads_the_last_row_and_column():
 @pytest.mark.parametrize('bins, samples', [(1, 1), (3, 2), (7, 3), (3, 0)])
 def test_align_equals_the_formula(roi, bins, samples):
     maps, rois = make_map(bins=bins), torch.tensor([roi])
-    expected = reference.ps_roi_align(maps.double().numpy(),
-                                      rois.double().numpy(), bins, SCALE,
-                                      samples)
+    expected = reference.ps_roi_align(
+        maps.double().numpy(), rois.double().numpy(), bins, SCALE, samples
+    )
     actual = ps_roi_align(maps, rois, bins, SCALE, samples)
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize('bins', [1, 2, 7])
-@pytest.mark.parametrize('mode, samples', [
-    ('pool', 2), ('align', 1), ('align', 2), ('align', 4), ('align', 0)])
+@pytest.mark.parametrize(
+    'mode, samples', [('pool', 2), ('align', 1), ('align', 2), ('align', 4), ('align', 0)]
+)
 def test_vote_equals_the_mean_of_the_bins(bins, mode, samples):
     maps = make_map(bins=bins, dtype=torch.float64)
     rois = torch.cat([ALL_ROIS, random_rois(40)]).double()
-    pooled = ps_roi_pool(maps, rois, bins, SCALE) if mode == 'pool' else \
-        ps_roi_align(maps, rois, bins, SCALE, samples)
+    pooled = (
+        ps_roi_pool(maps, rois, bins, SCALE)
+        if mode == 'pool'
+        else ps_roi_align(maps, rois, bins, SCALE, samples)
+    )
     vote = ps_roi_vote(maps, rois, bins, SCALE, mode, samples)
-    torch.testing.assert_close(vote, pooled.mean((2, 3)), rtol=1e-9,
-                               atol=1e-12)
+    torch.testing.assert_close(vote, pooled.mean((2, 3)), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize('mode', ['pool', 'align'])
@@ -107,10 +108,8 @@ def test_vote_has_the_gradient_of_the_mean(mode):
     rois = torch.cat([ALL_ROIS, random_rois(40)]).double()
     weight = torch.randn(len(rois), 2, dtype=torch.float64)
     bins = ps_roi_pool if mode == 'pool' else ps_roi_align
-    wanted, = torch.autograd.grad(
-        (bins(maps, rois, 7, SCALE).mean((2, 3)) * weight).sum(), maps)
-    actual, = torch.autograd.grad(
-        (ps_roi_vote(maps, rois, 7, SCALE, mode) * weight).sum(), maps)
+    (wanted,) = torch.autograd.grad((bins(maps, rois, 7, SCALE).mean((2, 3)) * weight).sum(), maps)
+    (actual,) = torch.autograd.grad((ps_roi_vote(maps, rois, 7, SCALE, mode) * weight).sum(), maps)
     torch.testing.assert_close(actual, wanted, rtol=1e-9, atol=1e-12)
 
 
@@ -118,7 +117,7 @@ def test_vote_has_the_gradient_of_the_mean(mode):
 def test_gradcheck(operator):
     maps = make_map(channels=1, bins=2, dtype=torch.float64).requires_grad_()
     rois = ALL_ROIS.double()
-    assert gradcheck(lambda x: operator(x, rois, 2, SCALE), (maps, ))
+    assert gradcheck(lambda x: operator(x, rois, 2, SCALE), (maps,))
 
 
 @pytest.mark.parametrize('operator', OPERATORS, ids=NAMES)
@@ -128,10 +127,12 @@ def test_maps_that_are_not_contiguous(operator, layout):
     other = dict(
         channels_last=maps.contiguous(memory_format=torch.channels_last),
         slice=torch.cat([maps, maps], dim=3)[..., :WIDTH],
-        transposed=maps.transpose(2, 3).contiguous().transpose(2, 3))[layout]
+        transposed=maps.transpose(2, 3).contiguous().transpose(2, 3),
+    )[layout]
     assert not other.is_contiguous()
-    torch.testing.assert_close(operator(other, ALL_ROIS, 3, SCALE),
-                               operator(maps, ALL_ROIS, 3, SCALE))
+    torch.testing.assert_close(
+        operator(other, ALL_ROIS, 3, SCALE), operator(maps, ALL_ROIS, 3, SCALE)
+    )
 
 
 @pytest.mark.parametrize('operator', OPERATORS, ids=NAMES)
@@ -140,8 +141,7 @@ def test_one_image_equals_the_same_image_in_a_batch(operator):
     rois = ALL_ROIS[ALL_ROIS[:, 0] == 1]
     alone = rois.clone()
     alone[:, 0] = 0
-    torch.testing.assert_close(operator(maps[1:], alone, 3, SCALE),
-                               operator(maps, rois, 3, SCALE))
+    torch.testing.assert_close(operator(maps[1:], alone, 3, SCALE), operator(maps, rois, 3, SCALE))
 
 
 @pytest.mark.parametrize('operator', OPERATORS, ids=NAMES)
@@ -176,14 +176,13 @@ def test_half_precision(operator, dtype):
     result = operator(maps, rois, 3, SCALE)
     assert result.dtype == dtype and result.isfinite().all()
     exact = operator(maps.float(), rois, 3, SCALE)
-    torch.testing.assert_close(result.float(), exact,
-                               rtol=torch.finfo(dtype).eps, atol=1e-3)
+    torch.testing.assert_close(result.float(), exact, rtol=torch.finfo(dtype).eps, atol=1e-3)
 
 
 @pytest.mark.parametrize('operator', OPERATORS, ids=NAMES)
 def test_half_precision_does_not_overflow(operator):
     """The mean of large values is in range where their sum is not."""
-    maps = torch.full((2, 18, HEIGHT, WIDTH), 60000., dtype=torch.float16)
+    maps = torch.full((2, 18, HEIGHT, WIDTH), 60000.0, dtype=torch.float16)
     result = operator(maps, ALL_ROIS[:3], 3, SCALE)
     assert result.eq(60000).all()
 
@@ -200,13 +199,16 @@ def test_autocast(mode):
 
 
 @pytest.mark.parametrize('operator', OPERATORS, ids=NAMES)
-@pytest.mark.parametrize('shape, rois, bins, message', [
-    ((1, 10, 4, 4), (1, 5), 3, '10 channels.*multiple of output_size.2 = 9'),
-    ((1, 9, 4), (1, 5), 3, r'input must have shape.*\(1, 9, 4\)'),
-    ((1, 9, 4, 4), (1, 4), 3, r'rois must have shape.*\(1, 4\)'),
-    ((1, 9, 4, 4), (5, ), 3, r'rois must have shape.*\(5,\)'),
-    ((1, 9, 4, 4), (1, 5), 0, 'output_size must be at least 1, got 0'),
-])
+@pytest.mark.parametrize(
+    'shape, rois, bins, message',
+    [
+        ((1, 10, 4, 4), (1, 5), 3, '10 channels.*multiple of output_size.2 = 9'),
+        ((1, 9, 4), (1, 5), 3, r'input must have shape.*\(1, 9, 4\)'),
+        ((1, 9, 4, 4), (1, 4), 3, r'rois must have shape.*\(1, 4\)'),
+        ((1, 9, 4, 4), (5,), 3, r'rois must have shape.*\(5,\)'),
+        ((1, 9, 4, 4), (1, 5), 0, 'output_size must be at least 1, got 0'),
+    ],
+)
 def test_wrong_shapes_are_named(operator, shape, rois, bins, message):
     with pytest.raises(ValueError, match=message):
         operator(torch.zeros(shape), torch.zeros(rois), bins, SCALE)
@@ -229,12 +231,12 @@ def test_unknown_mode_is_named():
 def test_modules_equal_the_functions():
     maps = make_map()
     for module, function in (
-            (PSRoIPool(3, SCALE), ps_roi_pool),
-            (PSRoIAlign(3, SCALE), ps_roi_align),
-            (PSRoIVote(3, SCALE), ps_roi_vote)):
+        (PSRoIPool(3, SCALE), ps_roi_pool),
+        (PSRoIAlign(3, SCALE), ps_roi_align),
+        (PSRoIVote(3, SCALE), ps_roi_vote),
+    ):
         assert 'output_size=3' in repr(module)
-        torch.testing.assert_close(module(maps, ALL_ROIS),
-                                   function(maps, ALL_ROIS, 3, SCALE))
+        torch.testing.assert_close(module(maps, ALL_ROIS), function(maps, ALL_ROIS, 3, SCALE))
 
 
 @pytest.mark.gpu
@@ -244,14 +246,12 @@ def test_cuda_equals_cpu(operator, dtype):
     maps = make_map(bins=7).to(dtype).requires_grad_()
     rois = torch.cat([ALL_ROIS, random_rois(100)])
     other = maps.detach().cuda().requires_grad_()
-    here, there = (operator(x, rois.to(x.device), 7, SCALE)
-                   for x in (maps, other))
+    here, there = (operator(x, rois.to(x.device), 7, SCALE) for x in (maps, other))
     torch.testing.assert_close(there.cpu(), here, rtol=1e-3, atol=1e-4)
     weight = torch.randn_like(here)
     (here * weight).sum().backward()
     (there * weight.cuda()).sum().backward()
-    torch.testing.assert_close(other.grad.cpu(), maps.grad, rtol=1e-3,
-                               atol=1e-4)
+    torch.testing.assert_close(other.grad.cpu(), maps.grad, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize('operator', OPERATORS, ids=NAMES)
@@ -270,8 +270,8 @@ def test_many_rois_vote_as_each_alone(mode, count):
     at_once = ps_roi_vote(maps.requires_grad_(), rois, 2, SCALE, mode)
     assert torch.equal(votes, at_once.detach())
     for place in (0, 511 % count, count - 1):
-        alone = ps_roi_vote(maps, rois[place:place + 1], 2, SCALE, mode)
-        torch.testing.assert_close(votes[place:place + 1], alone.detach())
+        alone = ps_roi_vote(maps, rois[place : place + 1], 2, SCALE, mode)
+        torch.testing.assert_close(votes[place : place + 1], alone.detach())
 
 
 @pytest.mark.parametrize('operator', OPERATORS, ids=NAMES)

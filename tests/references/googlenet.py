@@ -4,28 +4,39 @@ and which names and shapes torchvision's ImageNet checkpoints have.
 Of torch's operators alone.  Poolings that round up are windows over a map that
 is extended with minus infinity.
 """
+
 import torch
 import torch.nn.functional as F
 
 # Output channels of each branch, Table 1 of arXiv 1409.4842.
 BLOCKS = {
-    '3a': '64 96 128 16 32 32', '3b': '128 128 192 32 96 64',
-    '4a': '192 96 208 16 48 64', '4b': '160 112 224 24 64 64',
-    '4c': '128 128 256 24 64 64', '4d': '112 144 288 32 64 64',
-    '4e': '256 160 320 32 128 128', '5a': '256 160 320 32 128 128',
-    '5b': '384 192 384 48 128 128'}
-CONVS = {'branch1': 1, 'branch2.0': 1, 'branch2.1': 3, 'branch3.0': 1,
-         'branch3.1': 3, 'branch4.1': 1}
+    '3a': '64 96 128 16 32 32',
+    '3b': '128 128 192 32 96 64',
+    '4a': '192 96 208 16 48 64',
+    '4b': '160 112 224 24 64 64',
+    '4c': '128 128 256 24 64 64',
+    '4d': '112 144 288 32 64 64',
+    '4e': '256 160 320 32 128 128',
+    '5a': '256 160 320 32 128 128',
+    '5b': '384 192 384 48 128 128',
+}
+CONVS = {
+    'branch1': 1,
+    'branch2.0': 1,
+    'branch2.1': 3,
+    'branch3.0': 1,
+    'branch3.1': 3,
+    'branch4.1': 1,
+}
 # Output channels of VGG's convolutions, 'M' for a pooling, Table 1 of arXiv
 # 1409.1556 (columns A, B, D, E).
 VGG = {
     11: '64 M 128 M 256 256 M 512 512 M 512 512 M',
     13: '64 64 M 128 128 M 256 256 M 512 512 M 512 512 M',
     16: '64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512 M',
-    19: '64 64 M 128 128 M 256 256 256 256 M 512 512 512 512 M '
-        '512 512 512 512 M'}
-ALEXNET = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3),
-           8: (256, 384, 3), 10: (256, 256, 3)}
+    19: '64 64 M 128 128 M 256 256 256 256 M 512 512 512 512 M 512 512 512 512 M',
+}
+ALEXNET = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}
 
 
 def googlenet(state, x):
@@ -48,10 +59,15 @@ def inception(state, name, x):
     def branch(place, given):
         return conv(state, f'{name}.branch{place}', given)
 
-    return torch.cat([
-        branch('1', x), branch('2.1', branch('2.0', x)),
-        branch('3.1', branch('3.0', x)),
-        branch('4.1', F.max_pool2d(x, 3, 1, 1))], dim=1)
+    return torch.cat(
+        [
+            branch('1', x),
+            branch('2.1', branch('2.0', x)),
+            branch('3.1', branch('3.0', x)),
+            branch('4.1', F.max_pool2d(x, 3, 1, 1)),
+        ],
+        dim=1,
+    )
 
 
 def conv(state, name, x, stride=1):
@@ -59,9 +75,9 @@ def conv(state, name, x, stride=1):
     weight = state[f'{name}.conv.weight']
     x = F.conv2d(x, weight, None, stride, weight.shape[-1] // 2)
     mean, var, scale, shift = (
-        state[f'{name}.bn.{key}']
-        for key in ('running_mean', 'running_var', 'weight', 'bias'))
-    return F.batch_norm(x, mean, var, scale, shift, eps=.001).relu()
+        state[f'{name}.bn.{key}'] for key in ('running_mean', 'running_var', 'weight', 'bias')
+    )
+    return F.batch_norm(x, mean, var, scale, shift, eps=0.001).relu()
 
 
 def pool_up(x, size):
@@ -74,10 +90,13 @@ def pool_up(x, size):
 def alexnet(state, x):
     """(B, 3, H, W) to the output of conv5."""
     for place in ALEXNET:
-        x = F.conv2d(x, state[f'features.{place}.weight'],
-                     state[f'features.{place}.bias'],
-                     stride=4 if place == 0 else 1,
-                     padding={0: 2, 3: 2}.get(place, 1)).relu()
+        x = F.conv2d(
+            x,
+            state[f'features.{place}.weight'],
+            state[f'features.{place}.bias'],
+            stride=4 if place == 0 else 1,
+            padding={0: 2, 3: 2}.get(place, 1),
+        ).relu()
         if place < 6:
             x = F.max_pool2d(x, 3, 2)
     return x
@@ -94,13 +113,16 @@ def vgg(state, x, depth, with_bn):
             x = F.max_pool2d(x, 2)
             place += 1
             continue
-        x = F.conv2d(x, state[f'{name}.weight'], state[f'{name}.bias'],
-                     padding=1)
+        x = F.conv2d(x, state[f'{name}.weight'], state[f'{name}.bias'], padding=1)
         if with_bn:
             norm = f'features.{place + 1}'
             x = F.batch_norm(
-                x, state[f'{norm}.running_mean'], state[f'{norm}.running_var'],
-                state[f'{norm}.weight'], state[f'{norm}.bias'])
+                x,
+                state[f'{norm}.running_mean'],
+                state[f'{norm}.running_var'],
+                state[f'{norm}.weight'],
+                state[f'{norm}.bias'],
+            )
         x = x.relu()
         place += 3 if with_bn else 2
     return [F.max_pool2d(out, 2) for out in outs[:-1]] + outs[-1:]
@@ -110,8 +132,7 @@ def alexnet_shapes():
     """Names and shapes of torchvision's ``alexnet``."""
     shapes = {}
     for place, (out, channels, size) in ALEXNET.items():
-        shapes.update(biased(f'features.{place}',
-                             (out, channels, size, size)))
+        shapes.update(biased(f'features.{place}', (out, channels, size, size)))
     return {**shapes, **classifier((1, 4, 6), 9216)}
 
 
@@ -122,8 +143,7 @@ def vgg_shapes(depth, with_bn=False):
         if layer == 'M':
             place += 1
             continue
-        shapes.update(biased(f'features.{place}',
-                             (int(layer), channels, 3, 3)))
+        shapes.update(biased(f'features.{place}', (int(layer), channels, 3, 3)))
         channels = int(layer)
         if with_bn:
             shapes.update(norm(f'features.{place + 1}', channels))
@@ -133,16 +153,13 @@ def vgg_shapes(depth, with_bn=False):
 
 def googlenet_shapes():
     """Names and shapes of torchvision's ``googlenet``."""
-    shapes = {**block('conv1', 64, 3, 7), **block('conv2', 64, 64, 1),
-              **block('conv3', 192, 64, 3)}
+    shapes = {**block('conv1', 64, 3, 7), **block('conv2', 64, 64, 1), **block('conv3', 192, 64, 3)}
     channels = 192
     for name, widths in BLOCKS.items():
         widths = [int(width) for width in widths.split()]
         for (branch, size), width in zip(CONVS.items(), widths):
-            given = widths[{'branch2.1': 1, 'branch3.1': 3}[branch]] \
-                if size == 3 else channels
-            shapes.update(block(f'inception{name}.{branch}', width, given,
-                                size))
+            given = widths[{'branch2.1': 1, 'branch3.1': 3}[branch]] if size == 3 else channels
+            shapes.update(block(f'inception{name}.{branch}', width, given, size))
         channels = widths[0] + widths[2] + widths[4] + widths[5]
     for name, channels in (('aux1', 512), ('aux2', 528)):
         shapes.update(block(f'{name}.conv', 128, channels, 1))
@@ -152,14 +169,12 @@ def googlenet_shapes():
 
 
 def block(name, out, channels, size):
-    return {f'{name}.conv.weight': (out, channels, size, size),
-            **norm(f'{name}.bn', out)}
+    return {f'{name}.conv.weight': (out, channels, size, size), **norm(f'{name}.bn', out)}
 
 
 def norm(name, channels):
     kinds = ('weight', 'bias', 'running_mean', 'running_var')
-    return {**{f'{name}.{kind}': (channels, ) for kind in kinds},
-            f'{name}.num_batches_tracked': ()}
+    return {**{f'{name}.{kind}': (channels,) for kind in kinds}, f'{name}.num_batches_tracked': ()}
 
 
 def biased(name, shape):
@@ -168,5 +183,8 @@ def biased(name, shape):
 
 def classifier(places, features):
     first, second, third = (f'classifier.{place}' for place in places)
-    return {**biased(first, (4096, features)), **biased(second, (4096, 4096)),
-            **biased(third, (1000, 4096))}
+    return {
+        **biased(first, (4096, features)),
+        **biased(second, (4096, 4096)),
+        **biased(third, (1000, 4096)),
+    }

@@ -1,4 +1,5 @@
 """GWAP and its relatives, position by position."""
+
 import math
 
 import numpy as np

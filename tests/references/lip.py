@@ -4,13 +4,14 @@
 networks are functions of a state dict with the authors' names, of torch's own
 operators, in the authors' form of LIP: a quotient of two average poolings.
 """
+
 import math
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-WIDEST = 12.
+WIDEST = 12.0
 
 
 def lip_pool(x, logit, kernel, stride, padding, windows):
@@ -20,15 +21,17 @@ def lip_pool(x, logit, kernel, stride, padding, windows):
     for c in range(channels):
         for i in range(windows[0]):
             for j in range(windows[1]):
-                above = below = 0.
-                cells = [(row, col)
-                         for row in range(i * stride[0] - padding[0],
-                                          i * stride[0] - padding[0]
-                                          + kernel[0])
-                         for col in range(j * stride[1] - padding[1],
-                                          j * stride[1] - padding[1]
-                                          + kernel[1])
-                         if 0 <= row < height and 0 <= col < width]
+                above = below = 0.0
+                cells = [
+                    (row, col)
+                    for row in range(
+                        i * stride[0] - padding[0], i * stride[0] - padding[0] + kernel[0]
+                    )
+                    for col in range(
+                        j * stride[1] - padding[1], j * stride[1] - padding[1] + kernel[1]
+                    )
+                    if 0 <= row < height and 0 <= col < width
+                ]
                 top = max(logit[c, row, col] for row, col in cells)
                 for row, col in cells:
                     weight = math.exp(logit[c, row, col] - top)
@@ -43,14 +46,13 @@ def conv(x, weight, stride=1):
     out_channels, channels, size, _ = weight.shape
     pad = size // 2
     padded = np.zeros((channels, x.shape[1] + 2 * pad, x.shape[2] + 2 * pad))
-    padded[:, pad:pad + x.shape[1], pad:pad + x.shape[2]] = x
+    padded[:, pad : pad + x.shape[1], pad : pad + x.shape[2]] = x
     height = (x.shape[1] - 1) // stride + 1
     width = (x.shape[2] - 1) // stride + 1
     out = np.zeros((out_channels, height, width))
     for i in range(height):
         for j in range(width):
-            window = padded[:, i * stride:i * stride + size,
-                            j * stride:j * stride + size]
+            window = padded[:, i * stride : i * stride + size, j * stride : j * stride + size]
             out[:, i, j] = (weight * window).sum(axis=(1, 2, 3))
     return out
 
@@ -59,16 +61,14 @@ def instance_norm(x, weight, bias, eps=1e-5):
     out = np.zeros_like(x)
     for c, plane in enumerate(x):
         centred = plane - plane.mean()
-        out[c] = weight[c] * centred / math.sqrt((centred**2).mean() + eps) \
-            + bias[c]
+        out[c] = weight[c] * centred / math.sqrt((centred**2).mean() + eps) + bias[c]
     return out
 
 
 def batch_norm(x, p, eps=1e-5):
     """With running statistics."""
     scale = p['weight'] / np.sqrt(p['running_var'] + eps)
-    return x * scale[:, None, None] \
-        + (p['bias'] - p['running_mean'] * scale)[:, None, None]
+    return x * scale[:, None, None] + (p['bias'] - p['running_mean'] * scale)[:, None, None]
 
 
 def gate(x):
@@ -81,8 +81,11 @@ def halved(x):
 
 def under(state, prefix):
     """Part of a state dict, as float64 arrays."""
-    return {key[len(prefix):]: value.double().numpy()
-            for key, value in state.items() if key.startswith(prefix)}
+    return {
+        key[len(prefix) :]: value.double().numpy()
+        for key, value in state.items()
+        if key.startswith(prefix)
+    }
 
 
 def small_lip(x, logits):
@@ -91,9 +94,11 @@ def small_lip(x, logits):
 
 def normed(x, state, conv_name, norm_name):
     """Convolution and instance norm of a logit net."""
-    return instance_norm(conv(x, state[f'{conv_name}.weight']),
-                         state[f'{norm_name}.weight'],
-                         state[f'{norm_name}.bias'])
+    return instance_norm(
+        conv(x, state[f'{conv_name}.weight']),
+        state[f'{norm_name}.weight'],
+        state[f'{norm_name}.bias'],
+    )
 
 
 def stem(image, state):
@@ -112,19 +117,15 @@ def downsampling_block(x, state):
 
     out = conv(x, under(state, 'conv1.')['weight'])
     out = np.maximum(batch_norm(out, under(state, 'bn1.')), 0)
-    logits = gate(normed(s, under(state, 'conv2.0.postprocessing.'),
-                         'conv', 'bn'))
+    logits = gate(normed(s, under(state, 'conv2.0.postprocessing.'), 'conv', 'bn'))
     out = conv(small_lip(out, logits), under(state, 'conv2.1.')['weight'])
     out = np.maximum(batch_norm(out, under(state, 'bn2.')), 0)
     out = conv(out, under(state, 'conv3.')['weight'])
     out = batch_norm(out, under(state, 'bn3.'))
 
-    logits = gate(normed(s, under(state, 'downsample.lip.postprocessing.'),
-                         'conv', 'bn'))
-    short = conv(small_lip(x, logits),
-                 under(state, 'downsample.conv.')['weight'])
-    return np.maximum(out + batch_norm(short, under(state, 'downsample.bn.')),
-                      0)
+    logits = gate(normed(s, under(state, 'downsample.lip.postprocessing.'), 'conv', 'bn'))
+    short = conv(small_lip(x, logits), under(state, 'downsample.conv.')['weight'])
+    return np.maximum(out + batch_norm(short, under(state, 'downsample.bn.')), 0)
 
 
 class Net:
@@ -139,9 +140,13 @@ class Net:
 
     def bn(self, name, x):
         s = self.state
-        return F.batch_norm(x, s[f'{name}.running_mean'],
-                            s[f'{name}.running_var'], s[f'{name}.weight'],
-                            s[f'{name}.bias'])
+        return F.batch_norm(
+            x,
+            s[f'{name}.running_mean'],
+            s[f'{name}.running_var'],
+            s[f'{name}.weight'],
+            s[f'{name}.bias'],
+        )
 
     def logit_net(self, name, x, convs):
         """Convolutions and instance norms, a ReLU after each."""
@@ -149,13 +154,17 @@ class Net:
             x = F.instance_norm(
                 self.conv(f'{name}.conv{suffix}', x),
                 weight=self.state[f'{name}.bn{suffix}.weight'],
-                bias=self.state[f'{name}.bn{suffix}.bias']).relu()
+                bias=self.state[f'{name}.bn{suffix}.bias'],
+            ).relu()
         return x
 
     def logits(self, name, x, suffix=''):
         x = self.conv(f'{name}.conv{suffix}', x)
-        x = F.instance_norm(x, weight=self.state[f'{name}.bn{suffix}.weight'],
-                            bias=self.state[f'{name}.bn{suffix}.bias'])
+        x = F.instance_norm(
+            x,
+            weight=self.state[f'{name}.bn{suffix}.weight'],
+            bias=self.state[f'{name}.bn{suffix}.bias'],
+        )
         return WIDEST * torch.sigmoid(x)
 
     def resnet(self, image, blocks):
@@ -165,8 +174,7 @@ class Net:
         outs = []
         for stage, count in enumerate(blocks, start=1):
             for block in range(count):
-                x = self.block(f'layer{stage}.{block}', x,
-                               lip=stage > 1 and block == 0)
+                x = self.block(f'layer{stage}.{block}', x, lip=stage > 1 and block == 0)
             outs.append(x)
         return outs
 
@@ -175,24 +183,22 @@ class Net:
         short = x
         if lip:
             shared = self.logit_net(f'{name}.bottleneck_shared.logit', x, '12')
-            out = averages(out, self.logits(
-                f'{name}.conv2.0.postprocessing', shared), 3, 2, 1)
+            out = averages(out, self.logits(f'{name}.conv2.0.postprocessing', shared), 3, 2, 1)
             out = self.conv(f'{name}.conv2.1', out)
-            short = averages(short, self.logits(
-                f'{name}.downsample.lip.postprocessing', shared), 3, 2, 1)
+            short = averages(
+                short, self.logits(f'{name}.downsample.lip.postprocessing', shared), 3, 2, 1
+            )
         else:
             out = self.conv(f'{name}.conv2', out)
         out = self.bn(f'{name}.bn2', out).relu()
         out = self.bn(f'{name}.bn3', self.conv(f'{name}.conv3', out))
         if f'{name}.downsample.conv.weight' in self.state:
-            short = self.bn(f'{name}.downsample.bn',
-                            self.conv(f'{name}.downsample.conv', short))
+            short = self.bn(f'{name}.downsample.bn', self.conv(f'{name}.downsample.conv', short))
         return (out + short).relu()
 
     def densenet(self, image, blocks):
         """What each transition's convolution is given, and the last norm."""
-        x = self.bn('features.norm0',
-                    self.conv('features.conv0', image, 2)).relu()
+        x = self.bn('features.norm0', self.conv('features.conv0', image, 2)).relu()
         x = averages(x, self.logits('features.pool0.logit', x, '1'), 3, 2, 1)
         outs = []
         for place, count in enumerate(blocks, start=1):
@@ -209,11 +215,11 @@ class Net:
             outs.append(x)
             x = self.conv(f'{name}.conv', x)
             net = self.logit_net(f'{name}.pool.logit', x, '12')
-            x = averages(x, self.logits(f'{name}.pool.logit', net, '3'),
-                         2, 2, 0)
+            x = averages(x, self.logits(f'{name}.pool.logit', net, '3'), 2, 2, 0)
 
 
 def averages(x, logit, kernel, stride, padding):
     weight = logit.exp()
-    return F.avg_pool2d(x * weight, kernel, stride, padding) \
-        / F.avg_pool2d(weight, kernel, stride, padding)
+    return F.avg_pool2d(x * weight, kernel, stride, padding) / F.avg_pool2d(
+        weight, kernel, stride, padding
+    )

@@ -1,4 +1,5 @@
 """The WSOL evaluation's measures, threshold by threshold, pixel by pixel."""
+
 import cv2
 import numpy as np
 
@@ -25,18 +26,17 @@ def contour_boxes(image: np.ndarray, level: int) -> list:
     """Area and box of each contour above a level of a whole uint8 image."""
     height, width = image.shape
     _, mask = cv2.threshold(image, level, 255, cv2.THRESH_BINARY)
-    contours = cv2.findContours(mask, cv2.RETR_TREE,
-                                cv2.CHAIN_APPROX_SIMPLE)[-2]
+    contours = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)[-2]
     found = []
     for contour in contours:
         x, y, w, h = cv2.boundingRect(contour)
-        found.append((cv2.contourArea(contour),
-                      [x, y, min(x + w, width - 1), min(y + h, height - 1)]))
+        found.append(
+            (cv2.contourArea(contour), [x, y, min(x + w, width - 1), min(y + h, height - 1)])
+        )
     return found or [(0, [0, 0, 0, 0])]
 
 
-def box_accuracies(maps: list, boxes: list, interval: float,
-                   ious: tuple) -> dict:
+def box_accuracies(maps: list, boxes: list, interval: float, ious: tuple) -> dict:
     """V1, its threshold, V2 and each IoU's share, in percent."""
     thresholds = np.arange(0, 1, interval)
     single = np.zeros(len(thresholds))
@@ -45,8 +45,7 @@ def box_accuracies(maps: list, boxes: list, interval: float,
         image = (normalized(score_map) * 255).astype(np.uint8)
         for i, threshold in enumerate(thresholds):
             found = contour_boxes(image, int(threshold * np.max(image)))
-            overlaps = [max(iou(box, true) for true in truth)
-                        for _, box in found]
+            overlaps = [max(iou(box, true) for true in truth) for _, box in found]
             areas = [area for area, _ in found]
             single[i] += overlaps[areas.index(max(areas))] >= 0.5
             for j, wanted in enumerate(ious):
@@ -57,20 +56,18 @@ def box_accuracies(maps: list, boxes: list, interval: float,
         max_box_acc=max(single),
         max_box_acc_threshold=thresholds[list(single).index(max(single))],
         max_box_acc_v2=sum(bests) / len(bests),
-        **{f'max_box_acc_v2_{round(100 * j)}': best
-           for j, best in zip(ious, bests)})
+        **{f'max_box_acc_v2_{round(100 * j)}': best for j, best in zip(ious, bests)},
+    )
 
 
 def px_ap(maps: list, masks: list, interval: float) -> float:
     """In percent; at each threshold all pixels are counted anew."""
-    scores = np.concatenate([
-        normalized(one).ravel().astype(np.float64) for one in maps])
+    scores = np.concatenate([normalized(one).ravel().astype(np.float64) for one in maps])
     truth = np.concatenate([mask.ravel() for mask in masks])
-    positives, total, last = (truth == 1).sum(), 0., 0.
-    for threshold in [1., *np.arange(0, 1, interval)[::-1]]:
+    positives, total, last = (truth == 1).sum(), 0.0, 0.0
+    for threshold in [1.0, *np.arange(0, 1, interval)[::-1]]:
         taken = scores >= threshold
-        true, false = (taken & (truth == 1)).sum(), (taken
-                                                     & (truth == 0)).sum()
+        true, false = (taken & (truth == 1)).sum(), (taken & (truth == 0)).sum()
         recall = true / positives
         if true + false:
             total += true / (true + false) * (recall - last)

@@ -1,4 +1,5 @@
 """Miniatures: the real layouts, and annotations that agree with the images."""
+
 import json
 from xml.etree import ElementTree
 
@@ -13,8 +14,14 @@ from mmgwap.datasets.partial_split import stratified_split
 from mmgwap.datasets.wsol_cub import read_cub
 from mmgwap.datasets.wsol_ilsvrc import read_ilsvrc
 from mmgwap.datasets.wsol_metadata import read_wsol_metadata
-from mmgwap.testing import (write_cards, write_coco, write_cub, write_ilsvrc,
-                            write_openimages, write_voc)
+from mmgwap.testing import (
+    write_cards,
+    write_coco,
+    write_cub,
+    write_ilsvrc,
+    write_openimages,
+    write_voc,
+)
 from mmgwap.testing.miniatures import colour, draw
 
 register_all_modules()
@@ -35,7 +42,7 @@ def test_a_scene_shows_what_it_says():
         scene = draw([8 + seed, 7], np.random.RandomState(seed), (48, 64))
         x, y, w, h = scene.boxes[-1]
         inside = np.zeros((48, 64), bool)
-        inside[y:y + h, x:x + w] = True
+        inside[y : y + h, x : x + w] = True
         drawn = (scene.image == colour(7)).all(-1)
         assert inside.sum() == w * h and (drawn == inside).all()
 
@@ -78,29 +85,31 @@ def check_annotation(truth, one):
 
 
 def test_coco_has_its_categories(coco):
-    content = json.loads(
-        (coco / 'annotations/instances_val2017.json').read_text())
+    content = json.loads((coco / 'annotations/instances_val2017.json').read_text())
     found = {one['id']: one for one in content['categories']}
     assert len(found) == 80 and list(found) == sorted(found)
     for number, name, family in (
-            (1, 'person', 'person'), (13, 'stop sign', 'outdoor'),
-            (25, 'giraffe', 'animal'), (27, 'backpack', 'accessory'),
-            (44, 'bottle', 'kitchen'), (61, 'cake', 'food'),
-            (67, 'dining table', 'furniture'), (70, 'toilet', 'furniture'),
-            (82, 'refrigerator', 'appliance'), (84, 'book', 'indoor'),
-            (90, 'toothbrush', 'indoor')):
-        assert found[number] == dict(id=number, name=name,
-                                     supercategory=family)
+        (1, 'person', 'person'),
+        (13, 'stop sign', 'outdoor'),
+        (25, 'giraffe', 'animal'),
+        (27, 'backpack', 'accessory'),
+        (44, 'bottle', 'kitchen'),
+        (61, 'cake', 'food'),
+        (67, 'dining table', 'furniture'),
+        (70, 'toilet', 'furniture'),
+        (82, 'refrigerator', 'appliance'),
+        (84, 'book', 'indoor'),
+        (90, 'toothbrush', 'indoor'),
+    ):
+        assert found[number] == dict(id=number, name=name, supercategory=family)
     licenses = {one['id'] for one in content['licenses']}
     assert {one['license'] for one in content['images']} <= licenses
 
 
 def test_coco_ids_are_unique(coco):
-    files = [json.loads(path.read_text())
-             for path in (coco / 'annotations').glob('*.json')]
+    files = [json.loads(path.read_text()) for path in (coco / 'annotations').glob('*.json')]
     images = [one['id'] for content in files for one in content['images']]
-    annotations = [one['id'] for content in files
-                   for one in content.get('annotations', ())]
+    annotations = [one['id'] for content in files for one in content.get('annotations', ())]
     assert len(files) == 3
     assert len(set(images)) == len(images) == 25 + 12 + 4
     assert len(set(annotations)) == len(annotations)
@@ -118,7 +127,8 @@ def test_coco_keeps_its_test_annotations(coco):
 def test_voc_sets_agree_with_the_annotations(voc, year):
     home = voc / f'VOC{year}'
     trainval, train, val, test = (
-        read_set(home, name) for name in ('trainval', 'train', 'val', 'test'))
+        read_set(home, name) for name in ('trainval', 'train', 'val', 'test')
+    )
     assert len(trainval) == dict({2007: 40, 2012: 60})[year]
     assert sorted(train + val) == trainval and not set(trainval) & set(test)
     difficult = 0
@@ -129,9 +139,11 @@ def test_voc_sets_agree_with_the_annotations(voc, year):
     for label in DATASETS.get('VOCDataset').METAINFO['classes']:
         for line in read_set(home, f'{label}_trainval'):
             name, flag = line.split()
-            flags = [int(one.findtext('difficult'))
-                     for one in objects(home, name)
-                     if one.findtext('name') == label]
+            flags = [
+                int(one.findtext('difficult'))
+                for one in objects(home, name)
+                if one.findtext('name') == label
+            ]
             assert int(flag) == (-1 if not flags else 0 if all(flags) else 1)
             difficult += sum(flags)
     assert difficult
@@ -153,12 +165,13 @@ def test_voc_boxes_are_inside_and_counted_from_one(voc):
         image = path.parents[1] / 'JPEGImages' / root.findtext('filename')
         with Image.open(image) as opened:
             assert opened.size == tuple(
-                int(root.findtext(f'size/{side}'))
-                for side in ('width', 'height'))
+                int(root.findtext(f'size/{side}')) for side in ('width', 'height')
+            )
             width, height = opened.size
         for one in root.findall('object'):
-            x1, y1, x2, y2 = (float(one.findtext(f'bndbox/{side}'))
-                              for side in ('xmin', 'ymin', 'xmax', 'ymax'))
+            x1, y1, x2, y2 = (
+                float(one.findtext(f'bndbox/{side}')) for side in ('xmin', 'ymin', 'xmax', 'ymax')
+            )
             assert 1 <= x1 < x2 <= width and 1 <= y1 < y2 <= height
             edges |= {x1 == 1, -(x2 == width)}
             parts += one.find('part') is not None
@@ -174,18 +187,26 @@ def test_voc_2012_keeps_its_test_annotations(voc):
 
 
 def test_labels_of_voc_are_those_of_its_boxes(voc):
-    labels = DATASETS.build(dict(
-        type='mmgwap.ImageLabelDataset', format='voc', data_root=str(voc),
-        ann_file='VOC2007/ImageSets/Main/{}_trainval.txt',
-        data_prefix=dict(img='VOC2007/JPEGImages'), pipeline=[
-            dict(type='PackDetInputs')], unlabelled='negative',
-        metainfo=DATASETS.get('VOCDataset').METAINFO))
+    labels = DATASETS.build(
+        dict(
+            type='mmgwap.ImageLabelDataset',
+            format='voc',
+            data_root=str(voc),
+            ann_file='VOC2007/ImageSets/Main/{}_trainval.txt',
+            data_prefix=dict(img='VOC2007/JPEGImages'),
+            pipeline=[dict(type='PackDetInputs')],
+            unlabelled='negative',
+            metainfo=DATASETS.get('VOCDataset').METAINFO,
+        )
+    )
     names = labels.metainfo['classes']
     for i in range(len(labels)):
         info = labels.get_data_info(i)
-        sure = {one.findtext('name')
-                for one in objects(voc / 'VOC2007', info['img_id'])
-                if one.findtext('difficult') == '0'}
+        sure = {
+            one.findtext('name')
+            for one in objects(voc / 'VOC2007', info['img_id'])
+            if one.findtext('difficult') == '0'
+        }
         assert {names[k] for k in info['image_labels']} == sure
 
 
@@ -204,15 +225,17 @@ def test_cards(tmp_path):
     root = write_cards(tmp_path, 12, 5)
     assert len(read_set(root, 'train')) == 12
     assert len(read_set(root, 'test')) == 5
-    names = {one.findtext('name') for path in root.glob('Annotations/*.xml')
-             for one in objects(root, path.stem)}
+    names = {
+        one.findtext('name')
+        for path in root.glob('Annotations/*.xml')
+        for one in objects(root, path.stem)
+    }
     assert names == {'nine', 'ten', 'jack', 'queen', 'king', 'ace'}
 
 
 def test_cub_and_ilsvrc_are_what_the_converter_reads(tmp_path):
     birds = read_cub(write_cub(tmp_path))
-    assert {split: len(data.labels) for split, data in birds.items()} == {
-        'train': 200, 'test': 200}
+    assert {split: len(data.labels) for split, data in birds.items()} == {'train': 200, 'test': 200}
     assert set(birds['test'].labels.values()) == set(range(200))
     write_ilsvrc(tmp_path, 12, 5)
     things = read_ilsvrc(tmp_path)
@@ -229,25 +252,25 @@ def test_openimages_masks(tmp_path):
         for image, masks in metadata.masks.items():
             with Image.open(root / image) as opened:
                 assert opened.size == metadata.sizes[image]
-            one, ignore = (np.array(Image.open(root / path)) for path in (
-                *masks.instances, masks.ignore))
+            one, ignore = (
+                np.array(Image.open(root / path)) for path in (*masks.instances, masks.ignore)
+            )
             assert one.shape == ignore.shape == metadata.sizes[image][::-1]
             assert one.any() and not (one & ignore).any()
     assert not read_wsol_metadata(str(root / 'metadata/train')).masks
 
 
-@pytest.mark.parametrize('write', [
-    write_coco, write_voc, write_cards, write_ilsvrc, write_cub,
-    write_openimages])
+@pytest.mark.parametrize(
+    'write', [write_coco, write_voc, write_cards, write_ilsvrc, write_cub, write_openimages]
+)
 def test_a_seed_gives_the_same_files(tmp_path, write):
     few = {write_coco: (12, 4, 2), write_voc: (12, 4, 12, 4)}.get(write, ())
     named = [dict(seed=3), dict(seed=3), dict(seed=4)]
     one, two, other = (
-        files(write(tmp_path / str(i), *few, **seed).parent)
-        for i, seed in enumerate(named))
+        files(write(tmp_path / str(i), *few, **seed).parent) for i, seed in enumerate(named)
+    )
     assert one == two and set(one) == set(other) and one != other
 
 
 def files(root):
-    return {path.relative_to(root): path.read_bytes()
-            for path in root.rglob('*') if path.is_file()}
+    return {path.relative_to(root): path.read_bytes() for path in root.rglob('*') if path.is_file()}

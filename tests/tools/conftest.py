@@ -1,4 +1,5 @@
 """A tiny run of the command-line tools, made once."""
+
 import pytest
 
 
@@ -6,8 +7,16 @@ import pytest
 def single(tool, tmp_path_factory):
     """Digits in clutter, one an image, 16 + 7 images."""
     out = tmp_path_factory.mktemp('single')
-    tool('tools/dataset_converters/make_digits.py', '--single', '--out', out,
-         '--train', '16', '--val', '7')
+    tool(
+        'tools/dataset_converters/make_digits.py',
+        '--single',
+        '--out',
+        out,
+        '--train',
+        '16',
+        '--val',
+        '7',
+    )
     return out
 
 

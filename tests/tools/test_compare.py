@@ -1,4 +1,5 @@
 """The comparison: what is trained in which order, and what is made of it."""
+
 import json
 import sys
 
@@ -13,22 +14,29 @@ def compare(repo, monkeypatch):
     monkeypatch.syspath_prepend(str(repo / 'tools' / 'compare'))
     import report
     import runs
+
     yield runs, report
     for name in ('runs', 'report'):
         sys.modules.pop(name)
 
 
 def arms_of(runs):
-    return [runs.Arm('boxes only', 'a/first.py', 'a/first.py', 10),
-            runs.Arm('boxes + labels', 'a/first.py', 'a/labels.py', 10),
-            runs.Arm('all boxes', 'a/whole.py', 'a/whole.py')]
+    return [
+        runs.Arm('boxes only', 'a/first.py', 'a/first.py', 10),
+        runs.Arm('boxes + labels', 'a/first.py', 'a/labels.py', 10),
+        runs.Arm('all boxes', 'a/whole.py', 'a/whole.py'),
+    ]
 
 
 def test_arms_that_begin_alike_share_the_first_stage(compare, tmp_path):
     runs, _ = compare
     firsts, seconds = runs.make_runs(arms_of(runs), [0, 1], tmp_path)
     assert [run.folder.name for run in firsts] == [
-        'first-10-seed0', 'whole-seed0', 'first-10-seed1', 'whole-seed1']
+        'first-10-seed0',
+        'whole-seed0',
+        'first-10-seed1',
+        'whole-seed1',
+    ]
     assert len(seconds) == 6
     assert seconds[0].after is seconds[1].after is firsts[0]
     assert len({run.folder for run in firsts + seconds}) == 10
@@ -36,18 +44,20 @@ def test_arms_that_begin_alike_share_the_first_stage(compare, tmp_path):
 
 def test_commands(compare, tmp_path):
     runs, _ = compare
-    _, (_, second, whole) = runs.make_runs(
-        arms_of(runs), [7], tmp_path)
+    _, (_, second, whole) = runs.make_runs(arms_of(runs), [7], tmp_path)
     second.after.folder.mkdir(parents=True)
     (second.after.folder / 'last_checkpoint').write_text('/x/iter_5.pth')
     command = second.command(5)
-    assert command[3:6] == ['tools/train.py', 'configs/a/labels.py',
-                            '--work-dir']
+    assert command[3:6] == ['tools/train.py', 'configs/a/labels.py', '--work-dir']
     assert set(command[8:]) == {
-        'randomness.seed=7', 'train_dataloader.dataset.percent=10',
-        'train_dataloader.dataset.seed=7', 'train_cfg.max_iters=5',
-        'train_cfg.val_interval=5', 'param_scheduler.1.end=5',
-        'load_from=/x/iter_5.pth'}
+        'randomness.seed=7',
+        'train_dataloader.dataset.percent=10',
+        'train_dataloader.dataset.seed=7',
+        'train_cfg.max_iters=5',
+        'train_cfg.val_interval=5',
+        'param_scheduler.1.end=5',
+        'load_from=/x/iter_5.pth',
+    }
     whole.after.folder.mkdir(parents=True)
     (whole.after.folder / 'last_checkpoint').write_text('/x/iter_6.pth')
     assert not [part for part in whole.command(5) if 'percent' in part]
@@ -55,15 +65,21 @@ def test_commands(compare, tmp_path):
 
 def test_the_options_exist_in_the_configs(repo):
     """An option of another name would be added to the config, in silence."""
-    for stem in ('digits-p10-boxes-only', 'gwap_digits-p10', 'gap_digits-p10',
-                 'cards-p20-boxes-only', 'gwap_cards-p20', 'gap_cards-p20'):
+    for stem in (
+        'digits-p10-boxes-only',
+        'gwap_digits-p10',
+        'gap_digits-p10',
+        'cards-p20-boxes-only',
+        'gwap_cards-p20',
+        'gap_cards-p20',
+    ):
         cfg = Config.fromfile(repo / f'configs/gwap/rfcn_r18_{stem}.py')
         assert cfg.train_dataloader.dataset.percent in (10, 20)
         assert cfg.param_scheduler[1].end == cfg.train_cfg.max_iters == 1000
         assert 'seed' in cfg.randomness and 'load_from' in cfg
 
 
-WRITE = '''
+WRITE = """
 import json, pathlib, sys
 folder = pathlib.Path(sys.argv[1])
 assert sys.argv[2] != 'fail', 'this one fails'
@@ -72,41 +88,47 @@ log.mkdir(parents=True, exist_ok=True)
 rows = [dict(step=2, loss=1., time=.5), dict(step=4, loss=1., time=.25)]
 rows.append({'step': 4, 'coco/bbox_mAP': float(sys.argv[2])})
 (log / 'scalars.json').write_text('\\n'.join(map(json.dumps, rows)))
-'''
+"""
 
 
 def fake(runs, monkeypatch, values):
     """Let runs write a log instead of training."""
-    monkeypatch.setattr(runs.Run, 'command', lambda run, iterations: [
-        sys.executable, '-c', WRITE, str(run.folder),
-        str(values[run.folder.name])])
+    monkeypatch.setattr(
+        runs.Run,
+        'command',
+        lambda run, iterations: [
+            sys.executable,
+            '-c',
+            WRITE,
+            str(run.folder),
+            str(values[run.folder.name]),
+        ],
+    )
 
 
 @pytest.mark.parametrize('jobs', [1, 2])
 def test_runs_are_trained_once(compare, tmp_path, monkeypatch, jobs):
     runs, _ = compare
     firsts, _ = runs.make_runs(arms_of(runs), [0, 1], tmp_path)
-    fake(runs, monkeypatch, {run.folder.name: .1 * i
-                             for i, run in enumerate(firsts)})
+    fake(runs, monkeypatch, {run.folder.name: 0.1 * i for i, run in enumerate(firsts)})
     runs.train(firsts, 4, jobs)
-    assert [run.result()['coco/bbox_mAP'] for run in firsts] \
-        == pytest.approx([0, .1, .2, .3])
+    assert [run.result()['coco/bbox_mAP'] for run in firsts] == pytest.approx([0, 0.1, 0.2, 0.3])
     assert firsts[0].result()['iterations'] == 4
     assert firsts[0].result()['seconds'] == 1.5
     (firsts[0].folder / 'result.json').rename(tmp_path / 'kept.json')
-    fake(runs, monkeypatch, {run.folder.name: .1 * i if i else .7
-                             for i, run in enumerate(firsts)})
+    fake(
+        runs, monkeypatch, {run.folder.name: 0.1 * i if i else 0.7 for i, run in enumerate(firsts)}
+    )
     runs.train(firsts, 4, jobs)  # nothing else is left to do
-    assert firsts[0].result()['coco/bbox_mAP'] == .7
+    assert firsts[0].result()['coco/bbox_mAP'] == 0.7
 
 
-def test_results_of_other_options_are_not_used(compare, tmp_path,
-                                               monkeypatch):
+def test_results_of_other_options_are_not_used(compare, tmp_path, monkeypatch):
     runs, _ = compare
     firsts, _ = runs.make_runs(arms_of(runs), [0], tmp_path)
-    fake(runs, monkeypatch, {run.folder.name: .1 for run in firsts})
+    fake(runs, monkeypatch, {run.folder.name: 0.1 for run in firsts})
     runs.train(firsts, 4, 1)
-    fake(runs, monkeypatch, {run.folder.name: .2 for run in firsts})
+    fake(runs, monkeypatch, {run.folder.name: 0.2 for run in firsts})
     with pytest.raises(SystemExit, match='first-10-seed0: was trained with'):
         runs.train(firsts, 4, 1)
 
@@ -123,24 +145,30 @@ def test_a_run_that_fails_ends_all(compare, tmp_path, monkeypatch):
 def test_table_and_plot(compare, tmp_path):
     runs, report = compare
     _, seconds = runs.make_runs(arms_of(runs), [0, 1], tmp_path)
-    values = [.1, .3, .6, .2, .4, .7]  # of three arms, two seeds
+    values = [0.1, 0.3, 0.6, 0.2, 0.4, 0.7]  # of three arms, two seeds
     for run, value in zip(seconds, values):
         run.folder.mkdir(parents=True)
-        (run.folder / 'result.json').write_text(json.dumps(
-            {'coco/bbox_mAP': value, 'seconds': 90., 'iterations': 4,
-             'command': ['tools/train.py']}))
+        (run.folder / 'result.json').write_text(
+            json.dumps(
+                {
+                    'coco/bbox_mAP': value,
+                    'seconds': 90.0,
+                    'iterations': 4,
+                    'command': ['tools/train.py'],
+                }
+            )
+        )
     found = report.collect(seconds)
     alone, labels, whole = found
-    assert found[labels]['coco/bbox_mAP'].tolist() == [.3, .4]
+    assert found[labels]['coco/bbox_mAP'].tolist() == [0.3, 0.4]
     gap = report.recovered(found, labels, 'coco/bbox_mAP')
-    assert abs(gap - (.35 - .15) / (.65 - .15)) < 1e-12
+    assert abs(gap - (0.35 - 0.15) / (0.65 - 0.15)) < 1e-12
     assert np.isnan(report.recovered(found, alone, 'coco/bbox_mAP'))
     assert np.isnan(report.recovered(found, whole, 'coco/bbox_mAP'))
     report.write_table(found, ['coco/bbox_mAP'], tmp_path / 'a.md', 'Title.')
     lines = (tmp_path / 'a.md').read_text().splitlines()
     assert lines[0] == 'Title.'
-    assert lines[5] == ('| 10 % | boxes + labels | 0.350 (0.300 to 0.400) '
-                        '| 40 % | 1.5 |')
+    assert lines[5] == ('| 10 % | boxes + labels | 0.350 (0.300 to 0.400) | 40 % | 1.5 |')
     assert lines[6].startswith('| all | all boxes | 0.650')
     report.draw(found, 'coco/bbox_mAP', tmp_path / 'a.png')
     assert (tmp_path / 'a.png').read_bytes().startswith(b'\x89PNG')

@@ -1,4 +1,5 @@
 """The comparison of poolings: its runs, thresholds, table and picture."""
+
 import json
 import sys
 
@@ -17,6 +18,7 @@ def compare(repo, monkeypatch):
     monkeypatch.syspath_prepend(str(repo / 'tools' / 'compare'))
     import poolings
     import thresholds
+
     yield poolings, thresholds
     for name in ('poolings', 'thresholds', 'runs', 'report'):
         sys.modules.pop(name)
@@ -52,31 +54,30 @@ def prepared(compare, single, repo):
     return model, cfg
 
 
-def test_the_threshold_is_of_training_images(compare, single, repo,
-                                             monkeypatch):
+def test_the_threshold_is_of_training_images(compare, single, repo, monkeypatch):
     _, thresholds = compare
     model, cfg = prepared(compare, single, repo)
     monkeypatch.setattr(thresholds, 'COUNT', 5)
     measured, evaluate = [], thresholds.evaluate
 
     def seen(model, dataset, **options):
-        measured.append((dataset.metadata_root, dataset.get('indices'),
-                         options))
+        measured.append((dataset.metadata_root, dataset.get('indices'), options))
         return evaluate(model, dataset, **options)
 
     monkeypatch.setattr(thresholds, 'evaluate', seen)
     found = thresholds.tuned_gt_known(model, cfg)
     assert measured == [
         ('metadata/train/', 5, {}),
-        ('metadata/val/', None, dict(box_threshold=found['threshold']))]
+        ('metadata/val/', None, dict(box_threshold=found['threshold'])),
+    ]
     train = Config(dict(cfg.train_dataloader.dataset)).copy()
-    train.update(pipeline=cfg.val_dataloader.dataset.pipeline, indices=5,
-                 test_mode=True)
+    train.update(pipeline=cfg.val_dataloader.dataset.pipeline, indices=5, test_mode=True)
     best = thresholds.evaluate(model, train)
     assert found['threshold'] == best['max_box_acc_threshold']
-    by_threshold = [thresholds.evaluate(
-        model, cfg.val_dataloader.dataset, box_threshold=t)['gt_known']
-        for t in (found['threshold'], 0.99)]
+    by_threshold = [
+        thresholds.evaluate(model, cfg.val_dataloader.dataset, box_threshold=t)['gt_known']
+        for t in (found['threshold'], 0.99)
+    ]
     assert found['gt_known'] == by_threshold[0]
     # Its boxes are not those of a threshold that leaves a peak alone.
     assert by_threshold[1] == 0
@@ -85,16 +86,17 @@ def test_the_threshold_is_of_training_images(compare, single, repo,
 def test_table(compare, tmp_path):
     poolings, _ = compare
     from report import collect
+
     runs = poolings.make_runs(['gap', 'gmp'], [0, 1], tmp_path)
     for i, run in enumerate(runs):
         run.folder.mkdir(parents=True)
-        values = {name: 10. + i for name in poolings.METRICS}
+        values = {name: 10.0 + i for name in poolings.METRICS}
         values['tuned/threshold'] = 0.25
-        (run.folder / 'result.json').write_text(json.dumps(
-            dict(values, seconds=60., iterations=4, command=[])))
+        (run.folder / 'result.json').write_text(
+            json.dumps(dict(values, seconds=60.0, iterations=4, command=[]))
+        )
     poolings.write_table(collect(runs), tmp_path / 'a.md', 'Title.')
-    title, _, heads, _, gap, gmp = (tmp_path / 'a.md').read_text().split(
-        '\n')[:6]
+    title, _, heads, _, gap, gmp = (tmp_path / 'a.md').read_text().split('\n')[:6]
     assert title == 'Title.' and 'MaxBoxAccV2' in heads
     cells = [cell.strip() for cell in gap.split('|')]
     assert cells[1:4] == ['GAP', '89.0 (88.0 to 90.0)', '11.0 (10.0 to 12.0)']
@@ -104,6 +106,7 @@ def test_table(compare, tmp_path):
 
 def test_picture(compare, single, repo, tmp_path, monkeypatch):
     from mmcv import imread
+
     poolings, _ = compare
     model, cfg = prepared(compare, single, repo)
     monkeypatch.setattr(poolings, 'config', lambda run: cfg)
@@ -112,6 +115,6 @@ def test_picture(compare, single, repo, tmp_path, monkeypatch):
     poolings.draw(runs, 2, tmp_path / 'a.png')
     picture = imread(str(tmp_path / 'a.png'))
     # Two lines of an image and two maps.
-    assert abs(picture.shape[0] - (2 * 2.4 + .5) * 110) <= 2
+    assert abs(picture.shape[0] - (2 * 2.4 + 0.5) * 110) <= 2
     assert abs(picture.shape[1] - 3 * 2.2 * 110) <= 2
     assert picture.std() > 20

@@ -1,4 +1,5 @@
 """describe.py and what it measures with, against sums by hand."""
+
 import json
 import sys
 from types import SimpleNamespace
@@ -25,7 +26,7 @@ def two_layers():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(30, 200), nn.ReLU(), nn.Linear(200, 10))
     model[0].bias.requires_grad_(False)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
     inputs = torch.randn(50, 30)
 
     def step():
@@ -39,6 +40,7 @@ def two_layers():
 
 def test_memory_of_a_step_by_hand():
     from memory import step_memory
+
     model, optimizer, step = two_layers()
     found = step_memory(step, model, optimizer)
     assert found['weights'] == 4 * (30 * 200 + 200 + 200 * 10 + 10)
@@ -49,6 +51,7 @@ def test_memory_of_a_step_by_hand():
 
 def test_optimizer_state_by_hand():
     from memory import step_memory
+
     model, optimizer, step = two_layers()
     found = step_memory(step, model, optimizer)
     assert found['optimizer_state'] == found['gradients']
@@ -56,38 +59,39 @@ def test_optimizer_state_by_hand():
     step()
     adam.step()
     trained = [p for p in model.parameters() if p.requires_grad]
-    assert step_memory(step, model, adam)['optimizer_state'] \
-        == 2 * found['gradients'] + 4 * len(trained)  # a counter each
+    assert step_memory(step, model, adam)['optimizer_state'] == 2 * found['gradients'] + 4 * len(
+        trained
+    )  # a counter each
 
 
 def allocator_peak(step):
     """The most that torch's allocator gave out within a step."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as p:
         step()
-    events = [event for event in p.profiler.kineto_results.events()
-              if event.name() == '[memory]']
+    events = [event for event in p.profiler.kineto_results.events() if event.name() == '[memory]']
     events.sort(key=lambda event: event.start_ns())
     return max(0, *np.cumsum([event.nbytes() for event in events]))
 
 
 def test_peak_is_the_allocators():
     from memory import step_memory
+
     model, optimizer, step = two_layers()
     found = step_memory(step, model, optimizer)
     # zero_grad has freed the gradients.
     assert found['peak'] == pytest.approx(
-        found['weights'] + found['optimizer_state'] + allocator_peak(step),
-        rel=0.02)
+        found['weights'] + found['optimizer_state'] + allocator_peak(step), rel=0.02
+    )
 
 
 def test_peak_of_a_detector_is_near_the_allocators():
     from memory import step_memory
     from mmdet.testing import demo_mm_inputs
     from mmengine.optim import OptimWrapper
+
     torch.manual_seed(0)
     model = MODELS.build(tiny_rfcn(4)).train()
-    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-4,
-                                           momentum=.9))
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9))
     batch = demo_mm_inputs(2, [[3, 192, 192]] * 2, num_classes=4)
 
     def step():
@@ -99,12 +103,12 @@ def test_peak_of_a_detector_is_near_the_allocators():
     before = found['weights'] + found['optimizer_state']
     assert found['peak'] > before + found['activations'] / 2
     # Kernels take some for themselves.
-    assert found['peak'] == pytest.approx(before + allocator_peak(step),
-                                          rel=0.25)
+    assert found['peak'] == pytest.approx(before + allocator_peak(step), rel=0.25)
 
 
 def test_tensors_alive():
     from memory import LiveTensors
+
     old = torch.zeros(10)
     live = LiveTensors()
     live.watch([old, old[:5]])
@@ -129,8 +133,7 @@ class Toy(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.detector = nn.ModuleDict(dict(
-            backbone=nn.Conv2d(3, 8, 3, padding=1, bias=False)))
+        self.detector = nn.ModuleDict(dict(backbone=nn.Conv2d(3, 8, 3, padding=1, bias=False)))
         self.cls_head = nn.Linear(8, 5)
         self.detector['backbone'].weight.requires_grad_(False)
         self.norm = nn.Identity()
@@ -146,12 +149,14 @@ class Toy(nn.Module):
 
 def test_parameters_and_flops_by_hand():
     from complexity import flops, parameters
+
     model = Toy().eval()
     assert parameters(model) == {
-        '': [216 + 45, 45], 'detector.backbone': [216, 0],
-        'cls_head': [45, 45]}
-    found = flops(model, dict(inputs=torch.randn(1, 3, 12, 20),
-                              data_samples=['sample']))
+        '': [216 + 45, 45],
+        'detector.backbone': [216, 0],
+        'cls_head': [45, 45],
+    }
+    found = flops(model, dict(inputs=torch.randn(1, 3, 12, 20), data_samples=['sample']))
     assert found['flops'] == 12 * 20 * 8 * 3 * 9 + 8 * 5
     assert found['size'] == [12, 20]
     assert found['not_counted'] == {'aten::exp': 1, 'aten::mean': 1}
@@ -161,20 +166,31 @@ def test_parameters_and_flops_by_hand():
 def noise_batch(cfg, tmp_path, batch_size=None):
     from describe import noise_loader
     from noise import write_noise
+
     loader = cfg.train_dataloader
-    return next(iter(noise_loader(
-        loader, (write_noise(tmp_path, (48, 64)), (48, 64)),
-        batch_size or loader.batch_size)))
+    return next(
+        iter(
+            noise_loader(
+                loader, (write_noise(tmp_path, (48, 64)), (48, 64)), batch_size or loader.batch_size
+            )
+        )
+    )
 
 
-@pytest.mark.parametrize('config, boxed, size', [
-    ('rfcn/rfcn_r50_8xb1-120k_coco.py', [True], (600, 800)),
-    ('rfcn/rfcn_r50_1xb2-110k_voc0712.py', [True, True], (600, 800)),
-    ('gwap/rfcn_r50_gwap_8xb2-120k_coco-p10.py', [False, True], (600, 800)),
-    ('gwap/rfcn_r50_gwap_1xb4-110k_voc07-boxes_voc12-labels.py',
-     [False, False, True, True], (600, 800)),
-    ('wsol/r50_gap_cub.py', [False] * 32, (224, 224)),
-])
+@pytest.mark.parametrize(
+    'config, boxed, size',
+    [
+        ('rfcn/rfcn_r50_8xb1-120k_coco.py', [True], (600, 800)),
+        ('rfcn/rfcn_r50_1xb2-110k_voc0712.py', [True, True], (600, 800)),
+        ('gwap/rfcn_r50_gwap_8xb2-120k_coco-p10.py', [False, True], (600, 800)),
+        (
+            'gwap/rfcn_r50_gwap_1xb4-110k_voc07-boxes_voc12-labels.py',
+            [False, False, True, True],
+            (600, 800),
+        ),
+        ('wsol/r50_gap_cub.py', [False] * 32, (224, 224)),
+    ],
+)
 def test_noise_passes_the_pipelines(repo, tmp_path, config, boxed, size):
     cfg = Config.fromfile(repo / 'configs' / config)
     batch = noise_batch(cfg, tmp_path)
@@ -191,8 +207,7 @@ def test_noise_passes_the_pipelines(repo, tmp_path, config, boxed, size):
 
 
 def test_fewer_images_than_boxed_ones(repo, tmp_path):
-    cfg = Config.fromfile(
-        repo / 'configs/gwap/rfcn_r50_gwap_1xb4-110k_voc0712-p10.py')
+    cfg = Config.fromfile(repo / 'configs/gwap/rfcn_r50_gwap_1xb4-110k_voc0712-p10.py')
     samples = noise_batch(cfg, tmp_path, 2)['data_samples']
     assert sorted(one.has_boxes for one in samples) == [False, True]
     with pytest.raises(SystemExit, match='must be 2 at least'):
@@ -204,9 +219,11 @@ def test_fewer_images_than_boxed_ones(repo, tmp_path):
 def describe(monkeypatch, capsys):
     def run(*command):
         import describe as tool
+
         monkeypatch.setattr(sys, 'argv', ['describe.py', *map(str, command)])
         tool.main()
         return capsys.readouterr().out
+
     return run
 
 
@@ -215,13 +232,13 @@ def test_a_config_without_its_data(repo, describe, tmp_path):
     cfg = tiny_rfcn_run(repo / 'configs', 'none')
     cfg.auto_scale_lr = dict(enable=False, base_batch_size=8)
     cfg.dump(path)
-    text = describe(path, '--image-size', 96, 64, '--gpus', 3, '--out',
-                    tmp_path / 'out' / 'tiny.json')
+    text = describe(
+        path, '--image-size', 96, 64, '--gpus', 3, '--out', tmp_path / 'out' / 'tiny.json'
+    )
     found = json.loads((tmp_path / 'out' / 'tiny.json').read_text())
     count = sum(p.numel() for p in MODELS.build(cfg.model).parameters())
     assert found['parameters'][''][0] == count
-    assert sum(values[0] for name, values in found['parameters'].items()
-               if name) == count
+    assert sum(values[0] for name, values in found['parameters'].items() if name) == count
     assert found['memory']['images'] == 4
     assert found['memory']['sizes'] == [[85, 128]]
     assert found['size'] == [96, 128]  # padded to 16
@@ -229,15 +246,21 @@ def test_a_config_without_its_data(repo, describe, tmp_path):
     buffers = sum(b.nbytes for b in MODELS.build(cfg.model).buffers())
     assert sizes['weights'] == 4 * count + buffers
     assert sizes['peak'] > sizes['weights'] + sizes['optimizer_state']
-    for line in ('4 x 3 processes = 12', '8 iterations, 1 validations',
-                 'learning rate', '8 images a step; these are 12',
-                 'not among them', '4 images of 128 x 85'):
+    for line in (
+        '4 x 3 processes = 12',
+        '8 iterations, 1 validations',
+        'learning rate',
+        '8 images a step; these are 12',
+        'not among them',
+        '4 images of 128 x 85',
+    ):
         assert line in text
 
 
-@pytest.mark.parametrize('content, message', [
-    (None, 'no such config'), ('model = dict(type="RFCN")',
-                               'has no train_dataloader')])
+@pytest.mark.parametrize(
+    'content, message',
+    [(None, 'no such config'), ('model = dict(type="RFCN")', 'has no train_dataloader')],
+)
 def test_errors_are_one_line(describe, tmp_path, content, message):
     path = tmp_path / 'config.py'
     if content:
@@ -249,9 +272,19 @@ def test_errors_are_one_line(describe, tmp_path, content, message):
 
 def test_mixed_precision_needs_a_gpu():
     from training_step import build_training
-    cfg = Config(dict(model=tiny_rfcn(), train_cfg={}, optim_wrapper=dict(
-        type='AmpOptimWrapper', loss_scale='dynamic', dtype='float16',
-        optimizer=dict(type='SGD', lr=0.1))))
+
+    cfg = Config(
+        dict(
+            model=tiny_rfcn(),
+            train_cfg={},
+            optim_wrapper=dict(
+                type='AmpOptimWrapper',
+                loss_scale='dynamic',
+                dtype='float16',
+                optimizer=dict(type='SGD', lr=0.1),
+            ),
+        )
+    )
     model, wrapper = build_training(cfg, torch.device('cpu'))
     assert type(wrapper).__name__ == 'OptimWrapper' and model.training
     assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
@@ -266,6 +299,6 @@ def test_options_are_checked(describe, capsys):
 
 def test_a_model_without_children_counts_as_one():
     from complexity import parameters
+
     assert parameters(nn.Linear(2, 3)) == {'': [9, 9]}
-    assert parameters(SimpleNamespace(
-        named_children=lambda: [], parameters=lambda: iter(()))) == {}
+    assert parameters(SimpleNamespace(named_children=lambda: [], parameters=lambda: iter(()))) == {}

@@ -1,4 +1,5 @@
 """The command that measures a folder of heatmaps."""
+
 import json
 import runpy
 import sys
@@ -20,8 +21,7 @@ def split(tmp_path):
     for i, (image, one) in enumerate(samples().items()):
         path = tmp_path / 'maps' / image
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(f'{path}.npy' if i % 2 else path.with_suffix('.npy'),
-                on_image(one, LABELS[image]))
+        np.save(f'{path}.npy' if i % 2 else path.with_suffix('.npy'), on_image(one, LABELS[image]))
     return tmp_path
 
 
@@ -32,37 +32,48 @@ def samples():
 @pytest.fixture
 def measure(repo, monkeypatch, capsys):
     """Run the command in this process: what it wrote, said, and ended on."""
+
     def run(split, *options):
-        monkeypatch.setattr(sys, 'argv', [TOOL, *map(str, (
-            split / 'maps', split / 'metadata', '--out', split / 'out.json',
-            *options))])
+        monkeypatch.setattr(
+            sys,
+            'argv',
+            [
+                TOOL,
+                *map(
+                    str, (split / 'maps', split / 'metadata', '--out', split / 'out.json', *options)
+                ),
+            ],
+        )
         (split / 'out.json').unlink(missing_ok=True)
         error = None
         try:
             runpy.run_path(str(repo / TOOL), run_name='__main__')
         except SystemExit as exit:
             error = str(exit)
-        report = json.loads((split / 'out.json').read_text()) \
-            if (split / 'out.json').exists() else None
+        report = (
+            json.loads((split / 'out.json').read_text()) if (split / 'out.json').exists() else None
+        )
         return report, capsys.readouterr(), error
+
     return run
 
 
 def map_figures(found):
-    return {name: value for name, value in found.items()
-            if name.startswith(('max_box', 'px_ap'))}
+    return {name: value for name, value in found.items() if name.startswith(('max_box', 'px_ap'))}
 
 
-@pytest.mark.parametrize('options, settings', [
-    ([], {}), (['--size', 50, 70, '--interval', 0.01],
-               dict(size=(50, 70), interval=0.01)),
-    (['--original-size'], dict(size=None))])
+@pytest.mark.parametrize(
+    'options, settings',
+    [
+        ([], {}),
+        (['--size', 50, 70, '--interval', 0.01], dict(size=(50, 70), interval=0.01)),
+        (['--original-size'], dict(size=None)),
+    ],
+)
 def test_as_the_metric(split, measure, options, settings):
-    report, said, error = measure(split, '--mask-root', split / 'masks',
-                                  *options)
+    report, said, error = measure(split, '--mask-root', split / 'masks', *options)
     assert error is None
-    wanted = map_figures(evaluate(build(split, **settings),
-                                  list(samples().values())))
+    wanted = map_figures(evaluate(build(split, **settings), list(samples().values())))
     assert len(wanted) == 7 and report['results'] == wanted
     assert report['images'] == 4
     assert '4 images' in said.out and f'{wanted["px_ap"]:.2f}' in said.out
@@ -73,17 +84,18 @@ def test_several_processes(split, measure, tool):
     one, _, _ = measure(split, '--mask-root', split / 'masks')
     # More than one chunk: each image twenty times.
     many = split / 'metadata'
-    for name, repeated in (('image_ids.txt', '{}'), (
-            'class_labels.txt', '{},{}'), ('image_sizes.txt', '{},{},{}'),
-            ('localization.txt', '{},{},{},{},{}')):
+    for name, _ in (
+        ('image_ids.txt', '{}'),
+        ('class_labels.txt', '{},{}'),
+        ('image_sizes.txt', '{},{},{}'),
+        ('localization.txt', '{},{},{},{},{}'),
+    ):
         lines = (many / name).read_text().split()
-        (many / name).write_text('\n'.join(
-            f'{i}/{line}' for line in lines for i in range(20)))
+        (many / name).write_text('\n'.join(f'{i}/{line}' for line in lines for i in range(20)))
     (many / 'masks.txt').unlink()
     for i in range(20):
         (split / 'maps' / str(i)).symlink_to(split / 'maps')
-    done = tool(TOOL, split / 'maps', many, '--jobs', 2, '--out',
-                split / 'two.json')
+    done = tool(TOOL, split / 'maps', many, '--jobs', 2, '--out', split / 'two.json')
     assert '80/80' in done.stderr
     two = json.loads((split / 'two.json').read_text())
     assert two['results'].pop('max_box_acc') == one['results']['max_box_acc']
@@ -92,7 +104,7 @@ def test_several_processes(split, measure, tool):
 
 
 def test_maps_of_the_size_are_taken_as_they_are(split, measure):
-    for image, (width, height) in SIZES.items():
+    for image in SIZES:
         score_map = np.zeros((224, 224), np.float16)
         score_map[::2] = 1  # which resizing would blur
         (split / 'maps' / image).with_suffix('.npy').unlink(missing_ok=True)
@@ -105,15 +117,14 @@ def test_maps_of_the_size_are_taken_as_they_are(split, measure):
 def test_constant_maps_show_nothing(split, measure):
     for image in SIZES:
         (split / 'maps' / image).with_suffix('.npy').unlink(missing_ok=True)
-        np.save(f'{split / "maps" / image}.npy',
-                np.full((7, 9), .1, np.float32))
+        np.save(f'{split / "maps" / image}.npy', np.full((7, 9), 0.1, np.float32))
     report, _, _ = measure(split, '--mask-root', split / 'masks')
     assert report['results']['max_box_acc_v2'] == 0
-    pixels = [cv2.resize(true_mask(image), (224, 224),
-                         interpolation=cv2.INTER_NEAREST) for image in SIZES]
+    pixels = [
+        cv2.resize(true_mask(image), (224, 224), interpolation=cv2.INTER_NEAREST) for image in SIZES
+    ]
     objects, background = (np.sum(np.array(pixels) == i) for i in (1, 0))
-    assert report['results']['px_ap'] == pytest.approx(
-        100 * objects / (objects + background))
+    assert report['results']['px_ap'] == pytest.approx(100 * objects / (objects + background))
 
 
 def test_missing_files_are_named_first(split, measure):
@@ -124,14 +135,17 @@ def test_missing_files_are_named_first(split, measure):
     assert '1 of 4 heatmaps are missing, such as a/1.jpg.npy' in error
 
 
-
-@pytest.mark.parametrize('content, told', [
-    (np.zeros((1, 4, 4)), r'(1, 4, 4) float64'),
-    (np.zeros((4, 4), complex), r'(4, 4) complex'),
-    (np.zeros((0, 4)), r'(0, 4)'),
-    (np.full((4, 4), np.nan), '16 values of the score map are NaN'),
-    (np.full((4, 4), np.inf), '16 values of the score map are NaN or inf'),
-    (np.array([[None]]), 'allow_pickle')])
+@pytest.mark.parametrize(
+    'content, told',
+    [
+        (np.zeros((1, 4, 4)), r'(1, 4, 4) float64'),
+        (np.zeros((4, 4), complex), r'(4, 4) complex'),
+        (np.zeros((0, 4)), r'(0, 4)'),
+        (np.full((4, 4), np.nan), '16 values of the score map are NaN'),
+        (np.full((4, 4), np.inf), '16 values of the score map are NaN or inf'),
+        (np.array([[None]]), 'allow_pickle'),
+    ],
+)
 def test_faulty_maps_are_named(split, measure, content, told):
     np.save(split / 'maps' / 'a' / '1.npy', content, allow_pickle=True)
     report, _, error = measure(split)
@@ -152,9 +166,12 @@ def test_files_that_are_no_npy(split, measure):
 
 def test_two_images_of_one_name(split, measure):
     metadata = split / 'metadata'
-    for name, rest in (('image_ids.txt', ''), ('class_labels.txt', ',0'),
-                       ('image_sizes.txt', ',60,40'),
-                       ('localization.txt', ',1,1,5,5')):
+    for name, rest in (
+        ('image_ids.txt', ''),
+        ('class_labels.txt', ',0'),
+        ('image_sizes.txt', ',60,40'),
+        ('localization.txt', ',1,1,5,5'),
+    ):
         with (metadata / name).open('a') as file:
             file.write(f'a/1.png{rest}\n')
     (metadata / 'masks.txt').unlink()
@@ -177,9 +194,15 @@ def test_sizes_are_needed_for_boxes(split, measure):
     assert 'a/1.jpg: no size in image_sizes.txt' in error
 
 
-@pytest.mark.parametrize('options', [
-    ['--interval', '0'], ['--jobs', '0'], ['--size', '0', '5'],
-    ['--size', '5', '5', '--original-size']])
+@pytest.mark.parametrize(
+    'options',
+    [
+        ['--interval', '0'],
+        ['--jobs', '0'],
+        ['--size', '0', '5'],
+        ['--size', '5', '5', '--original-size'],
+    ],
+)
 def test_wrong_options(split, measure, options):
     report, said, error = measure(split, *options)
     assert report is None and error == '2'

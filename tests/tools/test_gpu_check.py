@@ -2,6 +2,7 @@
 
 All of it without a GPU: the local Python and its torch are stand-ins.
 """
+
 import collections
 import importlib
 import json
@@ -12,8 +13,7 @@ import sys
 
 import pytest
 
-NAMES = ('gpu_wheels', 'local_python', 'overlay', 'packages', 'surroundings',
-         'trials')
+NAMES = ('gpu_wheels', 'local_python', 'overlay', 'packages', 'surroundings', 'trials')
 
 
 @pytest.fixture
@@ -22,7 +22,8 @@ def check(repo, monkeypatch):
     for folder in ('install', 'gpu_check'):
         monkeypatch.syspath_prepend(str(repo / 'tools' / folder))
     found = collections.namedtuple('Check', NAMES)(
-        *(importlib.import_module(name) for name in NAMES))
+        *(importlib.import_module(name) for name in NAMES)
+    )
     monkeypatch.setattr(found.surroundings, 'PROGRAM', 'make gpu-check')
     return found
 
@@ -30,20 +31,30 @@ def check(repo, monkeypatch):
 @pytest.fixture
 def local(check):
     """A Python that lacks nothing."""
-    packages = dict(check.packages.pins('onedl'), torch='2.11.0',
-                    triton='3.6.0')
+    packages = dict(check.packages.pins('onedl'), torch='2.11.0', triton='3.6.0')
     return check.local_python.Local(
-        sys.executable, sys.prefix, [3, 12, 3], '2.11.0+cu130', '13.0',
-        [['NVIDIA H200', 9, 0]], '', True, True, True, [], packages)
+        sys.executable,
+        sys.prefix,
+        [3, 12, 3],
+        '2.11.0+cu130',
+        '13.0',
+        [['NVIDIA H200', 9, 0]],
+        '',
+        True,
+        True,
+        True,
+        [],
+        packages,
+    )
 
 
 def without(local, *names, **versions):
-    packages = {name: version for name, version in local.packages.items()
-                if name not in names}
+    packages = {name: version for name, version in local.packages.items() if name not in names}
     return local._replace(packages=dict(packages, **versions))
 
 
 # --- stops
+
 
 def run(repo, tmp_path, torch, *options, **variables):
     """Run the tool where ``import torch`` gives this source."""
@@ -51,28 +62,45 @@ def run(repo, tmp_path, torch, *options, **variables):
         (tmp_path / 'torch').mkdir()
         (tmp_path / 'torch' / '__init__.py').write_text(torch)
     return subprocess.run(
-        [sys.executable, 'tools/gpu_check', '--venv', tmp_path / 'env',
-         *map(str, options)], cwd=repo, capture_output=True, text=True,
-        env=dict(os.environ, PYTHONPATH=str(tmp_path), **variables))
+        [sys.executable, 'tools/gpu_check', '--venv', tmp_path / 'env', *map(str, options)],
+        cwd=repo,
+        capture_output=True,
+        text=True,
+        env=dict(os.environ, PYTHONPATH=str(tmp_path), **variables),
+    )
 
 
 def torch(cuda, version='2.11.0'):
-    return (f'class version: cuda = {cuda!r}\n__version__ = {version!r}\n'
-            'class cuda:\n'
-            '    @staticmethod\n'
-            '    def init(): raise RuntimeError("no driver\\nat all")\n')
+    return (
+        f'class version: cuda = {cuda!r}\n__version__ = {version!r}\n'
+        'class cuda:\n'
+        '    @staticmethod\n'
+        '    def init(): raise RuntimeError("no driver\\nat all")\n'
+    )
 
 
-@pytest.mark.parametrize('source, said', [
-    (torch(None, '2.11.0+cpu'), 'no CUDA device can be used: torch '
-     r'2.11.0\+cpu is a build without CUDA, that of'),
-    (torch('13.0'), r'no CUDA device: torch 2.11.0 of \S+ sees none '
-     r'\(no driver\)'),
-    (torch('12.4', '2.5.1'), 'torch 2.5.1 of .* is too old: mmgwap needs 2.6'),
-    ('raise ImportError("no libcudart")', 'no CUDA device can be used: no '
-     r'torch \(ImportError\(.no libcudart.\)\) of')])
-def test_no_device_is_one_line_and_nothing_is_made(repo, tmp_path, source,
-                                                   said):
+@pytest.mark.parametrize(
+    'source, said',
+    [
+        (
+            torch(None, '2.11.0+cpu'),
+            'no CUDA device can be used: torch '
+            r'2.11.0\+cpu is a build without CUDA, that of',
+        ),
+        (
+            torch('13.0'),
+            r'no CUDA device: torch 2.11.0 of \S+ sees none '
+            r'\(no driver\)',
+        ),
+        (torch('12.4', '2.5.1'), 'torch 2.5.1 of .* is too old: mmgwap needs 2.6'),
+        (
+            'raise ImportError("no libcudart")',
+            'no CUDA device can be used: no '
+            r'torch \(ImportError\(.no libcudart.\)\) of',
+        ),
+    ],
+)
+def test_no_device_is_one_line_and_nothing_is_made(repo, tmp_path, source, said):
     done = run(repo, tmp_path, source, '--python', sys.executable)
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1
@@ -88,8 +116,9 @@ def test_no_python_has_a_torch_with_cuda(repo, tmp_path):
 
 def test_a_python_that_is_none_is_named(repo, tmp_path):
     done = run(repo, tmp_path, None, '--python', 'no-such-python')
-    assert done.stderr == ('make gpu-check: no CUDA device can be used: '
-                           'PYTHON=no-such-python is no program\n')
+    assert done.stderr == (
+        'make gpu-check: no CUDA device can be used: PYTHON=no-such-python is no program\n'
+    )
 
 
 def test_a_python_that_does_not_run_is_named(repo, tmp_path):
@@ -143,6 +172,7 @@ def test_each_kind_of_gpu_is_compiled_for_once(local):
 
 def test_the_probe_knows_this_python(check):
     from importlib.metadata import version
+
     here = check.local_python.probe()
     assert here.executable == sys.executable
     assert here.version == list(sys.version_info[:3])
@@ -155,6 +185,7 @@ def test_the_probe_knows_this_python(check):
 
 # --- what is installed
 
+
 def lacking(check, local, stack='onedl'):
     return check.packages.lacking(check.packages.pins(stack), local)
 
@@ -164,16 +195,18 @@ def test_nothing_is_installed_that_is_there(check, local):
 
 
 def test_newer_ones_are_taken_and_old_ones_are_not(check, local):
-    assert lacking(check, without(local, scipy='99.1', rich='1.0',
-                                  shapely='1.8.5', pytest='7.4.0rc1')) == {
-        'shapely'}
+    assert lacking(
+        check, without(local, scipy='99.1', rich='1.0', shapely='1.8.5', pytest='7.4.0rc1')
+    ) == {'shapely'}
 
 
 def test_what_is_missing_is_installed(check, local):
     # Under whichever spelling it goes.
-    packages = {name.replace('-', '_').upper(): version
-                for name, version in local.packages.items()
-                if name not in ('yapf', 'six')}
+    packages = {
+        name.replace('-', '_').upper(): version
+        for name, version in local.packages.items()
+        if name not in ('yapf', 'six')
+    }
     assert lacking(check, local._replace(packages=packages)) == {'yapf', 'six'}
 
 
@@ -200,8 +233,7 @@ def test_with_numpy_goes_what_was_compiled_against_it(check, local):
 
 @pytest.mark.parametrize('there', ['3.6.0', None])
 def test_triton_is_torch_s_own(check, local, there, tmp_path, monkeypatch):
-    (tmp_path / 'common.txt').write_text('triton==3.7.1\ntorch==2.13.0\n'
-                                         'six==1.17.0  # a comment\n')
+    (tmp_path / 'common.txt').write_text('triton==3.7.1\ntorch==2.13.0\nsix==1.17.0  # a comment\n')
     (tmp_path / 'onedl.txt').write_text('-r common.txt\n')
     monkeypatch.setattr(check.packages, 'REQUIREMENTS', str(tmp_path))
     assert check.packages.pins('onedl') == dict(six='1.17.0')
@@ -220,29 +252,33 @@ def test_the_lists_name_pinned_packages(check, stack):
     assert not {'torch', 'triton'} & pins
 
 
-@pytest.mark.parametrize('file, fits', [
-    ('six-1.17.0-py2.py3-none-any.whl', True),
-    ('six-1.17.0-cp312-cp312-manylinux2014_x86_64.whl', True),
-    ('six-1.17.0-1-cp38-abi3-manylinux_2_17_x86_64.whl', True),
-    ('six-1.17.0-cp313-abi3-manylinux_2_17_x86_64.whl', False),
-    ('six-1.17.0-cp311-cp311-manylinux2014_x86_64.whl', False),
-    ('six-1.16.0-py3-none-any.whl', False), ('six-1.17.0.tar.gz', False)])
+@pytest.mark.parametrize(
+    'file, fits',
+    [
+        ('six-1.17.0-py2.py3-none-any.whl', True),
+        ('six-1.17.0-cp312-cp312-manylinux2014_x86_64.whl', True),
+        ('six-1.17.0-1-cp38-abi3-manylinux_2_17_x86_64.whl', True),
+        ('six-1.17.0-cp313-abi3-manylinux_2_17_x86_64.whl', False),
+        ('six-1.17.0-cp311-cp311-manylinux2014_x86_64.whl', False),
+        ('six-1.16.0-py3-none-any.whl', False),
+        ('six-1.17.0.tar.gz', False),
+    ],
+)
 def test_a_wheel_for_another_python_is_none(check, tmp_path, file, fits):
     (tmp_path / file).write_text('')
-    assert check.packages.without_wheel(
-        {'six'}, dict(six='1.17.0'), str(tmp_path), [3, 12]) == (
-            [] if fits else ['six==1.17.0'])
+    assert check.packages.without_wheel({'six'}, dict(six='1.17.0'), str(tmp_path), [3, 12]) == (
+        [] if fits else ['six==1.17.0']
+    )
 
 
 # --- the environment
 
+
 def overlay(check, tmp_path, local, wheels=''):
-    return check.overlay.Overlay(str(tmp_path / 'env'), 'onedl', wheels, local,
-                                 '9.0')
+    return check.overlay.Overlay(str(tmp_path / 'env'), 'onedl', wheels, local, '9.0')
 
 
-def test_the_local_packages_are_seen_behind_ours(check, local, tmp_path,
-                                                 monkeypatch):
+def test_the_local_packages_are_seen_behind_ours(check, local, tmp_path, monkeypatch):
     path = tmp_path / 'local packages'
     path.mkdir()
     for name in ('only_there', 'here_too'):
@@ -252,11 +288,11 @@ def test_the_local_packages_are_seen_behind_ours(check, local, tmp_path,
     env = overlay(check, tmp_path, local._replace(paths=[str(path)]))
     env.create('--without-pip')
     env._see_local()
-    packages, = (tmp_path / 'env' / 'lib').glob('python*/site-packages')
+    (packages,) = (tmp_path / 'env' / 'lib').glob('python*/site-packages')
     (packages / 'here_too.py').write_text('place = "ours"')
-    assert env.ask('import json, only_there, here_too; '
-                   'print(json.dumps([only_there.place, here_too.place]))'
-                   ) == ['local', 'ours']
+    assert env.ask(
+        'import json, only_there, here_too; print(json.dumps([only_there.place, here_too.place]))'
+    ) == ['local', 'ours']
 
 
 @pytest.fixture
@@ -273,7 +309,7 @@ def calls(check, monkeypatch):
 
 def test_what_is_there_is_left_alone(check, local, tmp_path, calls):
     overlay(check, tmp_path, without(local, 'six')).fill()
-    assert calls[0] == ('--without-pip', )
+    assert calls[0] == ('--without-pip',)
     installs = calls[1:]
     assert len(installs) == 2
     for call in installs:
@@ -285,16 +321,17 @@ def test_what_is_there_is_left_alone(check, local, tmp_path, calls):
 def test_a_python_without_pip_gets_one(check, local, tmp_path, calls):
     overlay(check, tmp_path, local._replace(pip=False)).fill()
     assert calls[0] == ()
-    with pytest.raises(SystemExit, match=r'neither pip nor ensurepip; .*'
-                       r'apt install python3\.12-venv'):
+    with pytest.raises(
+        SystemExit,
+        match=r'neither pip nor ensurepip; .*'
+        r'apt install python3\.12-venv',
+    ):
         check.local_python.check(local._replace(pip=False, ensurepip=False))
 
 
-def test_what_an_installed_package_asks_for_follows(check, local, tmp_path,
-                                                    calls, monkeypatch):
+def test_what_an_installed_package_asks_for_follows(check, local, tmp_path, calls, monkeypatch):
     answers = [['NumPy', 'no-pin-of-ours', 'six'], ['numpy']]
-    monkeypatch.setattr(check.overlay.MarkedVenv, 'ask',
-                        lambda self, code: answers.pop(0))
+    monkeypatch.setattr(check.overlay.MarkedVenv, 'ask', lambda self, code: answers.pop(0))
     overlay(check, tmp_path, without(local, 'six')).fill()
     assert answers == []
     names = {pin.split('==')[0] for pin in calls[-1] if '==' in pin}
@@ -304,32 +341,33 @@ def test_what_an_installed_package_asks_for_follows(check, local, tmp_path,
 def test_unmet_requirements_are_found(check, tmp_path):
     """By the code that asks an environment."""
     packages = tmp_path / 'lib'
-    for name, lines in (('a', ['b>=2', 'c', 'opencv-python',
-                               'd; python_version < "3"', 'packaging']),
-                        ('b', [])):
+    for name, lines in (
+        ('a', ['b>=2', 'c', 'opencv-python', 'd; python_version < "3"', 'packaging']),
+        ('b', []),
+    ):
         (packages / f'{name}-1.0.dist-info').mkdir(parents=True)
         (packages / f'{name}-1.0.dist-info' / 'METADATA').write_text(
-            f'Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n' + ''.join(
-                f'Requires-Dist: {line}\n' for line in lines))
-    code = (f'import sys; sys.prefix = {str(tmp_path)!r}; '
-            f'sys.path.append({str(packages)!r})\n')
-    done = subprocess.check_output(
-        [sys.executable, '-c', code + check.packages.ASK_UNMET])
+            f'Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n'
+            + ''.join(f'Requires-Dist: {line}\n' for line in lines)
+        )
+    code = f'import sys; sys.prefix = {str(tmp_path)!r}; sys.path.append({str(packages)!r})\n'
+    done = subprocess.check_output([sys.executable, '-c', code + check.packages.ASK_UNMET])
     assert json.loads(done) == ['b', 'c']
 
 
-def test_missing_wheels_are_named_before_anything_is_made(check, local,
-                                                          tmp_path):
+def test_missing_wheels_are_named_before_anything_is_made(check, local, tmp_path):
     wheels = tmp_path / 'wheels'
     wheels.mkdir()
     for tool in ('setuptools-80.9.0', 'wheel-0.45.1', 'ninja-1.13.0'):
         (wheels / f'{tool}-py3-none-any.whl').write_text('')
     overlay(check, tmp_path, local, str(wheels)).check_wheels()
-    with pytest.raises(SystemExit, match=r'has no wheel for Python 3\.12 of '
-                       r'.*numpy==[\d.]+, .*scipy==[\d.]+.*which .* lacks.*'
-                       r'make gpu-wheels WHEELS=\S+ GPU_PYTHON=3\.12$'):
-        overlay(check, tmp_path, without(local, 'numpy'),
-                str(wheels)).check_wheels()
+    with pytest.raises(
+        SystemExit,
+        match=r'has no wheel for Python 3\.12 of '
+        r'.*numpy==[\d.]+, .*scipy==[\d.]+.*which .* lacks.*'
+        r'make gpu-wheels WHEELS=\S+ GPU_PYTHON=3\.12$',
+    ):
+        overlay(check, tmp_path, without(local, 'numpy'), str(wheels)).check_wheels()
 
 
 def test_another_gpu_or_torch_makes_it_again(check, local, tmp_path):
@@ -339,45 +377,51 @@ def test_another_gpu_or_torch_makes_it_again(check, local, tmp_path):
         pass
     env._write_mark(finished=True)
     assert overlay(check, tmp_path, local).is_finished()
-    for other in (local._replace(torch='2.12.0'),
-                  local._replace(paths=['/elsewhere']),
-                  without(local, 'six')):
+    for other in (
+        local._replace(torch='2.12.0'),
+        local._replace(paths=['/elsewhere']),
+        without(local, 'six'),
+    ):
         assert not overlay(check, tmp_path, other).is_finished()
-    assert not check.overlay.Overlay(env.path, 'onedl', '', local,
-                                     '8.0').is_finished()
+    assert not check.overlay.Overlay(env.path, 'onedl', '', local, '8.0').is_finished()
 
 
 # --- tests and benchmark
+
 
 @pytest.fixture
 def project(check, tmp_path, monkeypatch):
     """A project with a test that needs no GPU."""
     monkeypatch.setattr(check.trials, 'REPO', str(tmp_path))
-    (tmp_path / 'pytest.ini').write_text(
-        '[pytest]\nmarkers = gpu: needs a CUDA device\n')
+    (tmp_path / 'pytest.ini').write_text('[pytest]\nmarkers = gpu: needs a CUDA device\n')
     (tmp_path / 'test_other.py').write_text('def test(): assert False\n')
     return tmp_path
 
 
 def gpu_tests(check, project, **bodies):
-    (project / 'test_gpu.py').write_text('import pytest\n' + ''.join(
-        f'@pytest.mark.gpu\ndef test_{name}():\n    {body}\n'
-        for name, body in bodies.items()))
-    env = collections.namedtuple('Env', 'python variables')(
-        sys.executable, None)
+    (project / 'test_gpu.py').write_text(
+        'import pytest\n'
+        + ''.join(
+            f'@pytest.mark.gpu\ndef test_{name}():\n    {body}\n' for name, body in bodies.items()
+        )
+    )
+    env = collections.namedtuple('Env', 'python variables')(sys.executable, None)
     return check.trials.run_tests(env)
 
 
 def test_all_tests_of_a_gpu_have_to_pass(check, project):
-    assert gpu_tests(check, project, a='pass', b='pass') == (
-        True, 'tests: 2 passed')
+    assert gpu_tests(check, project, a='pass', b='pass') == (True, 'tests: 2 passed')
 
 
-@pytest.mark.parametrize('body, said', [
-    ('pytest.skip("needs a CUDA device")', '1 passed, 1 skipped (a skipped '),
-    ('pytest.xfail("known")', '1 passed, 1 skipped'),
-    ('assert 1 == 2', '1 passed, 1 failed'),
-    ('raise SystemExit(0)', '1 passed, 1 failed')])
+@pytest.mark.parametrize(
+    'body, said',
+    [
+        ('pytest.skip("needs a CUDA device")', '1 passed, 1 skipped (a skipped '),
+        ('pytest.xfail("known")', '1 passed, 1 skipped'),
+        ('assert 1 == 2', '1 passed, 1 failed'),
+        ('raise SystemExit(0)', '1 passed, 1 failed'),
+    ],
+)
 def test_a_test_that_did_not_pass_fails_the_check(check, project, body, said):
     passed, line = gpu_tests(check, project, a='pass', b=body)
     assert not passed
@@ -385,21 +429,23 @@ def test_a_test_that_did_not_pass_fails_the_check(check, project, body, said):
 
 
 def test_no_test_of_a_gpu_fails_the_check(check, project):
-    assert gpu_tests(check, project) == (
-        False, 'tests: none of a GPU was found')
+    assert gpu_tests(check, project) == (False, 'tests: none of a GPU was found')
 
 
 def test_a_crash_of_the_tests_fails_the_check(check, project):
-    passed, line = gpu_tests(
-        check, project, a='import os; os._exit(3)')
+    passed, line = gpu_tests(check, project, a='import os; os._exit(3)')
     assert (passed, line) == (False, 'tests: pytest ended with status 3')
 
 
-@pytest.mark.parametrize('writes, status, said', [
-    (True, 0, 'work_dirs/bench/gpu.json'), (False, 0, 'no file written'),
-    (True, 1, 'work_dirs/bench/gpu.json (ended with status 1)')])
-def test_the_benchmark_has_to_write_and_to_end(check, project, writes, status,
-                                               said):
+@pytest.mark.parametrize(
+    'writes, status, said',
+    [
+        (True, 0, 'work_dirs/bench/gpu.json'),
+        (False, 0, 'no file written'),
+        (True, 1, 'work_dirs/bench/gpu.json (ended with status 1)'),
+    ],
+)
+def test_the_benchmark_has_to_write_and_to_end(check, project, writes, status, said):
     (project / 'work_dirs' / 'bench').mkdir(parents=True)
     old = project / 'work_dirs' / 'bench' / 'cpu.json'
     old.write_text('')
@@ -410,9 +456,9 @@ def test_the_benchmark_has_to_write_and_to_end(check, project, writes, status,
         'assert sys.argv[1:] == ["--device", "cuda", "--out", '
         '"work_dirs/bench", "--only", "lip"]\n'
         f'if {writes}: open("work_dirs/bench/gpu.json", "w")\n'
-        f'sys.exit({status})\n')
-    env = collections.namedtuple('Env', 'python variables')(
-        sys.executable, None)
+        f'sys.exit({status})\n'
+    )
+    env = collections.namedtuple('Env', 'python variables')(sys.executable, None)
     passed, line = check.trials.run_bench(env, ['--only', 'lip'])
     assert line == 'benchmark: ' + said
     assert passed == (writes and not status)
@@ -420,15 +466,18 @@ def test_the_benchmark_has_to_write_and_to_end(check, project, writes, status,
 
 # --- the wheel folder
 
+
 def test_the_wheels_are_for_the_named_python(check, tmp_path, monkeypatch):
     commands = []
-    monkeypatch.setattr(check.gpu_wheels.subprocess, 'call',
-                        lambda command: commands.append(command) or 0)
+    monkeypatch.setattr(
+        check.gpu_wheels.subprocess, 'call', lambda command: commands.append(command) or 0
+    )
     monkeypatch.setattr(check.gpu_wheels, '_build', lambda *_: 0)
     for slim in (False, True):
         check.gpu_wheels.save('onedl', str(tmp_path), '3.12', slim)
-    whole, slim = ({part.split('==')[0] for part in command if '==' in part}
-                   for command in commands)
+    whole, slim = (
+        {part.split('==')[0] for part in command if '==' in part} for command in commands
+    )
     assert whole - slim == set(check.gpu_wheels.COMMON)
     assert {'shapely', 'setuptools', 'ninja'} <= slim
     assert not {'torch', 'triton', 'onedl-mmdetection'} & whole

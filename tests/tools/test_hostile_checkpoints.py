@@ -1,4 +1,5 @@
 """No command runs code from a checkpoint."""
+
 import builtins
 import os
 import re
@@ -15,22 +16,28 @@ import mmgwap  # noqa: F401  (allows the training state)
 COMMANDS = dict(
     resume='tools/train.py {config} --work-dir {work} --resume {path}',
     auto_resume='tools/train.py {config} --work-dir {run} --resume',
-    load_from='tools/train.py {config} --work-dir {work} '
-              '--cfg-options load_from={path}',
+    load_from='tools/train.py {config} --work-dir {work} --cfg-options load_from={path}',
     init_cfg='tools/train.py {config} --work-dir {work} --cfg-options '
-             'model.init_cfg.type=Pretrained model.init_cfg.checkpoint={path}',
+    'model.init_cfg.type=Pretrained model.init_cfg.checkpoint={path}',
     test='tools/test.py {config} {path} --work-dir {work}',
     report='tools/analysis_tools/report.py {run}',
     report_beside='tools/analysis_tools/report.py {good} --beside {run}',
     maps='tools/analysis_tools/visualize_maps.py {config} {path} val '
-         '--method layer_cam --layer backbone.layer4 --out {work}',
+    '--method layer_cam --layer backbone.layer4 --out {work}',
     export='tools/model_converters/export_detector.py {path} {work}/out.pth',
-    lip='tools/model_converters/lip_to_mmgwap.py {path} {work}/out.pth')
+    lip='tools/model_converters/lip_to_mmgwap.py {path} {work}/out.pth',
+)
 
 # Those that read none but what they have written themselves; their parts are
 # no commands.
-OWN = {'compare/__main__.py', 'compare/poolings.py', 'compare/report.py',
-       'compare/runs.py', 'compare/thresholds.py', 'analysis_tools/grid.py'}
+OWN = {
+    'compare/__main__.py',
+    'compare/poolings.py',
+    'compare/report.py',
+    'compare/runs.py',
+    'compare/thresholds.py',
+    'analysis_tools/grid.py',
+}
 READS = r'load_checkpoint|torch\.load|load_from|init_detector'
 
 
@@ -41,7 +48,7 @@ class Payload:
         self.target = target
 
     def __reduce__(self):
-        return os.system, (f'echo was here > {self.target}', )
+        return os.system, (f'echo was here > {self.target}',)
 
 
 class Gadget:
@@ -64,13 +71,12 @@ class Array:
         del target
 
     def __reduce__(self):
-        return set, (ObjectArray(), )
+        return set, (ObjectArray(),)
 
 
 class ObjectArray:
-
     def __reduce__(self):
-        return np.ndarray, ((0, ), np.dtype('O'), bytearray(8))
+        return np.ndarray, ((0,), np.dtype('O'), bytearray(8))
 
 
 @pytest.fixture(params=[Payload, Gadget, Array])
@@ -100,12 +106,13 @@ def run(trained, hostile, tmp_path):
 
 
 @pytest.mark.parametrize('command', COMMANDS)
-def test_a_checkpoint_with_code_is_refused(tool, config, trained, hostile, run,
-                                           command, tmp_path):
+def test_a_checkpoint_with_code_is_refused(tool, config, trained, hostile, run, command, tmp_path):
     path, proof = hostile
-    parts = COMMANDS[command].format(
-        path=path, config=config, work=tmp_path / 'work', run=run,
-        good=trained).split()
+    parts = (
+        COMMANDS[command]
+        .format(path=path, config=config, work=tmp_path / 'work', run=run, good=trained)
+        .split()
+    )
     done = tool(*parts, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     last = done.stderr.strip().splitlines()[-1]
@@ -116,8 +123,9 @@ def test_a_checkpoint_with_code_is_refused(tool, config, trained, hostile, run,
 
 def test_every_command_is_looked_at(repo):
     tested = {text.split()[0] for text in COMMANDS.values()}
-    others = [path for path in (repo / 'tools').rglob('*.py')
-              if str(path.relative_to(repo)) not in tested]
+    others = [
+        path for path in (repo / 'tools').rglob('*.py') if str(path.relative_to(repo)) not in tested
+    ]
     assert len(others) > len(OWN)
     for path in others:
         name = str(path.relative_to(repo / 'tools'))

@@ -1,4 +1,5 @@
 """The converter: files, flags, and what it leaves alone."""
+
 import hashlib
 import json
 import runpy
@@ -21,14 +22,19 @@ register_all_modules()
 
 def make(repo, out, *options):
     return subprocess.run(
-        [sys.executable, 'tools/dataset_converters/make_digits.py', '--out',
-         str(out), *options], cwd=repo, capture_output=True, text=True)
+        [sys.executable, 'tools/dataset_converters/make_digits.py', '--out', str(out), *options],
+        cwd=repo,
+        capture_output=True,
+        text=True,
+    )
 
 
 def digest(folder):
-    return {path.relative_to(folder): hashlib.sha256(
-        path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob('*')) if path.is_file()}
+    return {
+        path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob('*'))
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope='module')
@@ -49,26 +55,25 @@ def test_it_is_a_coco_data_set(folder, split, count):
         pixels = cv2.imread(str(folder / split / image['file_name']))
         assert pixels.shape == (image['height'], image['width'], 3)
         anns = coco.imgToAnns[image['id']]
-        assert image['image_labels'] == sorted(
-            {ann['category_id'] for ann in anns})
+        assert image['image_labels'] == sorted({ann['category_id'] for ann in anns})
         for ann in anns:
             mask = coco.annToMask(ann)
             lines, columns = np.nonzero(mask)
             assert ann['area'] == mask.sum() == len(lines)
             assert ann['bbox'] == [
-                columns.min(), lines.min(),
+                columns.min(),
+                lines.min(),
                 columns.max() + 1 - columns.min(),
-                lines.max() + 1 - lines.min()]
+                lines.max() + 1 - lines.min(),
+            ]
 
 
 def test_the_same_seed_gives_the_same_files(repo, folder, tmp_path):
-    assert make(repo, tmp_path, '--train', '12', '--val',
-                '5').returncode == 0
+    assert make(repo, tmp_path, '--train', '12', '--val', '5').returncode == 0
     assert digest(tmp_path) == digest(folder)
 
 
-def test_the_first_images_do_not_depend_on_how_many_there_are(
-        repo, folder, tmp_path):
+def test_the_first_images_do_not_depend_on_how_many_there_are(repo, folder, tmp_path):
     make(repo, tmp_path, '--train', '3', '--val', '1')
     here, there = digest(tmp_path), digest(folder)
     images = [path for path in here if path.suffix == '.bmp']
@@ -96,10 +101,14 @@ def test_an_interrupted_split_is_made_again(repo, tmp_path):
     assert json.loads(annotations.read_text()) == json.loads(whole)
 
 
-@pytest.mark.parametrize('options, message', [
-    (['--train', '0'], '0 is less than 1'),
-    (['--val', 'x'], 'invalid'),
-    (['--seed', '-1'], '-1 is not in 0 to 2^32 - 1')])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (['--train', '0'], '0 is less than 1'),
+        (['--val', 'x'], 'invalid'),
+        (['--seed', '-1'], '-1 is not in 0 to 2^32 - 1'),
+    ],
+)
 def test_wrong_flags_are_named(repo, tmp_path, options, message):
     done = make(repo, tmp_path, *options)
     assert done.returncode == 2 and message in done.stderr
@@ -108,11 +117,11 @@ def test_wrong_flags_are_named(repo, tmp_path, options, message):
 @pytest.fixture
 def run_here(repo, monkeypatch):
     """Run the converter in this process, which spares its imports."""
+
     def run(*options):
-        monkeypatch.setattr(sys, 'argv', ['make_digits.py',
-                                          *map(str, options)])
-        runpy.run_path(str(repo / 'tools/dataset_converters/make_digits.py'),
-                       run_name='__main__')
+        monkeypatch.setattr(sys, 'argv', ['make_digits.py', *map(str, options)])
+        runpy.run_path(str(repo / 'tools/dataset_converters/make_digits.py'), run_name='__main__')
+
     return run
 
 
@@ -138,8 +147,7 @@ def corners(mask):
 @pytest.mark.parametrize('split, count', [('train', 12), ('val', 5)])
 def test_single_digits_in_both_layouts(singles, split, count):
     coco = COCO(singles / 'annotations' / f'{split}.json')
-    assert coco.dataset['info']['description'] \
-        == f'digits in clutter, one an image, {split}'
+    assert coco.dataset['info']['description'] == f'digits in clutter, one an image, {split}'
     known = read_wsol_metadata(str(singles / 'metadata' / split))
     assert known.classes == tuple('0123456789')
     names = [f'{split}/{image["file_name"]}' for image in coco.imgs.values()]
@@ -147,19 +155,19 @@ def test_single_digits_in_both_layouts(singles, split, count):
     for table in (known.labels, known.sizes, known.boxes, known.masks):
         assert list(table) == names
     for image, name in zip(coco.imgs.values(), names):
-        one, = coco.imgToAnns[image['id']]
+        (one,) = coco.imgToAnns[image['id']]
         assert image['image_labels'] == [one['category_id']]
-        assert coco.cats[one['category_id']]['name'] \
-            == known.classes[known.labels[name]]
+        assert coco.cats[one['category_id']]['name'] == known.classes[known.labels[name]]
         width, height = known.sizes[name]
         assert cv2.imread(str(singles / name)).shape == (height, width, 3)
-        (path, ), ignore = known.masks[name]
+        (path,), ignore = known.masks[name]
         assert ignore is None
         mask = coco.annToMask(one)
-        for read in (cv2.imread(str(singles / 'masks' / path), -1),
-                     np.array(Image.open(singles / 'masks' / path))):
-            assert read.dtype == np.uint8 and read.tolist() \
-                == (255 * mask).tolist()
+        for read in (
+            cv2.imread(str(singles / 'masks' / path), -1),
+            np.array(Image.open(singles / 'masks' / path)),
+        ):
+            assert read.dtype == np.uint8 and read.tolist() == (255 * mask).tolist()
         assert known.boxes[name].tolist() == [corners(mask)]
 
 
@@ -212,9 +220,10 @@ def test_complete_single_digits_are_left_alone(run_here, tmp_path, capsys):
 def test_the_forms_do_not_mix(run_here, folder, singles, tmp_path):
     (tmp_path / 'metadata').mkdir()  # as an interrupted run leaves it
     for there, options, message in (
-            (folder, ['--single'], 'holds digits one to four an image'),
-            (singles, [], 'holds digits one an image'),
-            (tmp_path, [], 'holds digits one an image')):
+        (folder, ['--single'], 'holds digits one to four an image'),
+        (singles, [], 'holds digits one an image'),
+        (tmp_path, [], 'holds digits one an image'),
+    ):
         before = digest(there)
         for force in ([], ['--force']):
             with pytest.raises(SystemExit, match=message):
@@ -222,12 +231,13 @@ def test_the_forms_do_not_mix(run_here, folder, singles, tmp_path):
         assert digest(there) == before
 
 
-@pytest.mark.parametrize('options, out', [
-    ([], 'data/digits'), (['--single'], 'data/digits-single')])
-def test_where_it_writes_if_not_told(run_here, tmp_path, monkeypatch, options,
-                                     out):
+@pytest.mark.parametrize(
+    'options, out', [([], 'data/digits'), (['--single'], 'data/digits-single')]
+)
+def test_where_it_writes_if_not_told(run_here, tmp_path, monkeypatch, options, out):
     monkeypatch.chdir(tmp_path)
     run_here('--train', 1, '--val', 1, *options)
-    written = [path.parent.relative_to(tmp_path).as_posix()
-               for path in tmp_path.rglob('annotations')]
+    written = [
+        path.parent.relative_to(tmp_path).as_posix() for path in tmp_path.rglob('annotations')
+    ]
     assert written == [out]

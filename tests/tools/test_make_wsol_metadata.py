@@ -1,12 +1,13 @@
 """ILSVRC CLS-LOC and CUB-200-2011 in miniature, whole and with faults."""
+
 import os
 
 import pytest
 from mmdet.utils import register_all_modules
 
-from mmgwap.datasets.wsol_metadata import read_wsol_metadata
 from mmgwap.datasets.wsol_cub import read_cub
 from mmgwap.datasets.wsol_ilsvrc import read_ilsvrc
+from mmgwap.datasets.wsol_metadata import read_wsol_metadata
 
 from ..datasets.test_wsol import configured, write_image
 
@@ -14,16 +15,19 @@ register_all_modules()
 TOOL = 'tools/dataset_converters/make_wsol_metadata.py'
 BIRD, LIFT, FISH = 'n02012849', 'n03126707', 'n01440764'
 TRAIN = [f'{wnid}/{wnid}_{i}' for wnid in (LIFT, FISH, BIRD) for i in (7, 18)]
-VAL = {'ILSVRC2012_val_00000001': (BIRD, (70, 50), [(1, 2, 69, 49)]),
-       'ILSVRC2012_val_00000002': (FISH, (40, 60), [(0, 0, 40, 60),
-                                                    (5, 6, 5, 6)])}
+VAL = {
+    'ILSVRC2012_val_00000001': (BIRD, (70, 50), [(1, 2, 69, 49)]),
+    'ILSVRC2012_val_00000002': (FISH, (40, 60), [(0, 0, 40, 60), (5, 6, 5, 6)]),
+}
 XML = """<annotation><size><width>{}</width><height>{}</height>
 <depth>3</depth></size><segmented>0</segmented>{}</annotation>"""
 OBJECT = """<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin>
 <xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"""
-CUB = {'001.Black/B_2.jpg': (1, 1, (60., 27., 25., 30.), (100, 80)),
-       '001.Black/B_10.jpg': (1, 0, (0., 1.5, 19., 8.), (20, 30)),
-       '002.White/W_1.jpg': (2, 0, (3., 4., 1., 1.), (30, 20))}
+CUB = {
+    '001.Black/B_2.jpg': (1, 1, (60.0, 27.0, 25.0, 30.0), (100, 80)),
+    '001.Black/B_10.jpg': (1, 0, (0.0, 1.5, 19.0, 8.0), (20, 30)),
+    '002.White/W_1.jpg': (2, 0, (3.0, 4.0, 1.0, 1.0), (30, 20)),
+}
 
 
 @pytest.fixture
@@ -37,22 +41,23 @@ def ilsvrc(tmp_path):
         write_image(images / f'train/{name}.JPEG', (30, 40))
     for name, (wnid, (width, height), objects) in VAL.items():
         write_image(images / f'val/{name}.JPEG', (height, width))
-        (boxes / f'{name}.xml').write_text(XML.format(
-            width, height, ''.join(OBJECT.format(wnid, *box)
-                                   for box in objects)))
+        (boxes / f'{name}.xml').write_text(
+            XML.format(width, height, ''.join(OBJECT.format(wnid, *box) for box in objects))
+        )
     for file, names in (('train_cls', TRAIN), ('val', VAL)):
-        (lists / f'{file}.txt').write_text(''.join(
-            f'{name} {i}\n' for i, name in enumerate(names, 1)))
+        (lists / f'{file}.txt').write_text(
+            ''.join(f'{name} {i}\n' for i, name in enumerate(names, 1))
+        )
     return tmp_path
 
 
 @pytest.fixture
 def cub(tmp_path):
     home = tmp_path / 'CUB_200_2011'
-    tables = {name: [] for name in ('images', 'image_class_labels',
-                                    'train_test_split', 'bounding_boxes')}
-    for i, (image, (label, train, box, (width, height))) in enumerate(
-            CUB.items(), 1):
+    tables = {
+        name: [] for name in ('images', 'image_class_labels', 'train_test_split', 'bounding_boxes')
+    }
+    for i, (image, (label, train, box, (width, height))) in enumerate(CUB.items(), 1):
         write_image(home / 'images' / image, (height, width))
         tables['images'].append(f'{i} {image}')
         tables['image_class_labels'].append(f'{i} {label}')
@@ -66,33 +71,34 @@ def cub(tmp_path):
 
 def test_ilsvrc(tool, ilsvrc):
     (ilsvrc / 'LOC_synset_mapping.txt').write_text(
-        f'{FISH} tench, Tinca tinca\n{BIRD} crane\n{LIFT} crane\n')
+        f'{FISH} tench, Tinca tinca\n{BIRD} crane\n{LIFT} crane\n'
+    )
     out = ilsvrc / 'ILSVRC/metadata'
     done = tool(TOOL, 'ilsvrc', ilsvrc, out)
     assert '6 images of 3 classes, 0 boxes' in done.stdout
     assert '2 images of 3 classes, 3 boxes' in done.stdout
     assert '2/2' in done.stderr  # the progress bar
-    train, val = (read_wsol_metadata(str(out / split))
-                  for split in ('train', 'val'))
-    assert train.classes == val.classes == (
-        'tench, Tinca tinca', f'crane ({BIRD})', f'crane ({LIFT})')
+    train, val = (read_wsol_metadata(str(out / split)) for split in ('train', 'val'))
+    assert (
+        train.classes == val.classes == ('tench, Tinca tinca', f'crane ({BIRD})', f'crane ({LIFT})')
+    )
     assert train.labels == {
-        f'train/{name}.JPEG': [FISH, BIRD, LIFT].index(name.split('/')[0])
-        for name in TRAIN}
+        f'train/{name}.JPEG': [FISH, BIRD, LIFT].index(name.split('/')[0]) for name in TRAIN
+    }
     assert train.sizes == train.boxes == {}
     first, second = (f'val/{name}.JPEG' for name in VAL)
     assert list(val.labels.items()) == [(first, 1), (second, 0)]
     assert val.sizes == {first: (70, 50), second: (40, 60)}
     assert {image: boxes.tolist() for image, boxes in val.boxes.items()} == {
-        first: [[1, 2, 69, 49]], second: [[0, 0, 40, 60], [5, 6, 5, 6]]}
+        first: [[1, 2, 69, 49]],
+        second: [[0, 0, 40, 60], [5, 6, 5, 6]],
+    }
     assert '0,0,40,60' in (out / 'val/localization.txt').read_text()
-    check_pipelines('ilsvrc_cls_loc', ilsvrc, 'train/n03126707/n03126707_7.'
-                    'JPEG', 2, (50, 70))
+    check_pipelines('ilsvrc_cls_loc', ilsvrc, 'train/n03126707/n03126707_7.JPEG', 2, (50, 70))
 
 
 def check_pipelines(name, root, first, label, tested):
-    train, test = (configured(name, root, loader)
-                   for loader in ('train', 'val'))
+    train, test = (configured(name, root, loader) for loader in ('train', 'val'))
     sample = train[0]
     assert sample['inputs'].shape == (3, 224, 224)
     assert sample['data_samples'].img_id == first
@@ -101,9 +107,10 @@ def check_pipelines(name, root, first, label, tested):
     sample = test[0]
     assert sample['inputs'].shape == (3, 224, 224)
     assert sample['data_samples'].ori_shape == tested
-    assert (sample['data_samples'].scale_factor[0] * tested[1],
-            sample['data_samples'].scale_factor[1] * tested[0]) \
-        == pytest.approx((224, 224))
+    assert (
+        sample['data_samples'].scale_factor[0] * tested[1],
+        sample['data_samples'].scale_factor[1] * tested[0],
+    ) == pytest.approx((224, 224))
 
 
 def test_ilsvrc_without_names(ilsvrc):
@@ -118,15 +125,16 @@ def test_cub(tool, cub):
     done = tool(TOOL, 'cub', cub, out)
     assert '1 images of 2 classes, 1 boxes' in done.stdout
     assert '3/3' in done.stderr
-    train, test = (read_wsol_metadata(str(out / split))
-                   for split in ('train', 'test'))
+    train, test = (read_wsol_metadata(str(out / split)) for split in ('train', 'test'))
     one, *two = CUB
     assert train.labels == {one: 0} and train.sizes == {one: (100, 80)}
     assert train.boxes[one].tolist() == [[60, 27, 85, 57]]
     assert list(test.labels.items()) == [(two[0], 0), (two[1], 1)]
     assert test.sizes == {two[0]: (20, 30), two[1]: (30, 20)}
     assert {image: boxes.tolist() for image, boxes in test.boxes.items()} == {
-        two[0]: [[0, 1.5, 19, 9.5]], two[1]: [[3, 4, 4, 5]]}
+        two[0]: [[0, 1.5, 19, 9.5]],
+        two[1]: [[3, 4, 4, 5]],
+    }
     assert train.classes == test.classes == ('001.Black', '002.White')
     check_pipelines('cub_200_2011', cub.parent, one, 0, (30, 20))
 
@@ -152,11 +160,16 @@ def test_an_error_is_one_line(tool, tmp_path):
     assert 'train_cls.txt: missing' in done.stderr
 
 
-@pytest.mark.parametrize('path', [
-    'ImageSets/CLS-LOC/train_cls.txt', 'ImageSets/CLS-LOC/val.txt',
-    'Data/CLS-LOC/val/ILSVRC2012_val_00000002.JPEG',
-    f'Data/CLS-LOC/train/{TRAIN[3]}.JPEG',
-    'Annotations/CLS-LOC/val/ILSVRC2012_val_00000002.xml'])
+@pytest.mark.parametrize(
+    'path',
+    [
+        'ImageSets/CLS-LOC/train_cls.txt',
+        'ImageSets/CLS-LOC/val.txt',
+        'Data/CLS-LOC/val/ILSVRC2012_val_00000002.JPEG',
+        f'Data/CLS-LOC/train/{TRAIN[3]}.JPEG',
+        'Annotations/CLS-LOC/val/ILSVRC2012_val_00000002.xml',
+    ],
+)
 def test_missing_files_of_ilsvrc(ilsvrc, path):
     (ilsvrc / 'ILSVRC' / path).unlink()
     with pytest.raises(FileNotFoundError, match=f'{path}: missing'):
@@ -166,34 +179,42 @@ def test_missing_files_of_ilsvrc(ilsvrc, path):
 def test_missing_images_are_counted(ilsvrc):
     folder = ilsvrc / 'ILSVRC/Data/CLS-LOC/train'
     os.rename(folder / BIRD, folder / 'other')
-    with pytest.raises(FileNotFoundError,
-                       match=f'{TRAIN[4]}.JPEG: missing, and 1 other'):
+    with pytest.raises(FileNotFoundError, match=f'{TRAIN[4]}.JPEG: missing, and 1 other'):
         read_ilsvrc(ilsvrc)
 
 
 BOX = (1, 2, 30, 40)
 
 
-@pytest.mark.parametrize('text, message', [
-    (XML.format(70, 50, OBJECT.format(BIRD, *BOX))[:-9], 'not XML'),
-    ('', 'not XML'),
-    (XML.format(70, 50, ''), 'objects of one class, got none'),
-    (XML.format(70, 50, OBJECT.format(BIRD, *BOX) + OBJECT.format(FISH, *BOX)),
-     f'objects of one class, got {FISH}, {BIRD}'),
-    (XML.format(70, 50, OBJECT.format('n00000001', *BOX)),
-     'n00000001 is none of the 3 classes'),
-    (XML.format('', 50, OBJECT.format(BIRD, *BOX)), 'size/width must be a num'),
-    (XML.format(70, 0, OBJECT.format(BIRD, *BOX)), 'an image of 70 x 0 px'),
-    (XML.format(70, 50, OBJECT.format(BIRD, 1, 2, 'x', 4)),
-     "bndbox/xmax must be a number, got 'x'"),
-    (XML.format(70, 50, OBJECT.format(BIRD, 1, 'nan', 3, 4)),
-     'bndbox/ymin must be a number'),
-    (XML.format(70, 50, f'<object><name>{BIRD}</name></object>'),
-     'bndbox/xmin must be a number, got None'),
-    (XML.format(70, 50, OBJECT.format(BIRD, 9, 2, 8, 4)),
-     'the box 9, 2, 8, 4 is inverted'),
-    (XML.format(70, 50, OBJECT.format(BIRD, 1, 5, 8, 4)),
-     'the box 1, 5, 8, 4 is inverted')])
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        (XML.format(70, 50, OBJECT.format(BIRD, *BOX))[:-9], 'not XML'),
+        ('', 'not XML'),
+        (XML.format(70, 50, ''), 'objects of one class, got none'),
+        (
+            XML.format(70, 50, OBJECT.format(BIRD, *BOX) + OBJECT.format(FISH, *BOX)),
+            f'objects of one class, got {FISH}, {BIRD}',
+        ),
+        (
+            XML.format(70, 50, OBJECT.format('n00000001', *BOX)),
+            'n00000001 is none of the 3 classes',
+        ),
+        (XML.format('', 50, OBJECT.format(BIRD, *BOX)), 'size/width must be a num'),
+        (XML.format(70, 0, OBJECT.format(BIRD, *BOX)), 'an image of 70 x 0 px'),
+        (
+            XML.format(70, 50, OBJECT.format(BIRD, 1, 2, 'x', 4)),
+            "bndbox/xmax must be a number, got 'x'",
+        ),
+        (XML.format(70, 50, OBJECT.format(BIRD, 1, 'nan', 3, 4)), 'bndbox/ymin must be a number'),
+        (
+            XML.format(70, 50, f'<object><name>{BIRD}</name></object>'),
+            'bndbox/xmin must be a number, got None',
+        ),
+        (XML.format(70, 50, OBJECT.format(BIRD, 9, 2, 8, 4)), 'the box 9, 2, 8, 4 is inverted'),
+        (XML.format(70, 50, OBJECT.format(BIRD, 1, 5, 8, 4)), 'the box 1, 5, 8, 4 is inverted'),
+    ],
+)
 def test_faults_of_xml(ilsvrc, text, message):
     name = 'ILSVRC2012_val_00000001.xml'
     (ilsvrc / 'ILSVRC/Annotations/CLS-LOC/val' / name).write_text(text)
@@ -201,15 +222,23 @@ def test_faults_of_xml(ilsvrc, text, message):
         read_ilsvrc(ilsvrc)
 
 
-@pytest.mark.parametrize('path, text, message', [
-    ('LOC_synset_mapping.txt', f'{FISH} tench\n{BIRD}\n', 'line 2: needs 2'),
-    ('LOC_synset_mapping.txt', f'{FISH} tench\n{FISH} tench\n',
-     f'line 2: {FISH} comes a second time'),
-    ('ILSVRC/ImageSets/CLS-LOC/val.txt', 'ILSVRC2012_val_00000001\n',
-     'line 1: needs 2 fields'),
-    ('ILSVRC/ImageSets/CLS-LOC/train_cls.txt',
-     f'{TRAIN[0]} 1\n{TRAIN[1]} 2\n{TRAIN[0]} 3\n',
-     f'line 3: {TRAIN[0]} comes a second')])
+@pytest.mark.parametrize(
+    'path, text, message',
+    [
+        ('LOC_synset_mapping.txt', f'{FISH} tench\n{BIRD}\n', 'line 2: needs 2'),
+        (
+            'LOC_synset_mapping.txt',
+            f'{FISH} tench\n{FISH} tench\n',
+            f'line 2: {FISH} comes a second time',
+        ),
+        ('ILSVRC/ImageSets/CLS-LOC/val.txt', 'ILSVRC2012_val_00000001\n', 'line 1: needs 2 fields'),
+        (
+            'ILSVRC/ImageSets/CLS-LOC/train_cls.txt',
+            f'{TRAIN[0]} 1\n{TRAIN[1]} 2\n{TRAIN[0]} 3\n',
+            f'line 3: {TRAIN[0]} comes a second',
+        ),
+    ],
+)
 def test_faults_of_lists(ilsvrc, path, text, message):
     (ilsvrc / path).write_text(text)
     with pytest.raises(ValueError, match=f'{path}, {message}'):
@@ -217,35 +246,44 @@ def test_faults_of_lists(ilsvrc, path, text, message):
 
 
 def test_a_class_that_has_no_name(ilsvrc):
-    (ilsvrc / 'LOC_synset_mapping.txt').write_text(
-        f'{FISH} tench\n{BIRD} crane\n')
-    with pytest.raises(ValueError, match=f'train_cls.txt: {LIFT} is none of '
-                       'the 2 classes'):
+    (ilsvrc / 'LOC_synset_mapping.txt').write_text(f'{FISH} tench\n{BIRD} crane\n')
+    with pytest.raises(ValueError, match=f'train_cls.txt: {LIFT} is none of the 2 classes'):
         read_ilsvrc(ilsvrc)
 
 
-@pytest.mark.parametrize('path', [
-    'images.txt', 'classes.txt', 'image_class_labels.txt',
-    'train_test_split.txt', 'bounding_boxes.txt', 'images/002.White/W_1.jpg'])
+@pytest.mark.parametrize(
+    'path',
+    [
+        'images.txt',
+        'classes.txt',
+        'image_class_labels.txt',
+        'train_test_split.txt',
+        'bounding_boxes.txt',
+        'images/002.White/W_1.jpg',
+    ],
+)
 def test_missing_files_of_cub(cub, path):
     (cub / path).unlink()
     with pytest.raises(FileNotFoundError, match=f'{path}: missing'):
         read_cub(cub)
 
 
-@pytest.mark.parametrize('name, old, new, message', [
-    ('bounding_boxes', '60.0', 'x', "image 1 must be a number, got 'x'"),
-    ('bounding_boxes', '60.0 ', '', 'line 1: needs 5 fields'),
-    ('bounding_boxes', '30.0', '30.0 1', 'image 1 must be a number'),
-    ('bounding_boxes', '25.0', '-25.0', 'image 1: the box 60, 27, 35, 57 is '),
-    ('bounding_boxes', '3 3.0 4.0 1.0 1.0\n', '', 'has 2 images, and images'
-     '.txt 3; 3 is'),
-    ('image_class_labels', '3 2', '4 2', '3 is in one of both only'),
-    ('image_class_labels', '3 2', '3 5', 'image 3 has the class 5'),
-    ('train_test_split', '3 0', '3 2', 'image 3 needs 0 or 1, got 2'),
-    ('train_test_split', '3 0', '3', 'line 3: needs 2 fields'),
-    ('images', '3 002', '2 002', 'line 3: 2 comes a second time'),
-    ('classes', '2 002.White', '1 002.White', 'line 2: 1 comes a second')])
+@pytest.mark.parametrize(
+    'name, old, new, message',
+    [
+        ('bounding_boxes', '60.0', 'x', "image 1 must be a number, got 'x'"),
+        ('bounding_boxes', '60.0 ', '', 'line 1: needs 5 fields'),
+        ('bounding_boxes', '30.0', '30.0 1', 'image 1 must be a number'),
+        ('bounding_boxes', '25.0', '-25.0', 'image 1: the box 60, 27, 35, 57 is '),
+        ('bounding_boxes', '3 3.0 4.0 1.0 1.0\n', '', 'has 2 images, and images.txt 3; 3 is'),
+        ('image_class_labels', '3 2', '4 2', '3 is in one of both only'),
+        ('image_class_labels', '3 2', '3 5', 'image 3 has the class 5'),
+        ('train_test_split', '3 0', '3 2', 'image 3 needs 0 or 1, got 2'),
+        ('train_test_split', '3 0', '3', 'line 3: needs 2 fields'),
+        ('images', '3 002', '2 002', 'line 3: 2 comes a second time'),
+        ('classes', '2 002.White', '1 002.White', 'line 2: 1 comes a second'),
+    ],
+)
 def test_faults_of_tables(cub, name, old, new, message):
     path = cub / f'{name}.txt'
     text = path.read_text()

@@ -1,4 +1,5 @@
 """mmcv's compilation: goes on where it was, and leaves a wheel or none."""
+
 import collections
 import importlib
 import json
@@ -12,7 +13,7 @@ import time
 import pytest
 
 # In place of pip: compiles a.cpp, and b.cpp unless it is told to break off.
-PIP = '''#!{python}
+PIP = """#!{python}
 import json, os, sys, time
 tree, out = sys.argv[-1], sys.argv[sys.argv.index('-w') + 1]
 compiled = []
@@ -32,7 +33,7 @@ os.makedirs(out, exist_ok=True)
 names = ('CFLAGS', 'FORCE_CUDA', 'MAX_JOBS', 'TORCH_CUDA_ARCH_LIST')
 with open(os.path.join(out, 'mmcv.whl'), 'w') as file:
     json.dump([compiled, [os.environ.get(name) for name in names]], file)
-'''
+"""
 
 
 @pytest.fixture
@@ -80,16 +81,14 @@ def break_off(mmcv_build, env, folder, source, monkeypatch):
     return str(stopped.value)
 
 
-def test_the_wheel_is_kept_and_the_rest_is_not(mmcv_build, env, folder,
-                                               source):
+def test_the_wheel_is_kept_and_the_rest_is_not(mmcv_build, env, folder, source):
     wheel = mmcv_build.build(env, str(folder), source)
     assert wheel == str(folder / 'mmcv.whl')
     assert read(wheel)[0] == ['a', 'b']
     assert sorted(os.listdir(folder)) == ['build.log', 'lock', 'mmcv.whl']
 
 
-def test_a_failure_tells_the_compiler_s_complaint(mmcv_build, env, folder,
-                                                  source, monkeypatch):
+def test_a_failure_tells_the_compiler_s_complaint(mmcv_build, env, folder, source, monkeypatch):
     said = break_off(mmcv_build, env, folder, source, monkeypatch)
     assert 'did not compile: b.cpp:7:1: fatal error: no_such.h' in said
     assert said.endswith(str(folder / 'build.log'))
@@ -97,8 +96,7 @@ def test_a_failure_tells_the_compiler_s_complaint(mmcv_build, env, folder,
     assert mmcv_build._progress(folder / 'build.log') == ', file 1 of 2'
 
 
-def test_it_goes_on_where_it_was(mmcv_build, env, folder, source, monkeypatch,
-                                 capsys):
+def test_it_goes_on_where_it_was(mmcv_build, env, folder, source, monkeypatch, capsys):
     break_off(mmcv_build, env, folder, source, monkeypatch)
     assert not list(folder.glob('*.whl'))
     wheel = mmcv_build.build(env, str(folder), source)
@@ -106,8 +104,9 @@ def test_it_goes_on_where_it_was(mmcv_build, env, folder, source, monkeypatch,
     assert 'going on with the compilation' in capsys.readouterr().out
 
 
-def test_it_starts_anew_with_another_compiler(mmcv_build, env, folder, source,
-                                              monkeypatch, tmp_path):
+def test_it_starts_anew_with_another_compiler(
+    mmcv_build, env, folder, source, monkeypatch, tmp_path
+):
     break_off(mmcv_build, env, folder, source, monkeypatch)
     other = tmp_path / 'other-c++'
     other.write_text('#!/bin/sh\necho other 99.0\n')
@@ -122,7 +121,7 @@ def wait_for(pattern, folder):
         found = list(folder.glob(pattern))
         if found:
             return found[0]
-        time.sleep(.05)
+        time.sleep(0.05)
     raise AssertionError(f'no {pattern} in {folder}')
 
 
@@ -135,15 +134,17 @@ def runs(pid):
         return False
 
 
-def test_the_end_of_make_ends_the_compilation(mmcv_build, env, folder, source,
-                                              repo):
+def test_the_end_of_make_ends_the_compilation(mmcv_build, env, folder, source, repo):
     """And leaves what is compiled, to go on with."""
-    call = ('import sys; sys.path.insert(0, sys.argv[1]); import collections, '
-            'mmcv_build; env = collections.namedtuple("E", "python")'
-            '(sys.argv[2]); mmcv_build.build(env, *sys.argv[3:])')
+    call = (
+        'import sys; sys.path.insert(0, sys.argv[1]); import collections, '
+        'mmcv_build; env = collections.namedtuple("E", "python")'
+        '(sys.argv[2]); mmcv_build.build(env, *sys.argv[3:])'
+    )
     process = subprocess.Popen(
-        [sys.executable, '-c', call, repo / 'tools' / 'install', env.python,
-         folder, source], env=dict(os.environ, BREAK_OFF='sleep'))
+        [sys.executable, '-c', call, repo / 'tools' / 'install', env.python, folder, source],
+        env=dict(os.environ, BREAK_OFF='sleep'),
+    )
     pid = int(wait_for('source/asleep.*', folder).suffix[1:])
     assert runs(pid)
     process.send_signal(signal.SIGTERM)
@@ -152,8 +153,7 @@ def test_the_end_of_make_ends_the_compilation(mmcv_build, env, folder, source,
     assert read(mmcv_build.build(env, str(folder), source))[0] == ['b']
 
 
-def test_one_that_waited_takes_the_wheel_of_the_other(mmcv_build, env, folder,
-                                                      source):
+def test_one_that_waited_takes_the_wheel_of_the_other(mmcv_build, env, folder, source):
     folder.mkdir(parents=True)
     (folder / 'mmcv.whl').write_text('of the other')
     wheel = mmcv_build.build(env, str(folder), source)
@@ -162,8 +162,7 @@ def test_one_that_waited_takes_the_wheel_of_the_other(mmcv_build, env, folder,
 
 
 def test_the_variables_of_a_cpu_build(mmcv_build, env, folder, source):
-    flags, cuda, jobs, archs = read(
-        mmcv_build.build(env, str(folder), source))[1]
+    flags, cuda, jobs, archs = read(mmcv_build.build(env, str(folder), source))[1]
     assert (flags, cuda, archs) == ('-g0', '0', None)
     assert 1 <= int(jobs) <= os.cpu_count()
 
@@ -171,10 +170,10 @@ def test_the_variables_of_a_cpu_build(mmcv_build, env, folder, source):
 def test_the_variables_of_a_cuda_build(mmcv_build, env, folder, monkeypatch):
     monkeypatch.setenv('MAX_JOBS', '3')
     monkeypatch.setenv('CFLAGS', '-O1')
-    monkeypatch.setattr(mmcv_build.toolkit, 'variables',
-                        lambda *given: dict(CUDA_HOME='/'.join(given)))
-    asking = collections.namedtuple('Env', 'python ask')(
-        env.python, lambda code: 'nvidia')
+    monkeypatch.setattr(
+        mmcv_build.toolkit, 'variables', lambda *given: dict(CUDA_HOME='/'.join(given))
+    )
+    asking = collections.namedtuple('Env', 'python ask')(env.python, lambda code: 'nvidia')
     found = mmcv_build.build_variables(asking, 'folder', 'nvcc', '8.0;9.0')
     assert found['FORCE_CUDA'] == found['MMCV_WITH_OPS'] == '1'
     assert found['TORCH_CUDA_ARCH_LIST'] == '8.0;9.0'

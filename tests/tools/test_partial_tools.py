@@ -1,4 +1,5 @@
 """The tools around partial boxes."""
+
 import json
 import re
 
@@ -21,16 +22,15 @@ def partial_config(config, tmp_path_factory):
     """The tiny config with labels instead of boxes on most images."""
     cfg = Config.fromfile(config)
     cfg.model = dict(
-        type='mmgwap.MultiTaskDetector', detector=cfg.model,
-        cls_head=dict(type='mmgwap.ImageClsHead', num_classes=10,
-                      in_channels=64))
-    cfg.train_dataloader.batch_sampler = dict(
-        type='mmgwap.PartialBoxBatchSampler', boxed=2)
+        type='mmgwap.MultiTaskDetector',
+        detector=cfg.model,
+        cls_head=dict(type='mmgwap.ImageClsHead', num_classes=10, in_channels=64),
+    )
+    cfg.train_dataloader.batch_sampler = dict(type='mmgwap.PartialBoxBatchSampler', boxed=2)
     cfg.train_dataloader.dataset = dict(
-        type='mmgwap.PartialBoxDataset', percent=50,
-        dataset=cfg.train_dataloader.dataset)
-    cfg.val_evaluator = [cfg.val_evaluator,
-                         dict(type='mmgwap.MultiLabelMetric')]
+        type='mmgwap.PartialBoxDataset', percent=50, dataset=cfg.train_dataloader.dataset
+    )
+    cfg.val_evaluator = [cfg.val_evaluator, dict(type='mmgwap.MultiLabelMetric')]
     path = tmp_path_factory.mktemp('partial') / 'partial.py'
     cfg.dump(path)
     return path
@@ -44,12 +44,12 @@ def partial_run(tool, partial_config, tmp_path_factory):
 
 
 def test_partial_boxes_train_and_are_measured(partial_run):
-    path, = partial_run.glob('*/vis_data/scalars.json')
+    (path,) = partial_run.glob('*/vis_data/scalars.json')
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert all('loss_image' in row for row in rows if 'loss' in row)
     last = rows[-1]
     assert 'coco/bbox_mAP' in last and 0 <= last['image/mAP'] <= 1
-    log, = partial_run.glob('*/*.log')
+    (log,) = partial_run.glob('*/*.log')
     text = log.read_text()
     assert '8 of 16 images keep their boxes' in text
     assert '8 images with boxes, 2 in a batch of 4' in text
@@ -57,37 +57,30 @@ def test_partial_boxes_train_and_are_measured(partial_run):
 
 def test_a_split_is_written_and_used(tool, config, partial_config, tmp_path):
     for name, source in (('a.txt', config), ('b.txt', partial_config)):
-        done = tool(SPLIT, source, tmp_path / name, '--percent', '60',
-                    '--seed', '3')
+        done = tool(SPLIT, source, tmp_path / name, '--percent', '60', '--seed', '3')
         assert '10 of 16 images' in done.stdout
     one, two = (read_split(tmp_path / name) for name in ('a.txt', 'b.txt'))
     assert one == two and len(set(one)) == 10
-    assert '60 % of 16 images of tiny.py, seed 3' in (
-        tmp_path / 'a.txt').read_text()
+    assert '60 % of 16 images of tiny.py, seed 3' in (tmp_path / 'a.txt').read_text()
     cfg = Config.fromfile(partial_config).train_dataloader.dataset
     cfg.pop('percent')
     dataset = DATASETS.build(dict(cfg, split_file=str(tmp_path / 'a.txt')))
-    kept = [str(dataset.get_data_info(i)['img_id'])
-            for i in range(16) if dataset.boxed[i]]
+    kept = [str(dataset.get_data_info(i)['img_id']) for i in range(16) if dataset.boxed[i]]
     assert kept == one
 
 
 def test_too_small_a_share_is_one_line(tool, config, tmp_path):
-    done = tool(SPLIT, config, tmp_path / 'a.txt', '--percent', '7',
-                check=False)
+    done = tool(SPLIT, config, tmp_path / 'a.txt', '--percent', '7', check=False)
     assert done.returncode == 1 and not (tmp_path / 'a.txt').exists()
-    assert 'too few for each of the 9 classes' \
-        in done.stderr.strip().splitlines()[-1]
+    assert 'too few for each of the 9 classes' in done.stderr.strip().splitlines()[-1]
 
 
-def test_the_detector_is_exported(tool, config, partial_config, partial_run,
-                                  tmp_path):
+def test_the_detector_is_exported(tool, config, partial_config, partial_run, tmp_path):
     out = tmp_path / 'plain.pth'
     for check in (config, partial_config):
         tool(EXPORT, partial_run / 'iter_8.pth', out, '--config', check)
     plain = torch.load(out, weights_only=True)
-    whole = torch.load(partial_run / 'iter_8.pth',
-                       weights_only=False)['state_dict']
+    whole = torch.load(partial_run / 'iter_8.pth', weights_only=False)['state_dict']
     assert plain['meta']['dataset_meta']['classes'] == tuple('0123456789')
     for key, value in plain['state_dict'].items():
         assert torch.equal(value, whole[f'detector.{key}'])
@@ -99,41 +92,48 @@ def test_the_detector_is_exported(tool, config, partial_config, partial_run,
 
 
 def test_two_runs_are_reported_beside_each_other(tool, partial_run, trained):
-    text = tool('tools/analysis_tools/report.py', partial_run, '--beside',
-                trained).stdout
+    text = tool('tools/analysis_tools/report.py', partial_run, '--beside', trained).stdout
     assert re.search(rf'\n +{trained.name} +{partial_run.name}\n', text)
     assert re.search(r'iterations +8 +8\n', text)
     assert re.search(r'image/mAP +\d\.\d{3}\n', text)
     for name in ('curves.png', 'val_grid.png'):
         assert (partial_run / name).read_bytes().startswith(b'\x89PNG')
     # The same name twice could not be told apart.
-    done = tool('tools/analysis_tools/report.py', partial_run, '--beside',
-                partial_run, check=False)
+    done = tool('tools/analysis_tools/report.py', partial_run, '--beside', partial_run, check=False)
     assert 'have the same name' in done.stderr
 
 
 def test_what_is_no_multi_task_checkpoint_is_refused(tool, trained, tmp_path):
-    done = tool(EXPORT, trained / 'iter_8.pth', tmp_path / 'a.pth',
-                check=False)
+    done = tool(EXPORT, trained / 'iter_8.pth', tmp_path / 'a.pth', check=False)
     assert done.returncode == 1 and not (tmp_path / 'a.pth').exists()
     assert 'holds no weights under "detector."' in done.stderr
 
 
 def test_a_config_that_does_not_fit_is_named(tool, partial_run, tmp_path):
     Config(dict(model=tiny_rfcn(num_classes=3))).dump(tmp_path / 'other.py')
-    done = tool(EXPORT, partial_run / 'iter_8.pth', tmp_path / 'a.pth',
-                '--config', tmp_path / 'other.py', check=False)
+    done = tool(
+        EXPORT,
+        partial_run / 'iter_8.pth',
+        tmp_path / 'a.pth',
+        '--config',
+        tmp_path / 'other.py',
+        check=False,
+    )
     assert done.returncode == 1 and not (tmp_path / 'a.pth').exists()
     assert 'does not fit' in done.stderr.strip().splitlines()[-1]
 
 
-def test_a_plain_checkpoint_starts_the_multi_task_detector(
-        tool, partial_config, trained, tmp_path):
-    done = tool('tools/train.py', partial_config, '--work-dir', tmp_path,
-                '--cfg-options', f'load_from={trained / "iter_8.pth"}',
-                'train_cfg.max_iters=1')
+def test_a_plain_checkpoint_starts_the_multi_task_detector(tool, partial_config, trained, tmp_path):
+    done = tool(
+        'tools/train.py',
+        partial_config,
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        f'load_from={trained / "iter_8.pth"}',
+        'train_cfg.max_iters=1',
+    )
     text = done.stdout + done.stderr
     assert 'Load checkpoint from' in text
-    missing = [line for line in text.splitlines()
-               if 'missing keys in source state_dict' in line]
+    missing = [line for line in text.splitlines() if 'missing keys in source state_dict' in line]
     assert missing and 'detector.' not in missing[0]

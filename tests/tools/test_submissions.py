@@ -1,4 +1,5 @@
 """tools/test.py for the servers of COCO and VOC, on their layout."""
+
 import json
 import os
 import runpy
@@ -29,11 +30,9 @@ def data(tmp_path_factory):
     """Both data sets; test-dev's images are those of val2017."""
     folder = tmp_path_factory.mktemp('data')
     root = write_coco(folder, train=0, val=9, test=0)
-    content = json.loads(
-        (root / 'annotations/instances_val2017.json').read_text())
+    content = json.loads((root / 'annotations/instances_val2017.json').read_text())
     del content['annotations']
-    (root / 'annotations/image_info_test-dev2017.json').write_text(
-        json.dumps(content))
+    (root / 'annotations/image_info_test-dev2017.json').write_text(json.dumps(content))
     (root / 'test2017').symlink_to(root / 'val2017')
     write_voc(folder, trainval2007=0, test2007=6, trainval2012=0, test2012=3)
     return folder
@@ -45,8 +44,7 @@ def small(repo, data, tmp_path_factory):
     folder = tmp_path_factory.mktemp('configs')
 
     def write(config, name, model, head_channels=None):
-        cfg = get_config(config) if ':' in config else Config.fromfile(
-            repo / 'configs' / config)
+        cfg = get_config(config) if ':' in config else Config.fromfile(repo / 'configs' / config)
         init_default_scope('mmdet')
         torch.manual_seed(0)
         if head_channels:
@@ -61,9 +59,12 @@ def small(repo, data, tmp_path_factory):
             if 'ann_file' in evaluator:
                 evaluator.ann_file = str(data / evaluator.ann_file[5:])
         cfg.dump(folder / f'{name}.py')
-        torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict(),
-                        meta=dict()), folder / f'{name}.pth')
+        torch.save(
+            dict(state_dict=MODELS.build(cfg.model).state_dict(), meta=dict()),
+            folder / f'{name}.pth',
+        )
         return folder / f'{name}.py', folder / f'{name}.pth'
+
     return write
 
 
@@ -77,10 +78,12 @@ def model_of(num_classes):
 @pytest.fixture
 def here(repo, monkeypatch):
     """Run tools/test.py in this process."""
+
     def run(*command):
         monkeypatch.setenv('LOCAL_RANK', '0')
         monkeypatch.setattr(sys, 'argv', ['test.py', *map(str, command)])
         runpy.run_path(str(repo / 'tools' / 'test.py'), run_name='__main__')
+
     return run
 
 
@@ -98,10 +101,16 @@ def truth_near(results, data):
     objects = []
     for i, entry in enumerate(results[::2]):
         x, y, w, h = entry['bbox']
-        objects.append(dict(
-            id=i + 1, image_id=entry['image_id'], iscrowd=0, area=w * h,
-            category_id=entry['category_id'],
-            bbox=[x + .02 * w, y, w, 1.1 * h]))
+        objects.append(
+            dict(
+                id=i + 1,
+                image_id=entry['image_id'],
+                iscrowd=0,
+                area=w * h,
+                category_id=entry['category_id'],
+                bbox=[x + 0.02 * w, y, w, 1.1 * h],
+            )
+        )
     truth.dataset['annotations'] = objects
     truth.createIndex()
     return truth
@@ -118,7 +127,7 @@ def best_hundred(results):
 
 def read_zip(path):
     with ZipFile(path) as archive:
-        name, = archive.namelist()
+        (name,) = archive.namelist()
         assert name == f'{path.stem}.json'
         content = archive.read(name)
     assert content == path.with_suffix('.json').read_bytes()
@@ -128,13 +137,18 @@ def read_zip(path):
 def test_test_dev_gives_the_ap_of_val(small, data, here, tmp_path):
     config, checkpoint = small(COCO_CONFIG, 'coco_v1.5', model_of(80))
     here('--coco-test-dev', '--out', tmp_path / 'out', config, checkpoint)
-    results = read_zip(
-        tmp_path / 'out' / 'detections_test-dev2017_coco-v1.5_results.zip')
+    results = read_zip(tmp_path / 'out' / 'detections_test-dev2017_coco-v1.5_results.zip')
     assert len(results) == 900
     # mmdet's own evaluation, of the same images.
-    here(config, checkpoint, '--work-dir', tmp_path, '--cfg-options',
-         'test_evaluator.proposal_nums=(1,10,100)',
-         f'test_evaluator.outfile_prefix={tmp_path / "mmdet"}')
+    here(
+        config,
+        checkpoint,
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        'test_evaluator.proposal_nums=(1,10,100)',
+        f'test_evaluator.outfile_prefix={tmp_path / "mmdet"}',
+    )
     own = json.loads((tmp_path / 'mmdet.bbox.json').read_text())
     assert len(own) > 900
     own = best_hundred(own)
@@ -152,15 +166,29 @@ def test_two_processes(repo, small, data, tmp_path):
     # Nine images in batches of two: each process repeats some.
     config, checkpoint = small(GWAP_CONFIG, 'gwap', model_of(80), 64)
     done = subprocess.run(
-        [str(part) for part in (
-            'tools/dist_test.sh', config, checkpoint, 2, '--coco-test-dev',
-            '--alg', 'two', '--out', tmp_path / 'out', '--cfg-options',
-            'test_dataloader.batch_size=2')],
-        cwd=repo, capture_output=True, text=True,
-        env=dict(os.environ, PYTHON=sys.executable, PORT='29641'))
+        [
+            str(part)
+            for part in (
+                'tools/dist_test.sh',
+                config,
+                checkpoint,
+                2,
+                '--coco-test-dev',
+                '--alg',
+                'two',
+                '--out',
+                tmp_path / 'out',
+                '--cfg-options',
+                'test_dataloader.batch_size=2',
+            )
+        ],
+        cwd=repo,
+        capture_output=True,
+        text=True,
+        env=dict(os.environ, PYTHON=sys.executable, PORT='29641'),
+    )
     assert done.returncode == 0, done.stderr[-3000:]
-    results = read_zip(
-        tmp_path / 'out' / 'detections_test-dev2017_two_results.zip')
+    results = read_zip(tmp_path / 'out' / 'detections_test-dev2017_two_results.zip')
     assert len({entry['image_id'] for entry in results}) == 9
     assert len(results) == 900
     assert (tmp_path / 'out' / 'gwap_test-dev.py').is_file()
@@ -170,59 +198,74 @@ def test_a_config_of_mmdet_with_augmentation(small, data, here, tmp_path):
     model = tiny_detector('faster_rcnn', 80)
     model.test_cfg.rcnn.score_thr = 0
     model.test_cfg.rpn.max_per_img = 20
-    config, checkpoint = small(
-        'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', 'faster', model)
-    here(config, checkpoint, '--coco-test-dev', '--tta', '--out', tmp_path,
-         '--cfg-options', 'test_dataloader.dataset.pipeline.1.scale=(200,120)')
-    results = read_zip(
-        tmp_path / 'detections_test-dev2017_faster_results.zip')
+    config, checkpoint = small('mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', 'faster', model)
+    here(
+        config,
+        checkpoint,
+        '--coco-test-dev',
+        '--tta',
+        '--out',
+        tmp_path,
+        '--cfg-options',
+        'test_dataloader.dataset.pipeline.1.scale=(200,120)',
+    )
+    results = read_zip(tmp_path / 'detections_test-dev2017_faster_results.zip')
     assert len({entry['image_id'] for entry in results}) == 9
 
 
 def test_by_the_evaluators_own_options(small, data, here, tmp_path):
     config, checkpoint = small(COCO_CONFIG, 'coco', model_of(80))
     image_info = data / 'coco/annotations/image_info_test-dev2017.json'
-    here(config, checkpoint, '--work-dir', tmp_path / 'run', '--cfg-options',
-         'test_evaluator.type=mmgwap.CocoSubmissionMetric',
-         f'test_evaluator.ann_file={image_info}',
-         f'test_evaluator.out_dir={tmp_path}', 'test_evaluator.algorithm=b',
-         'test_dataloader.dataset.ann_file='
-         'annotations/image_info_test-dev2017.json',
-         'test_dataloader.dataset.data_prefix.img=test2017/')
-    assert len(read_zip(
-        tmp_path / 'detections_test-dev2017_b_results.zip')) == 900
+    here(
+        config,
+        checkpoint,
+        '--work-dir',
+        tmp_path / 'run',
+        '--cfg-options',
+        'test_evaluator.type=mmgwap.CocoSubmissionMetric',
+        f'test_evaluator.ann_file={image_info}',
+        f'test_evaluator.out_dir={tmp_path}',
+        'test_evaluator.algorithm=b',
+        'test_dataloader.dataset.ann_file=annotations/image_info_test-dev2017.json',
+        'test_dataloader.dataset.data_prefix.img=test2017/',
+    )
+    assert len(read_zip(tmp_path / 'detections_test-dev2017_b_results.zip')) == 900
 
 
-@pytest.mark.parametrize('options, year, images', [
-    (['--voc-results'], 2007, 6), (['--voc-results', '2012'], 2012, 3)])
+@pytest.mark.parametrize(
+    'options, year, images', [(['--voc-results'], 2007, 6), (['--voc-results', '2012'], 2012, 3)]
+)
 def test_voc(small, data, here, tmp_path, options, year, images):
     config, checkpoint = small(VOC_CONFIG, 'voc', model_of(20))
     here(config, checkpoint, *options, '--out', tmp_path)
-    listed = (data / f'VOCdevkit/VOC{year}/ImageSets/Main/test.txt').read_text(
-        ).split()
+    listed = (data / f'VOCdevkit/VOC{year}/ImageSets/Main/test.txt').read_text().split()
     found = set()
     with tarfile.open(tmp_path / f'results_VOC{year}.tar.gz') as archive:
         members = [one for one in archive if one.isfile()]
         assert len(members) == 20
         for member in members:
-            assert member.name.startswith(
-                f'results/VOC{year}/Main/comp4_det_test_')
+            assert member.name.startswith(f'results/VOC{year}/Main/comp4_det_test_')
             text = archive.extractfile(member).read()
             assert text == (tmp_path / member.name).read_bytes()
             found |= {line.split()[0] for line in text.decode().splitlines()}
     assert found == set(listed) and len(listed) == images
 
 
-@pytest.mark.parametrize('options, message', [
-    (['--coco-test-dev', '--alg', 'a_b'], 'letters, digits'),
-    (['--coco-test-dev', '--cfg-options',
-      'test_dataloader.dataset.data_root=none/'],
-     '^none/annotations/image_info_test-dev2017.json: missing'),
-    (['--coco-test-dev', '--cfg-options',
-      'test_dataloader.dataset.indices=[0,1,2]'],
-     '6 of its 9 images were not tested'),
-    (['--voc-results'], 'CheckedCocoDataset; this needs one of VOC'),
-])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (['--coco-test-dev', '--alg', 'a_b'], 'letters, digits'),
+        (
+            ['--coco-test-dev', '--cfg-options', 'test_dataloader.dataset.data_root=none/'],
+            '^none/annotations/image_info_test-dev2017.json: missing',
+        ),
+        (
+            ['--coco-test-dev', '--cfg-options', 'test_dataloader.dataset.indices=[0,1,2]'],
+            '6 of its 9 images were not tested',
+        ),
+        (['--voc-results'], 'CheckedCocoDataset; this needs one of VOC'),
+    ],
+)
 def test_errors_are_one_line(small, here, tmp_path, options, message):
     config, checkpoint = small(COCO_CONFIG, 'coco', model_of(80))
     with pytest.raises(SystemExit, match=message) as error:
@@ -231,14 +274,17 @@ def test_errors_are_one_line(small, here, tmp_path, options, message):
     assert not list(tmp_path.glob('*.zip'))
 
 
-@pytest.mark.parametrize('options, message', [
-    (['--coco-test-dev'], 'required: --out'),
-    (['--coco-test-dev', '--voc-results', '--out', 'x'], 'not allowed with'),
-    (['--voc-results', '2010', '--out', 'x'], 'invalid choice'),
-    (['--voc-results', '--alg', 'a', '--out', 'x'], 'goes with'),
-    (['--coco-test-dev', '--out', __file__], 'is a file'),
-    (['--alg', 'a'], 'unrecognized arguments: --alg'),
-])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (['--coco-test-dev'], 'required: --out'),
+        (['--coco-test-dev', '--voc-results', '--out', 'x'], 'not allowed with'),
+        (['--voc-results', '2010', '--out', 'x'], 'invalid choice'),
+        (['--voc-results', '--alg', 'a', '--out', 'x'], 'goes with'),
+        (['--coco-test-dev', '--out', __file__], 'is a file'),
+        (['--alg', 'a'], 'unrecognized arguments: --alg'),
+    ],
+)
 def test_options_that_do_not_fit(here, capsys, options, message):
     with pytest.raises(SystemExit):
         here('c.py', 'c.pth', *options)
@@ -255,30 +301,36 @@ def test_help_tells_both(here, capsys):
 
 def test_folders_are_found_beside_those_of_the_config(data, tmp_path):
     root = data / 'coco'
-    dataset = dict(type='CocoDataset', ann_file=str(
-        root / 'annotations/instances_val2017.json'),
-        data_prefix=dict(img=f'{root}/val2017'))
-    cfg = Config(dict(test_dataloader=dict(
-        dataset=dict(type='RepeatDataset', dataset=dataset))))
+    dataset = dict(
+        type='CocoDataset',
+        ann_file=str(root / 'annotations/instances_val2017.json'),
+        data_prefix=dict(img=f'{root}/val2017'),
+    )
+    cfg = Config(dict(test_dataloader=dict(dataset=dict(type='RepeatDataset', dataset=dataset))))
     coco_test_dev(cfg, tmp_path, 'a')
     inner = cfg.test_dataloader.dataset.dataset
-    assert inner.ann_file == cfg.test_evaluator.ann_file \
+    assert (
+        inner.ann_file
+        == cfg.test_evaluator.ann_file
         == f'{root}/annotations/image_info_test-dev2017.json'
+    )
     assert inner.data_prefix.img == f'{root}/test2017/' and inner.test_mode
 
     home = data / 'VOCdevkit'
-    dataset = dict(type='VOCDataset', ann_file=(
-        f'{home}/VOC2012/ImageSets/Main/val.txt'), data_prefix=dict(
-        sub_data_root=f'{home}/VOC2012/'))
+    dataset = dict(
+        type='VOCDataset',
+        ann_file=(f'{home}/VOC2012/ImageSets/Main/val.txt'),
+        data_prefix=dict(sub_data_root=f'{home}/VOC2012/'),
+    )
     cfg = Config(dict(test_dataloader=dict(dataset=dataset)))
     voc_results(cfg, tmp_path, 2007)
     inner = cfg.test_dataloader.dataset
-    assert inner.ann_file == cfg.test_evaluator.ann_file \
-        == f'{home}/VOC2007/ImageSets/Main/test.txt'
+    assert (
+        inner.ann_file == cfg.test_evaluator.ann_file == f'{home}/VOC2007/ImageSets/Main/test.txt'
+    )
     assert inner.data_prefix.sub_data_root == f'{home}/VOC2007/'
 
 
 def test_names_of_algorithms(tmp_path):
-    assert algorithm_of(tmp_path / 'rfcn_r50_8xb1-120k_coco.py') \
-        == 'rfcn-r50-8xb1-120k-coco'
+    assert algorithm_of(tmp_path / 'rfcn_r50_8xb1-120k_coco.py') == 'rfcn-r50-8xb1-120k-coco'
     assert algorithm_of(tmp_path / '_v1.5_ä.py') == 'v1.5'

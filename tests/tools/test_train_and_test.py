@@ -1,4 +1,5 @@
 """The command-line tools, as a user calls them."""
+
 import json
 import os
 import pickle
@@ -11,9 +12,11 @@ import torch
 
 
 def scalars(work_dir):
-    return [json.loads(line)
-            for path in sorted(work_dir.glob('*/vis_data/scalars.json'))
-            for line in path.read_text().splitlines()]
+    return [
+        json.loads(line)
+        for path in sorted(work_dir.glob('*/vis_data/scalars.json'))
+        for line in path.read_text().splitlines()
+    ]
 
 
 def test_training_leaves_checkpoint_losses_and_metric(trained):
@@ -24,14 +27,19 @@ def test_training_leaves_checkpoint_losses_and_metric(trained):
     assert [row['step'] for row in rows if 'coco/bbox_mAP' in row] == [8]
     state = torch.load(trained / 'iter_8.pth', weights_only=True)
     assert state['meta']['iter'] == 8
-    assert any(key.startswith('roi_head.bbox_head.conv_new')
-               for key in state['state_dict'])
+    assert any(key.startswith('roi_head.bbox_head.conv_new') for key in state['state_dict'])
 
 
 def test_the_command_line_is_mmdets(tool):
     text = tool('tools/train.py', '--help').stdout
-    for option in ('--work-dir', '--amp', '--auto-scale-lr', '--resume',
-                   '--cfg-options', '--launcher'):
+    for option in (
+        '--work-dir',
+        '--amp',
+        '--auto-scale-lr',
+        '--resume',
+        '--cfg-options',
+        '--launcher',
+    ):
         assert option in text
     text = tool('tools/test.py', '--help').stdout
     for option in ('--out', '--show-dir', '--tta', '--work-dir'):
@@ -40,10 +48,17 @@ def test_the_command_line_is_mmdets(tool):
 
 @pytest.mark.parametrize('options', [[], ['--tta']])
 def test_testing_gives_the_metric(tool, trained, config, options, tmp_path):
-    tool('tools/test.py', config, trained / 'iter_8.pth', '--work-dir',
-         tmp_path, '--out', tmp_path / 'out.pkl', *options)
-    result, = [json.loads(path.read_text())
-               for path in tmp_path.glob('*/*.json')]
+    tool(
+        'tools/test.py',
+        config,
+        trained / 'iter_8.pth',
+        '--work-dir',
+        tmp_path,
+        '--out',
+        tmp_path / 'out.pkl',
+        *options,
+    )
+    (result,) = [json.loads(path.read_text()) for path in tmp_path.glob('*/*.json')]
     assert 0 <= result['coco/bbox_mAP'] <= 1
     predictions = pickle.loads((tmp_path / 'out.pkl').read_bytes())
     assert len(predictions) == 8
@@ -55,16 +70,22 @@ def test_auto_scale_lr(tool, config, tmp_path):
     for options in ([], ['--auto-scale-lr']):
         work_dir = tmp_path / f'{len(rates)}'
         # 4 images a step, where the config's rate would be for 8.
-        tool('tools/train.py', config, '--work-dir', work_dir, *options,
-             '--cfg-options', 'train_cfg.max_iters=1',
-             'auto_scale_lr.base_batch_size=8')
+        tool(
+            'tools/train.py',
+            config,
+            '--work-dir',
+            work_dir,
+            *options,
+            '--cfg-options',
+            'train_cfg.max_iters=1',
+            'auto_scale_lr.base_batch_size=8',
+        )
         rates.append(scalars(work_dir)[0]['lr'])
     assert rates[1] == pytest.approx(rates[0] / 2)
 
 
 def test_report_draws_what_was_trained(tool, trained):
-    table = tool('tools/analysis_tools/report.py', trained, '--images',
-                 '3').stdout
+    table = tool('tools/analysis_tools/report.py', trained, '--images', '3').stdout
     assert re.search(r'iterations +8\n', table)
     assert 'coco/bbox_mAP_50' in table
     for name in ('curves.png', 'val_grid.png'):
@@ -88,13 +109,15 @@ def test_two_processes_train_and_test(repo, config, tmp_path):
     def run(*command):
         done = subprocess.run(
             [str(part) for part in command] + ['--work-dir', str(tmp_path)],
-            cwd=repo, capture_output=True, text=True,
-            env=dict(os.environ, PYTHON=sys.executable, PORT='29611'))
+            cwd=repo,
+            capture_output=True,
+            text=True,
+            env=dict(os.environ, PYTHON=sys.executable, PORT='29611'),
+        )
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout + done.stderr
 
-    run('tools/dist_train.sh', config, 2, '--cfg-options',
-        'train_cfg.max_iters=4')
+    run('tools/dist_train.sh', config, 2, '--cfg-options', 'train_cfg.max_iters=4')
     state = torch.load(tmp_path / 'iter_4.pth', weights_only=True)
     assert state['meta']['iter'] == 4
     text = run('tools/dist_test.sh', config, tmp_path / 'iter_4.pth', 2)
@@ -109,24 +132,38 @@ def test_no_thread_of_the_group_outlives_the_run(tool, config, tmp_path):
         "sys.argv[1:] = [*sys.argv[1:], '--launcher', 'pytorch']\n"
         "run_tool('train.py')\n"
         "for task in pathlib.Path('/proc/self/task').iterdir():\n"
-        "    print('thread', (task / 'comm').read_text().strip())\n")
-    done = tool('-c', script, config, '--work-dir', tmp_path, '--cfg-options',
-                'train_cfg.max_iters=1', CUDA_VISIBLE_DEVICES='', RANK='0',
-                LOCAL_RANK='0', WORLD_SIZE='1', MASTER_ADDR='127.0.0.1',
-                MASTER_PORT='29612')
-    threads = [line for line in done.stdout.splitlines()
-               if line.startswith('thread ')]
+        "    print('thread', (task / 'comm').read_text().strip())\n"
+    )
+    done = tool(
+        '-c',
+        script,
+        config,
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        'train_cfg.max_iters=1',
+        CUDA_VISIBLE_DEVICES='',
+        RANK='0',
+        LOCAL_RANK='0',
+        WORLD_SIZE='1',
+        MASTER_ADDR='127.0.0.1',
+        MASTER_PORT='29612',
+    )
+    threads = [line for line in done.stdout.splitlines() if line.startswith('thread ')]
     assert threads
     assert not [name for name in threads if 'gloo' in name]
 
 
-@pytest.mark.parametrize('change, message', [
-    ('train_dataloader.dataset.ann_file=annotations/none.json',
-     'annotations/none.json'),
-    ('model.roi_head.bbox_head.num_classes=3', 'num_classes'),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        ('train_dataloader.dataset.ann_file=annotations/none.json', 'annotations/none.json'),
+        ('model.roi_head.bbox_head.num_classes=3', 'num_classes'),
+    ],
+)
 def test_wrong_configs_are_named(tool, config, tmp_path, change, message):
-    done = tool('tools/train.py', config, '--work-dir', tmp_path,
-                '--cfg-options', change, check=False)
+    done = tool(
+        'tools/train.py', config, '--work-dir', tmp_path, '--cfg-options', change, check=False
+    )
     assert done.returncode == 1
     assert message in done.stderr.strip().splitlines()[-1]

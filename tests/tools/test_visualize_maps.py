@@ -1,4 +1,5 @@
 """Maps of any model, as files and as a sheet."""
+
 import json
 
 import numpy as np
@@ -24,18 +25,23 @@ def classifier(config, tmp_path_factory):
     cfg.model = dict(
         type='mmgwap.ImageClassifier',
         data_preprocessor=cfg.model.data_preprocessor,
-        backbone=dict(type='ResNet', depth=18, base_channels=8,
-                      init_cfg=None),
-        cls_head=dict(type='mmgwap.ImageClsHead', source='backbone',
-                      num_classes=10, in_channels=64,
-                      pool=dict(type='mmgwap.GlobalAvgPool')))
+        backbone=dict(type='ResNet', depth=18, base_channels=8, init_cfg=None),
+        cls_head=dict(
+            type='mmgwap.ImageClsHead',
+            source='backbone',
+            num_classes=10,
+            in_channels=64,
+            pool=dict(type='mmgwap.GlobalAvgPool'),
+        ),
+    )
     cfg.dump(folder / 'classifier.py')
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
     torch.nn.init.normal_(model.cls_head.classifier.weight)
-    torch.save(dict(state_dict=model.state_dict(),
-                    meta=dict(dataset_meta=dict(classes=CLASSES))),
-               folder / 'classifier.pth')
+    torch.save(
+        dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=CLASSES))),
+        folder / 'classifier.pth',
+    )
     return folder / 'classifier.py', folder / 'classifier.pth'
 
 
@@ -55,7 +61,7 @@ def check(out, count):
         stem = entry['map'].split('/')[1].replace('.npy', '')
         assert imread(str(out / 'overlays' / f'{stem}.png')).std() > 1
         for x1, y1, x2, y2 in entry['boxes']:
-            inside = score_map[int(y1):int(y2), int(x1):int(x2)]
+            inside = score_map[int(y1) : int(y2), int(x1) : int(x2)]
             low, high = score_map.min(), score_map.max()
             assert inside.max() > low + 0.2 * (high - low)
     assert imread(str(out / 'sheet.png')).std() > 5
@@ -63,8 +69,7 @@ def check(out, count):
 
 
 def test_a_folder_of_images(tool, classifier, digits, tmp_path):
-    done = tool(TOOL, *classifier, digits / 'val', '--out', tmp_path,
-                '--top-k', 2, '--limit', 3)
+    done = tool(TOOL, *classifier, digits / 'val', '--out', tmp_path, '--top-k', 2, '--limit', 3)
     entries = check(tmp_path, 6)
     assert '6 maps' in done.stdout and 'method own' in done.stdout
     scores = [entry['score'] for entry in entries]
@@ -73,8 +78,20 @@ def test_a_folder_of_images(tool, classifier, digits, tmp_path):
 
 def test_an_image_and_named_classes(tool, classifier, digits, tmp_path):
     image = sorted((digits / 'val').iterdir())[0]
-    tool(TOOL, *classifier, image, '--out', tmp_path, '--classes', '7', '2',
-         '--boxes', 'all', '--box-threshold', 0.5)
+    tool(
+        TOOL,
+        *classifier,
+        image,
+        '--out',
+        tmp_path,
+        '--classes',
+        '7',
+        '2',
+        '--boxes',
+        'all',
+        '--box-threshold',
+        0.5,
+    )
     entries = check(tmp_path, 2)
     assert [entry['class'] for entry in entries] == ['7', '2']
 
@@ -85,35 +102,49 @@ def test_true_classes_of_a_data_set(tool, classifier, digits, tmp_path):
     names = {one['id']: one['file_name'] for one in content['images']}
     labels = {}
     for one in content['annotations']:
-        labels.setdefault(names[one['image_id']], set()).add(
-            str(one['category_id']))
+        labels.setdefault(names[one['image_id']], set()).add(str(one['category_id']))
     entries = json.loads((tmp_path / 'boxes.json').read_text())
     found = {}
     for entry in entries:
-        found.setdefault(entry['image'].split('/')[-1], set()).add(
-            entry['class'])
+        found.setdefault(entry['image'].split('/')[-1], set()).add(entry['class'])
     own = {one['name']: str(one['id']) for one in content['categories']}
     assert len(found) == 4
     for name, classes in found.items():
         assert {own[one] for one in classes} == labels[name]
 
 
-@pytest.mark.parametrize('method', ['grad_cam', 'grad_cam_plusplus',
-                                    'layer_cam'])
+@pytest.mark.parametrize('method', ['grad_cam', 'grad_cam_plusplus', 'layer_cam'])
 def test_gradient_cams_of_a_plain_detector(tool, detector, tmp_path, method):
-    done = tool(TOOL, *detector, 'val', '--out', tmp_path, '--limit', 2,
-                '--top-k', 1, '--method', method, '--index', 0)
+    done = tool(
+        TOOL,
+        *detector,
+        'val',
+        '--out',
+        tmp_path,
+        '--limit',
+        2,
+        '--top-k',
+        1,
+        '--method',
+        method,
+        '--index',
+        0,
+    )
     check(tmp_path, 2)
     assert f'method {method}' in done.stdout
 
 
-@pytest.mark.parametrize('options, message', [
-    (['nowhere'], 'nowhere: neither an image'),
-    (['val', '--classes', 'cat'], "'cat' is not among the classes"),
-    (['val', '--method', 'own'], 'RFCN has no maps'),
-    (['val', '--top-k', '0'], '--top-k must be positive'),
-    (['.', '--true'], '--true needs a data set'),
-    (['mmgwap', '--limit', '3'], 'holds no images')])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (['nowhere'], 'nowhere: neither an image'),
+        (['val', '--classes', 'cat'], "'cat' is not among the classes"),
+        (['val', '--method', 'own'], 'RFCN has no maps'),
+        (['val', '--top-k', '0'], '--top-k must be positive'),
+        (['.', '--true'], '--true needs a data set'),
+        (['mmgwap', '--limit', '3'], 'holds no images'),
+    ],
+)
 def test_errors(tool, detector, tmp_path, options, message):
     done = tool(TOOL, *detector, *options, '--out', tmp_path, check=False)
     assert done.returncode
@@ -125,14 +156,23 @@ def test_training_images_are_shown_whole(tool, classifier, digits, tmp_path):
     config, checkpoint = classifier
     cfg = Config.fromfile(config)
     cfg.train_dataloader.dataset.pipeline.insert(
-        3, dict(type='RandomCrop', crop_size=(40, 40),
-                allow_negative_crop=True))
+        3, dict(type='RandomCrop', crop_size=(40, 40), allow_negative_crop=True)
+    )
     cfg.dump(tmp_path / 'cropped.py')
     for name, path in (('plain', config), ('cropped', tmp_path / 'cropped.py')):
-        tool(TOOL, path, checkpoint, 'train', '--classes', '3', '--limit', 2,
-             '--out', tmp_path / name)
-    plain, cropped = (sorted((tmp_path / name / 'maps').iterdir())
-                      for name in ('plain', 'cropped'))
+        tool(
+            TOOL,
+            path,
+            checkpoint,
+            'train',
+            '--classes',
+            '3',
+            '--limit',
+            2,
+            '--out',
+            tmp_path / name,
+        )
+    plain, cropped = (sorted((tmp_path / name / 'maps').iterdir()) for name in ('plain', 'cropped'))
     assert [path.name for path in plain] == [path.name for path in cropped]
     for one, two in zip(plain, cropped):
         assert np.array_equal(np.load(one), np.load(two))
@@ -144,14 +184,18 @@ def test_an_image_that_its_exif_turns(tool, classifier, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     pixels = np.random.RandomState(0).randint(0, 256, (48, 80, 3))
-    Image.fromarray(pixels.astype(np.uint8)).save(
-        tmp_path / 'turned.jpg', exif=exif)
-    for colour, shape in (('color', (80, 48)),
-                          ('color_ignore_orientation', (48, 80))):
+    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / 'turned.jpg', exif=exif)
+    for colour, shape in (('color', (80, 48)), ('color_ignore_orientation', (48, 80))):
         cfg = Config.fromfile(config)
         cfg.test_dataloader.dataset.pipeline[0].color_type = colour
         cfg.dump(tmp_path / f'{colour}.py')
-        tool(TOOL, tmp_path / f'{colour}.py', checkpoint,
-             tmp_path / 'turned.jpg', '--out', tmp_path / colour)
-        score_map, = (tmp_path / colour / 'maps').iterdir()
+        tool(
+            TOOL,
+            tmp_path / f'{colour}.py',
+            checkpoint,
+            tmp_path / 'turned.jpg',
+            '--out',
+            tmp_path / colour,
+        )
+        (score_map,) = (tmp_path / colour / 'maps').iterdir()
         assert np.load(score_map).shape == shape

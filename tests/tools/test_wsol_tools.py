@@ -1,4 +1,5 @@
 """An image classifier in the tools of mmdet, from training to inference."""
+
 import json
 import os
 import re
@@ -18,8 +19,7 @@ VISUALIZE = 'tools/analysis_tools/visualize_maps.py'
 def config(repo, single, tmp_path_factory):
     """A config of 4 iterations on them."""
     cfg = Config.fromfile(repo / 'configs/wsol/r18_cs-gwap_digits-single.py')
-    for loader in (cfg.train_dataloader, cfg.val_dataloader,
-                   cfg.test_dataloader):
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(batch_size=2, num_workers=0, persistent_workers=False)
         loader.dataset.data_root = f'{single}/'
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
@@ -47,55 +47,57 @@ def metrics_in(text):
     return dict(re.findall(r'wsol/(\w+): ([\d.]+)', text))
 
 
-def test_one_and_two_processes_measure_the_same(repo, tool, config, trained,
-                                                tmp_path):
+def test_one_and_two_processes_measure_the_same(repo, tool, config, trained, tmp_path):
     """Seven images: with a padded sampler one would count twice."""
-    done = tool('tools/test.py', config, trained, '--work-dir', tmp_path,
-                **ONE_THREAD)
+    done = tool('tools/test.py', config, trained, '--work-dir', tmp_path, **ONE_THREAD)
     one = metrics_in(done.stdout + done.stderr)
     assert {'top1_error', 'gt_known', 'max_box_acc_v2', 'px_ap'} <= set(one)
     done = subprocess.run(
-        ['tools/dist_test.sh', str(config), str(trained), '2', '--work-dir',
-         str(tmp_path)], cwd=repo, capture_output=True, text=True,
-        env=dict(os.environ, PYTHON=sys.executable, PORT='29613',
-                 **ONE_THREAD))
+        ['tools/dist_test.sh', str(config), str(trained), '2', '--work-dir', str(tmp_path)],
+        cwd=repo,
+        capture_output=True,
+        text=True,
+        env=dict(os.environ, PYTHON=sys.executable, PORT='29613', **ONE_THREAD),
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     text = done.stdout + done.stderr
     assert metrics_in(text) == one
     assert 'twice' not in text
 
 
-def test_the_command_measures_maps_of_the_other_tool(tool, config, trained,
-                                                     single, tmp_path):
+def test_the_command_measures_maps_of_the_other_tool(tool, config, trained, single, tmp_path):
     """Its figures are those of the metric, of the same maps."""
-    done = tool('tools/test.py', config, trained, '--work-dir',
-                tmp_path / 'run', **ONE_THREAD)
+    done = tool('tools/test.py', config, trained, '--work-dir', tmp_path / 'run', **ONE_THREAD)
     wanted = metrics_in(done.stdout + done.stderr)
-    tool(VISUALIZE, config, trained, 'val', '--true', '--out',
-         tmp_path / 'seen', **ONE_THREAD)
-    labels = dict(line.split(',') for line in (
-        single / 'metadata/val/class_labels.txt').read_text().split())
+    tool(VISUALIZE, config, trained, 'val', '--true', '--out', tmp_path / 'seen', **ONE_THREAD)
+    labels = dict(
+        line.split(',') for line in (single / 'metadata/val/class_labels.txt').read_text().split()
+    )
     (tmp_path / 'val').mkdir()
     for image, label in labels.items():
         stem = image.replace('/', '_').replace('.', '_')
-        (tmp_path / 'seen' / 'maps' / f'{stem}_{label}.npy').rename(
-            tmp_path / f'{image}.npy')
-    tool('tools/analysis_tools/eval_heatmaps.py', tmp_path,
-         single / 'metadata/val', '--mask-root', single / 'masks', '--out',
-         tmp_path / 'found.json')
+        (tmp_path / 'seen' / 'maps' / f'{stem}_{label}.npy').rename(tmp_path / f'{image}.npy')
+    tool(
+        'tools/analysis_tools/eval_heatmaps.py',
+        tmp_path,
+        single / 'metadata/val',
+        '--mask-root',
+        single / 'masks',
+        '--out',
+        tmp_path / 'found.json',
+    )
     found = json.loads((tmp_path / 'found.json').read_text())['results']
-    compared = {name: f'{value:.4f}' for name, value in found.items()
-                if name in wanted}
+    compared = {name: f'{value:.4f}' for name, value in found.items() if name in wanted}
     assert compared == {name: wanted[name] for name in compared}
     assert {'max_box_acc', 'max_box_acc_v2', 'px_ap'} <= set(compared)
 
 
 def test_the_inferencer_and_the_visualizer(config, trained, single, tmp_path):
     from mmdet.apis import DetInferencer
+
     inferencer = DetInferencer(str(config), str(trained), device='cpu')
     images = sorted(str(path) for path in (single / 'val').iterdir())[:2]
-    result = inferencer(images, out_dir=str(tmp_path), pred_score_thr=0.,
-                        no_save_pred=False)
+    result = inferencer(images, out_dir=str(tmp_path), pred_score_thr=0.0, no_save_pred=False)
     for one in result['predictions']:
         assert len(one['labels']) == len(one['bboxes']) == len(one['scores'])
         assert one['scores'] == sorted(one['scores'], reverse=True)
@@ -109,18 +111,35 @@ def test_maps_of_a_multi_task_detector(repo, tool, digits, tmp_path):
     from mmdet.utils import register_all_modules
 
     from mmgwap.testing import tiny_rfcn_run
+
     register_all_modules()
     cfg = tiny_rfcn_run(repo / 'configs', digits)
     cfg.model = dict(
-        type='mmgwap.MultiTaskDetector', detector=cfg.model,
-        cls_head=dict(type='mmgwap.ImageClsHead', source='backbone',
-                      num_classes=10, in_channels=64))
+        type='mmgwap.MultiTaskDetector',
+        detector=cfg.model,
+        cls_head=dict(
+            type='mmgwap.ImageClsHead', source='backbone', num_classes=10, in_channels=64
+        ),
+    )
     cfg.dump(tmp_path / 'tiny.py')
     model = MODELS.build(cfg.model)
-    torch.save(dict(state_dict=model.state_dict(), meta=dict(
-        dataset_meta=dict(classes=tuple('0123456789')))),
-        tmp_path / 'tiny.pth')
-    done = tool(VISUALIZE, tmp_path / 'tiny.py', tmp_path / 'tiny.pth',
-                'val', '--top-k', 2, '--limit', 2, '--out', tmp_path / 'out')
+    torch.save(
+        dict(
+            state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=tuple('0123456789')))
+        ),
+        tmp_path / 'tiny.pth',
+    )
+    done = tool(
+        VISUALIZE,
+        tmp_path / 'tiny.py',
+        tmp_path / 'tiny.pth',
+        'val',
+        '--top-k',
+        2,
+        '--limit',
+        2,
+        '--out',
+        tmp_path / 'out',
+    )
     assert '4 maps' in done.stdout and 'method own' in done.stdout
     assert len(list((tmp_path / 'out' / 'maps').iterdir())) == 4

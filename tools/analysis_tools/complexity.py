@@ -1,24 +1,26 @@
 """Parameters and FLOPs of a model."""
+
 from functools import partial
-from typing import Dict
 
 import torch
 from mmengine.analysis import FlopAnalyzer
 
 
-def parameters(model: torch.nn.Module) -> Dict[str, list]:
+def parameters(model: torch.nn.Module) -> dict[str, list]:
     """Parameters, all and those that are trained, by part; '' is the model."""
     parts = {'': model}
     for name, child in model.named_children():
         if name == 'detector':  # of MultiTaskDetector
-            parts.update((f'{name}.{inner}', part)
-                         for inner, part in child.named_children())
+            parts.update((f'{name}.{inner}', part) for inner, part in child.named_children())
         else:
             parts[name] = child
     counts = {
-        name: [sum(p.numel() for p in part.parameters()),
-               sum(p.numel() for p in part.parameters() if p.requires_grad)]
-        for name, part in parts.items()}
+        name: [
+            sum(p.numel() for p in part.parameters()),
+            sum(p.numel() for p in part.parameters() if p.requires_grad),
+        ]
+        for name, part in parts.items()
+    }
     return {name: count for name, count in counts.items() if count[0]}
 
 
@@ -44,8 +46,10 @@ def flops(model: torch.nn.Module, batch: dict) -> dict:
         analyzer.unsupported_ops_warnings(False)
         analyzer.uncalled_modules_warnings(False)
         analyzer.tracer_warnings('none')
-        return dict(flops=int(analyzer.total()),
-                    size=list(data['inputs'].shape[2:]),
-                    not_counted=dict(analyzer.unsupported_ops()))
+        return dict(
+            flops=int(analyzer.total()),
+            size=list(data['inputs'].shape[2:]),
+            not_counted=dict(analyzer.unsupported_ops()),
+        )
     finally:
         del model.forward  # of the instance; the class has its own

@@ -5,6 +5,7 @@ images a step, length, learning rate, and the memory of a training step at the
 size that the train pipeline gives.  The last is measured: steps of the real
 model and optimizer, on the CPU unless --device says otherwise.
 """
+
 import argparse
 import json
 import sys
@@ -18,30 +19,42 @@ from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 from noise import with_noise, write_noise
 from torch.utils.data import DataLoader
-from training_step import (add_config, base_batch_note, build_model,
-                           build_training, images_a_step, read_config,
-                           schedule)
+from training_step import (
+    add_config,
+    base_batch_note,
+    build_model,
+    build_training,
+    images_a_step,
+    read_config,
+    schedule,
+)
 
 MIB = 2**20
 MEMORY = dict(
-    weights='weights and buffers', gradients='gradients',
+    weights='weights and buffers',
+    gradients='gradients',
     optimizer_state='optimizer state',
     activations='kept for the backward pass',
-    peak='peak of all tensors at one time')
+    peak='peak of all tensors at one time',
+)
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add_config(parser)
-    parser.add_argument('--image-size', type=int, nargs=2,
-                        default=(640, 480), metavar=('WIDTH', 'HEIGHT'),
-                        help='of the images before the pipelines (default: '
-                        '640 480, as most of COCO)')
-    parser.add_argument('--batch-size', type=int,
-                        help='images in the step that is measured (default: '
-                        "the config's)")
+    parser.add_argument(
+        '--image-size',
+        type=int,
+        nargs=2,
+        default=(640, 480),
+        metavar=('WIDTH', 'HEIGHT'),
+        help='of the images before the pipelines (default: 640 480, as most of COCO)',
+    )
+    parser.add_argument(
+        '--batch-size', type=int, help="images in the step that is measured (default: the config's)"
+    )
     parser.add_argument('--device', default='cpu', help='default: %(default)s')
     args = parser.parse_args()
     for name in ('gpus', 'batch_size'):
@@ -52,8 +65,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def noise_loader(loader: ConfigDict, noise: tuple,
-                 batch_size: int) -> DataLoader:
+def noise_loader(loader: ConfigDict, noise: tuple, batch_size: int) -> DataLoader:
     """A loader of the config on noise, in this process.
 
     Args:
@@ -62,28 +74,31 @@ def noise_loader(loader: ConfigDict, noise: tuple,
         batch_size (int): of which some images have boxes, as in the config.
     """
     loader = ConfigDict(
-        loader, dataset=with_noise(loader.dataset, *noise), num_workers=0,
-        persistent_workers=False, batch_size=batch_size)
+        loader,
+        dataset=with_noise(loader.dataset, *noise),
+        num_workers=0,
+        persistent_workers=False,
+        batch_size=batch_size,
+    )
     loader.pop('prefetch_factor', None)
     sampler = loader.get('batch_sampler') or {}
     if 'boxed' in sampler:
         if batch_size < 2:
-            sys.exit('--batch-size must be 2 at least: batches of the config '
-                     'have images with boxes and without')
-        loader.batch_sampler = ConfigDict(
-            sampler, boxed=min(sampler['boxed'], batch_size - 1))
+            sys.exit(
+                '--batch-size must be 2 at least: batches of the config '
+                'have images with boxes and without'
+            )
+        loader.batch_sampler = ConfigDict(sampler, boxed=min(sampler['boxed'], batch_size - 1))
     return Runner.build_dataloader(loader, seed=0)
 
 
-def training_memory(cfg: Config, args: argparse.Namespace,
-                    noise: tuple) -> dict:
+def training_memory(cfg: Config, args: argparse.Namespace, noise: tuple) -> dict:
     """Bytes that a training step needs, and the sizes of its inputs."""
     images = args.batch_size or cfg.train_dataloader.batch_size
     batch = next(iter(noise_loader(cfg.train_dataloader, noise, images)))
     model, wrapper = build_training(cfg, torch.device(args.device))
     model.train_step(batch, wrapper)
-    memory = step_memory(lambda: model.train_step(batch, wrapper), model,
-                         wrapper.optimizer)
+    memory = step_memory(lambda: model.train_step(batch, wrapper), model, wrapper.optimizer)
     sizes = {tuple(one.shape[1:]) for one in batch['inputs']}
     return dict(images=images, sizes=sorted(sizes), bytes=memory)
 
@@ -92,10 +107,12 @@ def describe(cfg: Config, args: argparse.Namespace) -> dict:
     """All that is told of a config."""
     model = build_model(cfg).eval()
     found = dict(
-        config=str(args.config), model=cfg.model.type,
+        config=str(args.config),
+        model=cfg.model.type,
         parameters=parameters(model),
         images_a_step=images_a_step(cfg, args.gpus),
-        optimizer=dict(cfg.optim_wrapper.get('optimizer', {})))
+        optimizer=dict(cfg.optim_wrapper.get('optimizer', {})),
+    )
     with tempfile.TemporaryDirectory() as folder:
         size = args.image_size[::-1]
         noise = (write_noise(Path(folder), size), size)
@@ -110,47 +127,52 @@ def tell(cfg: Config, args: argparse.Namespace, found: dict) -> None:
     """Print the table."""
     print(f'{args.config}: {found["model"]}\n')
     for name, (count, trained) in found['parameters'].items():
-        print(f'{name or "parameters":28} {count / 1e6:9.2f} M, '
-              f'{trained / 1e6:.2f} M of them trained')
+        print(
+            f'{name or "parameters":28} {count / 1e6:9.2f} M, {trained / 1e6:.2f} M of them trained'
+        )
     if 'flops' in found:
         height, width = found['size']
-        print(f'{"FLOPs":28} {found["flops"] / 1e9:9.2f} G multiply-adds, an '
-              f'image of {args.image_size[0]} x {args.image_size[1]}, resized '
-              f'and padded to {width} x {height}')
-        print(f'{"  not among them":28} {len(found["not_counted"])} kinds of '
-              'operations: element by element, sorting, RoIs, NMS, mmcv\'s '
-              'own; --out lists them')
+        print(
+            f'{"FLOPs":28} {found["flops"] / 1e9:9.2f} G multiply-adds, an '
+            f'image of {args.image_size[0]} x {args.image_size[1]}, resized '
+            f'and padded to {width} x {height}'
+        )
+        print(
+            f'{"  not among them":28} {len(found["not_counted"])} kinds of '
+            "operations: element by element, sorting, RoIs, NMS, mmcv's "
+            'own; --out lists them'
+        )
     tell_length(cfg, args.gpus)
     optimizer = found['optimizer']
-    print(f'{"optimizer":28} {optimizer.get("type")}, learning rate '
-          f'{optimizer.get("lr")}')
+    print(f'{"optimizer":28} {optimizer.get("type")}, learning rate {optimizer.get("lr")}')
     tell_memory(found['memory'])
 
 
 def tell_length(cfg: Config, gpus: int) -> None:
     """Print images a step, and how long the training is."""
     batch = cfg.train_dataloader.batch_size
-    print(f'{"images a step":28} {batch} x {gpus} processes = '
-          f'{images_a_step(cfg, gpus)}')
+    print(f'{"images a step":28} {batch} x {gpus} processes = {images_a_step(cfg, gpus)}')
     length = schedule(cfg.train_cfg, 1)
-    by_epoch = cfg.train_cfg.get('max_epochs') is not None \
-        and cfg.train_cfg.get('by_epoch', True)
-    print(f'{"length":28} {length.iterations} '
-          f'{"epochs" if by_epoch else "iterations"}, {length.validations} '
-          'validations')
+    by_epoch = cfg.train_cfg.get('max_epochs') is not None and cfg.train_cfg.get('by_epoch', True)
+    print(
+        f'{"length":28} {length.iterations} '
+        f'{"epochs" if by_epoch else "iterations"}, {length.validations} '
+        'validations'
+    )
     note = base_batch_note(cfg, gpus)
     if note:
         print(f'{"":28} {note}')
 
 
 def tell_memory(memory: dict) -> None:
-    sizes = ', '.join(f'{width} x {height}'
-                      for height, width in memory['sizes'])
+    sizes = ', '.join(f'{width} x {height}' for height, width in memory['sizes'])
     print(f'memory of a training step, {memory["images"]} images of {sizes}:')
     for name, what in MEMORY.items():
         print(f'  {what:44} {memory["bytes"][name] / MIB:9.1f} MiB')
-    print('  Measured: the tensors of one step.  A GPU takes more, for '
-          'workspace and\n  for what its allocator keeps in reserve.')
+    print(
+        '  Measured: the tensors of one step.  A GPU takes more, for '
+        'workspace and\n  for what its allocator keeps in reserve.'
+    )
 
 
 def main() -> None:

@@ -5,12 +5,13 @@ the whole schedule take, with the validation runs; memory, and whether it fits;
 whether the loader keeps up.  Weights are random and nothing is written but
 --out.  Hooks do not run, and metrics are not computed.
 """
+
 import argparse
 import json
 import math
 import os
 import sys
-from typing import Callable, Dict
+from typing import Callable
 
 import torch
 from dry_run_report import tell
@@ -19,29 +20,36 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
-from step_timing import (batches, seconds_a_batch, seconds_an_image,
-                         time_steps)
+from step_timing import batches, seconds_a_batch, seconds_an_image, time_steps
 from torch.utils.data import DataLoader
-from training_step import (add_config, build_training, images_a_step,
-                           read_config, schedule)
+from training_step import add_config, build_training, images_a_step, read_config, schedule
 
 from mmgwap.datasets.bad_images import skipping
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add_config(parser)
-    parser.add_argument('--steps', type=int, default=10, metavar='N',
-                        help='that are timed (default: %(default)s)')
-    parser.add_argument('--warm-up', type=int, default=3, metavar='N',
-                        help='steps before these (default: %(default)s)')
-    parser.add_argument('--device-memory', type=float, metavar='GB',
-                        help='whether it fits into so much (default: that of '
-                        'the GPU, if there is one), 2**30 bytes each')
-    parser.add_argument('--device', default=get_device(),
-                        help='default: a GPU if there is one')
+    parser.add_argument(
+        '--steps', type=int, default=10, metavar='N', help='that are timed (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--warm-up',
+        type=int,
+        default=3,
+        metavar='N',
+        help='steps before these (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--device-memory',
+        type=float,
+        metavar='GB',
+        help='whether it fits into so much (default: that of '
+        'the GPU, if there is one), 2**30 bytes each',
+    )
+    parser.add_argument('--device', default=get_device(), help='default: a GPU if there is one')
     args = parser.parse_args()
     for name in ('gpus', 'steps', 'warm_up'):
         if getattr(args, name) < 1:
@@ -51,8 +59,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def build_loader(cfg: Config, args: argparse.Namespace,
-                 name: str) -> DataLoader:
+def build_loader(cfg: Config, args: argparse.Namespace, name: str) -> DataLoader:
     """A loader of the config; one line if its data is not there."""
     try:
         return Runner.build_dataloader(cfg[name], seed=0)
@@ -61,28 +68,32 @@ def build_loader(cfg: Config, args: argparse.Namespace,
         while 'dataset' in dataset or 'datasets' in dataset:
             dataset = dataset.get('dataset') or dataset.datasets[0]
         reason = ' '.join(str(error).split())
-        sys.exit(f'{args.config}: cannot read the data of {name}, in '
-                 f'{dataset.get("data_root") or "no data_root"}: {reason}')
+        sys.exit(
+            f'{args.config}: cannot read the data of {name}, in '
+            f'{dataset.get("data_root") or "no data_root"}: {reason}'
+        )
 
 
-def validation(cfg: Config, args: argparse.Namespace, model: torch.nn.Module
-               ) -> Dict[str, float]:
+def validation(cfg: Config, args: argparse.Namespace, model: torch.nn.Module) -> dict[str, float]:
     """Seconds for an image, and the number of images."""
     if not (cfg.get('val_dataloader') and cfg.get('val_cfg')):
-        return dict(seconds_an_image=0., images=0)
+        return dict(seconds_an_image=0.0, images=0)
     loader = build_loader(cfg, args, 'val_dataloader')
     for dataset in skipping(loader.dataset):
         dataset.drops_predictions = True  # nothing is measured by them
     model.eval()
     with torch.no_grad():
-        seconds = seconds_an_image(model.val_step, loader,
-                                   torch.device(args.device))
+        seconds = seconds_an_image(model.val_step, loader, torch.device(args.device))
     return dict(seconds_an_image=seconds, images=len(loader.dataset))
 
 
-def peak_memory(step: Callable[[dict], object], batch: dict,
-                model: torch.nn.Module, wrapper: OptimWrapper,
-                device: torch.device) -> int:
+def peak_memory(
+    step: Callable[[dict], object],
+    batch: dict,
+    model: torch.nn.Module,
+    wrapper: OptimWrapper,
+    device: torch.device,
+) -> int:
     """Bytes; those that the GPU has had allocated, else a count of tensors."""
     if device.type == 'cuda':
         return torch.cuda.max_memory_allocated(device)
@@ -92,8 +103,7 @@ def peak_memory(step: Callable[[dict], object], batch: dict,
 def cores() -> int:
     """Those that this process may use."""
     # Linux alone tells.
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') \
-        else os.cpu_count()
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
 
 def dry_run(cfg: Config, args: argparse.Namespace) -> dict:
@@ -112,13 +122,21 @@ def dry_run(cfg: Config, args: argparse.Namespace) -> dict:
     loader._iterator = None  # ends its workers
     one = seconds_a_batch(loader, cfg.train_dataloader.batch_size)
     found = dict(
-        config=str(args.config), device=device_name(device), gpus=args.gpus,
-        steps=args.steps, seconds=seconds, loader=dict(
-            workers=loader.num_workers, seconds_a_batch=one,
+        config=str(args.config),
+        device=device_name(device),
+        gpus=args.gpus,
+        steps=args.steps,
+        seconds=seconds,
+        loader=dict(
+            workers=loader.num_workers,
+            seconds_a_batch=one,
             workers_needed=max(1, math.ceil(one / seconds['model'])),
-            cores=cores()),
+            cores=cores(),
+        ),
         validation=validation(cfg, args, model),
-        peak_bytes=peak, training_images=len(loader.dataset))
+        peak_bytes=peak,
+        training_images=len(loader.dataset),
+    )
     return dict(found, **reckon(cfg, args.gpus, len(loader), found))
 
 
@@ -133,17 +151,24 @@ def reckon(cfg: Config, gpus: int, length: int, found: dict) -> dict:
     """
     loader, plan = found['loader'], schedule(cfg.train_cfg, length, gpus)
     # Few steps are fed by what the workers prepared before.
-    step = max(sum(found['seconds'].values()),
-               loader['seconds_a_batch'] / max(1, loader['workers']))
-    validation = math.ceil(found['validation']['images'] / gpus) \
-        * found['validation']['seconds_an_image']
+    step = max(
+        sum(found['seconds'].values()), loader['seconds_a_batch'] / max(1, loader['workers'])
+    )
+    validation = (
+        math.ceil(found['validation']['images'] / gpus) * found['validation']['seconds_an_image']
+    )
     images = images_a_step(cfg, gpus)
     return dict(
-        step=step, images_a_step=images, images_a_second=images / step,
-        iterations=plan.iterations, iterations_an_epoch=plan.epoch,
-        validations=plan.validations, epoch=step * plan.epoch,
+        step=step,
+        images_a_step=images,
+        images_a_second=images / step,
+        iterations=plan.iterations,
+        iterations_an_epoch=plan.epoch,
+        validations=plan.validations,
+        epoch=step * plan.epoch,
         one_validation=validation,
-        total=step * plan.iterations + validation * plan.validations)
+        total=step * plan.iterations + validation * plan.validations,
+    )
 
 
 def device_name(device: torch.device) -> str:
@@ -158,9 +183,11 @@ def main() -> None:
     try:
         found = dry_run(cfg, args)
     except torch.OutOfMemoryError:
-        sys.exit(f'{args.config}: {cfg.train_dataloader.batch_size} images a '
-                 f'step do not fit into the memory of {args.device}; lower '
-                 'train_dataloader.batch_size')
+        sys.exit(
+            f'{args.config}: {cfg.train_dataloader.batch_size} images a '
+            f'step do not fit into the memory of {args.device}; lower '
+            'train_dataloader.batch_size'
+        )
     except (OSError, RuntimeError) as error:
         # Of a worker process the text is its whole traceback.
         told = str(error).strip().splitlines()[-1]

@@ -1,4 +1,5 @@
 """What a dry run found, in words."""
+
 import argparse
 
 import torch
@@ -25,26 +26,39 @@ def tell(cfg: Config, args: argparse.Namespace, found: dict) -> None:
     """Print the table."""
     seconds, loader = found['seconds'], found['loader']
     rows = [
-        ('a step', f'{duration(sum(seconds.values()))}: data '
-         f'{duration(seconds["data"])}, model {duration(seconds["model"])} '
-         f'(mean of {found["steps"]})'),
-        ('images a second', f'{found["images_a_second"]:.3g}, '
-         f'{found["images_a_step"]} a step'),
-        ('an epoch', f'{duration(found["epoch"])}: '
-         f'{found["iterations_an_epoch"]} steps; the data set has '
-         f'{found["training_images"]} images'),
-        ('a validation', duration(found['one_validation']) + ': '
-         f'{found["validation"]["images"]} images, without its metric'),
-        ('all of it', f'{duration(found["total"])}: {found["iterations"]} '
-         f'steps, {found["validations"]} validations'),
+        (
+            'a step',
+            f'{duration(sum(seconds.values()))}: data '
+            f'{duration(seconds["data"])}, model {duration(seconds["model"])} '
+            f'(mean of {found["steps"]})',
+        ),
+        ('images a second', f'{found["images_a_second"]:.3g}, {found["images_a_step"]} a step'),
+        (
+            'an epoch',
+            f'{duration(found["epoch"])}: '
+            f'{found["iterations_an_epoch"]} steps; the data set has '
+            f'{found["training_images"]} images',
+        ),
+        (
+            'a validation',
+            duration(found['one_validation']) + ': '
+            f'{found["validation"]["images"]} images, without its metric',
+        ),
+        (
+            'all of it',
+            f'{duration(found["total"])}: {found["iterations"]} '
+            f'steps, {found["validations"]} validations',
+        ),
         ('loader', tell_loader(loader)),
-        ('peak memory', tell_fit(args, found))]
+        ('peak memory', tell_fit(args, found)),
+    ]
     print(f'{args.config} on {found["device"]}\n')
     for name, text in rows:
         print(f'{name:16} {text}')
     if args.gpus > 1:
-        print(f'{"":16} for {args.gpus} processes an estimate from one, '
-              'without their communication')
+        print(
+            f'{"":16} for {args.gpus} processes an estimate from one, without their communication'
+        )
     note = base_batch_note(cfg, args.gpus)
     if note:
         print(f'{"":16} {note}')
@@ -53,8 +67,10 @@ def tell(cfg: Config, args: argparse.Namespace, found: dict) -> None:
 def tell_loader(loader: dict) -> str:
     """Whether it keeps up."""
     needed, workers = loader['workers_needed'], loader['workers']
-    text = (f'{duration(loader["seconds_a_batch"])} for a batch on one core; '
-            f'{workers} workers, {needed} would do')
+    text = (
+        f'{duration(loader["seconds_a_batch"])} for a batch on one core; '
+        f'{workers} workers, {needed} would do'
+    )
     if not workers:
         return f'{text}; without any, the model waits for each batch'
     if workers < needed:
@@ -78,5 +94,7 @@ def tell_fit(args: argparse.Namespace, found: dict) -> str:
     if room is None:
         return text
     found.update(device_memory=room, fits=peak <= room)
-    return (f'{text}: {"fits" if peak <= room else "does not fit"} into '
-            f'{room / GIB:.3g} GiB; larger images may follow')
+    return (
+        f'{text}: {"fits" if peak <= room else "does not fit"} into '
+        f'{room / GIB:.3g} GiB; larger images may follow'
+    )

@@ -4,15 +4,17 @@ For each IMAGE of METADATA/image_ids.txt the folder has IMAGE.npy, (H, W), with
 the extension of the image before it (cat/1.jpg.npy) or without (cat/1.npy).
 Prints MaxBoxAcc V1 and V2 if METADATA has boxes, and PxAP if it has masks.
 """
+
 import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List
+from typing import Callable
 
 import cv2
 import numpy as np
@@ -27,24 +29,32 @@ CHUNK = 32  # images that a process takes at a time
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('heatmaps', type=Path, help='folder of the maps')
-    parser.add_argument('metadata', type=Path,
-                        help='folder of a split, with image_ids.txt, '
-                        'class_labels.txt, image_sizes.txt, localization.txt')
-    parser.add_argument('--mask-root', default='',
-                        help='folder that paths of masks begin at')
+    parser.add_argument(
+        'metadata',
+        type=Path,
+        help='folder of a split, with image_ids.txt, '
+        'class_labels.txt, image_sizes.txt, localization.txt',
+    )
+    parser.add_argument('--mask-root', default='', help='folder that paths of masks begin at')
     size = parser.add_mutually_exclusive_group()
-    size.add_argument('--size', type=int, nargs=2, default=SIZE,
-                      metavar=('H', 'W'), help='to measure at; maps of another '
-                      'are resized, bilinearly (default: 224 224)')
-    size.add_argument('--original-size', action='store_true',
-                      help='measure at the size of each image')
-    parser.add_argument('--interval', type=float, default=0.001,
-                        help='between thresholds (default: %(default)s)')
-    parser.add_argument('--jobs', type=int, default=1,
-                        help='processes (default: %(default)s)')
+    size.add_argument(
+        '--size',
+        type=int,
+        nargs=2,
+        default=SIZE,
+        metavar=('H', 'W'),
+        help='to measure at; maps of another are resized, bilinearly (default: 224 224)',
+    )
+    size.add_argument(
+        '--original-size', action='store_true', help='measure at the size of each image'
+    )
+    parser.add_argument(
+        '--interval', type=float, default=0.001, help='between thresholds (default: %(default)s)'
+    )
+    parser.add_argument('--jobs', type=int, default=1, help='processes (default: %(default)s)')
     parser.add_argument('--out', type=Path, help='JSON to write, too')
     args = parser.parse_args()
     if min(args.size) < 1 or args.jobs < 1:
@@ -54,7 +64,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def find_heatmaps(folder: Path, images: List[str]) -> Dict[str, str]:
+def find_heatmaps(folder: Path, images: list[str]) -> dict[str, str]:
     """The file of each image.
 
     Raises:
@@ -64,30 +74,33 @@ def find_heatmaps(folder: Path, images: List[str]) -> Dict[str, str]:
     files, missing, owners = {}, [], {}
     for image in images:
         stem = os.path.splitext(image)[0]
-        path = next((path for path in (folder / f'{image}.npy',
-                                       folder / f'{stem}.npy')
-                     if path.is_file()), None)
+        path = next(
+            (path for path in (folder / f'{image}.npy', folder / f'{stem}.npy') if path.is_file()),
+            None,
+        )
         if path is None:
             missing.append(f'{image}.npy')
         elif owners.setdefault(path, image) != image:
-            raise ValueError(f'{path}: is it of {owners[path]} or of {image}? '
-                             'Keep the extensions, as in IMAGE.jpg.npy')
+            raise ValueError(
+                f'{path}: is it of {owners[path]} or of {image}? '
+                'Keep the extensions, as in IMAGE.jpg.npy'
+            )
         files[image] = str(path)
     if missing:
         raise FileNotFoundError(
             f'{folder}: {len(missing)} of {len(images)} heatmaps are missing, '
-            f'such as {", ".join(missing[:3])}')
+            f'such as {", ".join(missing[:3])}'
+        )
     return files
 
 
 class Measure:
     """Counts some of the images; one in each process."""
 
-    def __init__(self, truth: WSOLTruth, files: Dict[str, str],
-                 settings: dict) -> None:
+    def __init__(self, truth: WSOLTruth, files: dict[str, str], settings: dict) -> None:
         self.truth, self.files, self.settings = truth, files, settings
 
-    def __call__(self, images: List[str]) -> MapSums:
+    def __call__(self, images: list[str]) -> MapSums:
         sums = MapSums(self.truth, **self.settings)
         for image in images:
             sums.add(self.truth, image, load_heatmap(self.files[image]))
@@ -115,7 +128,7 @@ def _start(measure: Measure) -> None:
     cv2.setNumThreads(1)
 
 
-def _run(images: List[str]) -> MapSums:
+def _run(images: list[str]) -> MapSums:
     return _measure(images)
 
 
@@ -126,8 +139,7 @@ def mapper(measure: Measure, jobs: int) -> Iterator[Callable]:
         yield lambda chunks: map(measure, chunks)
         return
     # A fork would inherit OpenCV's threads in an unknown state.
-    with ProcessPoolExecutor(jobs, get_context('spawn'), _start,
-                             (measure, )) as pool:
+    with ProcessPoolExecutor(jobs, get_context('spawn'), _start, (measure,)) as pool:
         yield lambda chunks: pool.map(_run, chunks)
 
 
@@ -136,16 +148,16 @@ def evaluate(args: argparse.Namespace) -> dict:
     for each in truth.left_out:
         print(f'left out: {each}')
     if not truth.has_boxes and not truth.has_masks:
-        raise ValueError(f'{args.metadata}: neither boxes nor masks to '
-                         'measure by')
+        raise ValueError(f'{args.metadata}: neither boxes nor masks to measure by')
     images = list(truth.metadata.labels)
     files = find_heatmaps(args.heatmaps, images)
-    settings = dict(size=None if args.original_size else tuple(args.size),
-                    interval=args.interval)
+    settings = dict(size=None if args.original_size else tuple(args.size), interval=args.interval)
     total = MapSums(truth, **settings)
-    chunks = [images[i:i + CHUNK] for i in range(0, len(images), CHUNK)]
-    with mapper(Measure(truth, files, settings), args.jobs) as run, tqdm(
-            total=len(images), unit='image') as bar:
+    chunks = [images[i : i + CHUNK] for i in range(0, len(images), CHUNK)]
+    with (
+        mapper(Measure(truth, files, settings), args.jobs) as run,
+        tqdm(total=len(images), unit='image') as bar,
+    ):
         for chunk, sums in zip(chunks, run(chunks)):
             total.merge(sums)
             bar.update(len(chunk))
@@ -159,14 +171,17 @@ def main() -> None:
     except (OSError, ValueError) as error:
         sys.exit(str(error))
     rows = [('measure', '%')] + [
-        (name, f'{value:.3f} (of 1)' if name.endswith('threshold')
-         else f'{value:.2f}') for name, value in report['results'].items()]
+        (name, f'{value:.3f} (of 1)' if name.endswith('threshold') else f'{value:.2f}')
+        for name, value in report['results'].items()
+    ]
     print(f'{report["images"]} images\n' + AsciiTable(rows).table)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(
-            dict(heatmaps=str(args.heatmaps), metadata=str(args.metadata),
-                 **report), indent=1))
+        args.out.write_text(
+            json.dumps(
+                dict(heatmaps=str(args.heatmaps), metadata=str(args.metadata), **report), indent=1
+            )
+        )
         print(args.out)
 
 

@@ -1,6 +1,7 @@
 """Draw true and predicted boxes, and score maps, of a few images."""
+
 from pathlib import Path
-from typing import List, NamedTuple
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,6 +25,7 @@ class Column(NamedTuple):
         model: whose boxes it shows.
         maps: whether it shows score maps, instead of boxes.
     """
+
     title: str
     model: nn.Module
     maps: bool = False
@@ -32,14 +34,12 @@ class Column(NamedTuple):
 def load_model(cfg: Config, checkpoint: Path, device: str) -> nn.Module:
     """The trained model, giving score maps if it has any."""
     if cfg.model.type == 'mmgwap.MultiTaskDetector':
-        cfg.model.test_cfg = dict(cfg.model.get('test_cfg') or {},
-                                  with_maps=True)
+        cfg.model.test_cfg = dict(cfg.model.get('test_cfg') or {}, with_maps=True)
     # Without options mmdet looks for a backbone, which a wrapper has not.
     return init_detector(cfg, str(checkpoint), device=device, cfg_options={})
 
 
-def draw_grid(cfg: Config, columns: List[Column], count: int,
-              threshold: float, path: Path) -> None:
+def draw_grid(cfg: Config, columns: list[Column], count: int, threshold: float, path: Path) -> None:
     """Draw images of the validation set, a line each if there are columns.
 
     A single column is wrapped into several.
@@ -50,35 +50,31 @@ def draw_grid(cfg: Config, columns: List[Column], count: int,
     chosen = np.linspace(0, len(dataset) - 1, count).astype(int)
     width = min(4, count) if len(columns) == 1 else len(columns)
     lines = -(-count * len(columns) // width)
-    figure, axes = plt.subplots(lines, width, squeeze=False,
-                                figsize=(3 * width, 3 * lines + HEADER))
+    figure, axes = plt.subplots(
+        lines, width, squeeze=False, figsize=(3 * width, 3 * lines + HEADER)
+    )
     for axis in axes.flat:
         axis.axis('off')
     places = iter(axes.flat)
     for index in chosen:
         info = dataset.get_data_info(int(index))
         for column in columns:
-            _draw_image(next(places), column, info, threshold,
-                        dataset.metainfo['classes'])
+            _draw_image(next(places), column, info, threshold, dataset.metainfo['classes'])
     if len(columns) > 1:
         for axis, column in zip(axes[0], columns):
             axis.set_title(column.title, fontsize=10)
-    figure.suptitle('white: true    colour: predicted, with class and score',
-                    fontsize=10)
-    figure.tight_layout(
-        rect=(0, 0, 1, 1 - HEADER / 2 / figure.get_figheight()))
+    figure.suptitle('white: true    colour: predicted, with class and score', fontsize=10)
+    figure.tight_layout(rect=(0, 0, 1, 1 - HEADER / 2 / figure.get_figheight()))
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
-def _draw_image(axis, column: Column, info: dict, threshold: float,
-                classes: tuple) -> None:
+def _draw_image(axis, column: Column, info: dict, threshold: float, classes: tuple) -> None:
     result = inference_detector(column.model, info['img_path']).cpu()
     image = imfrombytes(get(info['img_path']), channel_order='rgb')
     axis.imshow(image)
     for instance in info['instances']:
-        _draw_box(axis, instance['bbox'], 'white',
-                  1 if column.maps else 2.5)
+        _draw_box(axis, instance['bbox'], 'white', 1 if column.maps else 2.5)
     if column.maps:
         _draw_maps(axis, result, threshold, classes)
     else:
@@ -86,14 +82,12 @@ def _draw_image(axis, column: Column, info: dict, threshold: float,
 
 
 def _draw_boxes(axis, predicted, threshold: float, classes: tuple) -> None:
-    for box, score, label in zip(predicted.bboxes, predicted.scores,
-                                 predicted.labels):
+    for box, score, label in zip(predicted.bboxes, predicted.scores, predicted.labels):
         if score < threshold:
             continue
         colour = _colour(label)
         _draw_box(axis, box.tolist(), colour, 1.5)
-        _write(axis, float(box[0]), float(box[1]) - 1,
-               f'{classes[label]} {score:.2f}', colour)
+        _write(axis, float(box[0]), float(box[1]) - 1, f'{classes[label]} {score:.2f}', colour)
 
 
 def _draw_maps(axis, result, threshold: float, classes: tuple) -> None:
@@ -104,14 +98,12 @@ def _draw_maps(axis, result, threshold: float, classes: tuple) -> None:
     scores = result.pred_image_scores
     found = (scores >= min(threshold, scores.max())).nonzero().flatten()
     maps = maps_of_image(result, result.pred_image_maps[found]).numpy()
-    low, high = (f(maps, axis=(1, 2), keepdims=True)
-                 for f in (np.min, np.max))
+    low, high = (f(maps, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
     maps = (maps - low) / np.maximum(high - low, 1e-12)
     axis.imshow(maps.max(axis=0), cmap='inferno', vmin=0, vmax=1, alpha=0.7)
     for label, one in zip(found, maps):
         row, column = np.unravel_index(one.argmax(), one.shape)
-        _write(axis, column, row, f'{classes[label]} {scores[label]:.2f}',
-               _colour(label))
+        _write(axis, column, row, f'{classes[label]} {scores[label]:.2f}', _colour(label))
 
 
 def _colour(label: int):
@@ -119,11 +111,20 @@ def _colour(label: int):
 
 
 def _write(axis, x: float, y: float, text: str, colour) -> None:
-    axis.text(x, y, text, color='white', fontsize=7, va='bottom',
-              clip_on=True, bbox=dict(facecolor=colour, pad=1, linewidth=0))
+    axis.text(
+        x,
+        y,
+        text,
+        color='white',
+        fontsize=7,
+        va='bottom',
+        clip_on=True,
+        bbox=dict(facecolor=colour, pad=1, linewidth=0),
+    )
 
 
 def _draw_box(axis, box: list, colour, width: float) -> None:
     x1, y1, x2, y2 = box
-    axis.add_patch(plt.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False,
-                                 edgecolor=colour, linewidth=width))
+    axis.add_patch(
+        plt.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=width)
+    )

@@ -1,6 +1,8 @@
 """The memory of a training step, counted on any device."""
+
 import weakref
-from typing import Callable, Dict, Iterable
+from collections.abc import Iterable
+from typing import Callable
 
 import torch
 from torch.autograd.graph import saved_tensors_hooks
@@ -45,8 +47,9 @@ class LiveTensors(TorchDispatchMode):
         return result
 
 
-def step_memory(step: Callable[[], None], model: torch.nn.Module,
-                optimizer: torch.optim.Optimizer) -> Dict[str, int]:
+def step_memory(
+    step: Callable[[], None], model: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, int]:
     """Bytes of the tensors of a training step.
 
     Args:
@@ -81,22 +84,27 @@ def step_memory(step: Callable[[], None], model: torch.nn.Module,
 
     state = list(_dense([*optimizer.state.values()]))
     live = LiveTensors()
-    live.watch([*weights, *state, *(p.grad for p in model.parameters()
-                                    if p.grad is not None)])
+    live.watch([*weights, *state, *(p.grad for p in model.parameters() if p.grad is not None)])
     with live, saved_tensors_hooks(keep, lambda tensor: tensor):
         step()
     return dict(
         weights=_size(weights),
         gradients=_size(p for p in model.parameters() if p.requires_grad),
-        optimizer_state=_size(state), activations=sum(kept.values()),
-        peak=live.peak)
+        optimizer_state=_size(state),
+        activations=sum(kept.values()),
+        peak=live.peak,
+    )
 
 
 def _dense(values) -> Iterable[torch.Tensor]:
-    return (one for one in tree_leaves(values)
-            if isinstance(one, torch.Tensor) and one.layout == torch.strided)
+    return (
+        one
+        for one in tree_leaves(values)
+        if isinstance(one, torch.Tensor) and one.layout == torch.strided
+    )
 
 
 def _size(tensors: Iterable[torch.Tensor]) -> int:
-    return sum({one.untyped_storage()._cdata: one.untyped_storage().nbytes()
-                for one in tensors}.values())
+    return sum(
+        {one.untyped_storage()._cdata: one.untyped_storage().nbytes() for one in tensors}.values()
+    )

@@ -1,6 +1,6 @@
 """Loaders of a config without its data: images of noise, objects anywhere."""
+
 from pathlib import Path
-from typing import List, Tuple
 
 import cv2
 import numpy as np
@@ -8,8 +8,7 @@ from mmdet.datasets import BaseDetDataset
 from mmdet.registry import DATASETS
 from mmengine.config import ConfigDict
 
-from mmgwap.datasets import (ImageLabelDataset, PartialBoxDataset,
-                             WSOLDataset)
+from mmgwap.datasets import ImageLabelDataset, PartialBoxDataset, WSOLDataset
 from mmgwap.datasets.partial_pipeline import adapt_pipeline, for_labels
 
 OBJECTS = 7  # of an image, about as many as in COCO
@@ -26,8 +25,7 @@ class NoiseDataset(BaseDetDataset):
         metainfo, pipeline, test_mode: as for mmdet's data sets.
     """
 
-    def __init__(self, *args, image: str, size: Tuple[int, int], boxes: bool,
-                 **kwargs) -> None:
+    def __init__(self, *args, image: str, size: tuple[int, int], boxes: bool, **kwargs) -> None:
         self.image, self.size, self.boxes = image, tuple(size), boxes
         super().__init__(*args, **kwargs)
 
@@ -39,7 +37,7 @@ class NoiseDataset(BaseDetDataset):
             self.boxed = np.zeros(len(self), dtype=bool)
             self.pipeline = for_labels(adapt_pipeline(self.pipeline), 'it')
 
-    def load_data_list(self) -> List[dict]:
+    def load_data_list(self) -> list[dict]:
         # Each class often enough for any split of the images.
         return [self._info(i) for i in range(max(64, self._num_classes()))]
 
@@ -48,34 +46,38 @@ class NoiseDataset(BaseDetDataset):
 
     def _info(self, index: int) -> dict:
         rng, (height, width) = np.random.RandomState(index), self.size
-        labels = [(index * OBJECTS + i) % self._num_classes()
-                  for i in range(OBJECTS)]
-        info = dict(img_id=index, img_path=self.image, height=height,
-                    width=width, seg_map_path=None, has_boxes=self.boxes)
+        labels = [(index * OBJECTS + i) % self._num_classes() for i in range(OBJECTS)]
+        info = dict(
+            img_id=index,
+            img_path=self.image,
+            height=height,
+            width=width,
+            seg_map_path=None,
+            has_boxes=self.boxes,
+        )
         if not self.boxes:
-            return dict(info, instances=[], image_labels=labels[:1],
-                        ignored_image_labels=[])
-        return dict(info, instances=[
-            _object(label, rng, height, width) for label in labels])
+            return dict(info, instances=[], image_labels=labels[:1], ignored_image_labels=[])
+        return dict(info, instances=[_object(label, rng, height, width) for label in labels])
 
-    def get_cat_ids(self, idx: int) -> List[int]:
+    def get_cat_ids(self, idx: int) -> list[int]:
         info = self.get_data_info(idx)
-        return info.get('image_labels') or [
-            one['bbox_label'] for one in info['instances']]
+        return info.get('image_labels') or [one['bbox_label'] for one in info['instances']]
 
 
-def _object(label: int, rng: np.random.RandomState, height: int,
-            width: int) -> dict:
+def _object(label: int, rng: np.random.RandomState, height: int, width: int) -> dict:
     """An instance with a third of each side of the image on average."""
-    x, y = rng.rand(2) * .5
-    w, h = .15 + rng.rand(2) * .35
-    x1, y1, x2, y2 = (np.array([x, y, x + w, y + h])
-                      * [width, height, width, height]).tolist()
-    return dict(bbox=[x1, y1, x2, y2], bbox_label=label, ignore_flag=0,
-                mask=[[x1, y1, x2, y1, x2, y2, x1, y2]])
+    x, y = rng.rand(2) * 0.5
+    w, h = 0.15 + rng.rand(2) * 0.35
+    x1, y1, x2, y2 = (np.array([x, y, x + w, y + h]) * [width, height, width, height]).tolist()
+    return dict(
+        bbox=[x1, y1, x2, y2],
+        bbox_label=label,
+        ignore_flag=0,
+        mask=[[x1, y1, x2, y1, x2, y2, x1, y2]],
+    )
 
 
-def write_noise(folder: Path, size: Tuple[int, int]) -> Path:
+def write_noise(folder: Path, size: tuple[int, int]) -> Path:
     """Write the image; returns its path."""
     path = folder / 'noise.jpg'
     pixels = np.random.RandomState(0).randint(0, 256, (*size, 3))
@@ -83,17 +85,14 @@ def write_noise(folder: Path, size: Tuple[int, int]) -> Path:
     return path
 
 
-def with_noise(dataset: ConfigDict, image: Path,
-               size: Tuple[int, int]) -> ConfigDict:
+def with_noise(dataset: ConfigDict, image: Path, size: tuple[int, int]) -> ConfigDict:
     """A data set's config, with noise for images and its wrappers kept."""
-    kind = DATASETS.get(dataset.type) if isinstance(dataset.type, str) \
-        else dataset.type
+    kind = DATASETS.get(dataset.type) if isinstance(dataset.type, str) else dataset.type
     if 'datasets' in dataset:
         parts = [with_noise(one, image, size) for one in dataset.datasets]
         return ConfigDict(dataset, datasets=parts)
     if 'dataset' in dataset:
-        changed = ConfigDict(
-            dataset, dataset=with_noise(dataset.dataset, image, size))
+        changed = ConfigDict(dataset, dataset=with_noise(dataset.dataset, image, size))
         if kind is PartialBoxDataset:
             for key in ('split_file', 'flag'):
                 changed.pop(key, None)
@@ -101,7 +100,11 @@ def with_noise(dataset: ConfigDict, image: Path,
         return changed
     meta = dict(getattr(kind, 'METAINFO', {}), **dataset.get('metainfo', {}))
     return ConfigDict(
-        type='NoiseDataset', image=str(image), size=size, metainfo=meta,
+        type='NoiseDataset',
+        image=str(image),
+        size=size,
+        metainfo=meta,
         boxes=not issubclass(kind, (ImageLabelDataset, WSOLDataset)),
         test_mode=dataset.get('test_mode', False),
-        pipeline=dataset.get('pipeline', []))
+        pipeline=dataset.get('pipeline', []),
+    )

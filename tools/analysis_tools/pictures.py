@@ -1,7 +1,9 @@
 """Images to look at, from files or from a data set of a config."""
+
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 import numpy as np
 from mmcv.transforms import Compose
@@ -16,8 +18,7 @@ from mmgwap.datasets.image_suffixes import SUFFIXES
 from mmgwap.datasets.wsol_metadata import read_wsol_metadata
 from mmgwap.structures import image_labels
 
-SETS = dict(val='val_dataloader', test='test_dataloader',
-            train='train_dataloader')
+SETS = dict(val='val_dataloader', test='test_dataloader', train='train_dataloader')
 
 
 class Picture(NamedTuple):
@@ -31,16 +32,16 @@ class Picture(NamedTuple):
         labels: the true classes, None if they are not known.
         boxes: the true boxes of each class, (N, 4), in the original image.
     """
+
     name: str
     path: str
     image: np.ndarray
     data: dict
-    labels: Optional[List[int]]
-    boxes: Dict[int, np.ndarray]
+    labels: Optional[list[int]]
+    boxes: dict[int, np.ndarray]
 
 
-def pictures(source: str, cfg: Config,
-             limit: Optional[int] = None) -> Iterator[Picture]:
+def pictures(source: str, cfg: Config, limit: Optional[int] = None) -> Iterator[Picture]:
     """Images of a source, with a progress bar.
 
     All pass the pipeline of testing, since what crops or mixes images moves
@@ -69,11 +70,11 @@ def spread(count: int, limit: Optional[int]) -> np.ndarray:
     return np.linspace(0, count - 1, wanted).astype(int)
 
 
-def _of_data_set(cfg: ConfigDict, steps: list,
-                 limit: Optional[int]) -> Iterator[tuple]:
+def _of_data_set(cfg: ConfigDict, steps: list, limit: Optional[int]) -> Iterator[tuple]:
     dataset = DATASETS.build(_with_pipeline(cfg.copy(), steps))
-    known = read_wsol_metadata(dataset.metadata_root).boxes \
-        if isinstance(dataset, WSOLDataset) else {}
+    known = (
+        read_wsol_metadata(dataset.metadata_root).boxes if isinstance(dataset, WSOLDataset) else {}
+    )
     names = _Names()
     for i in tqdm(spread(len(dataset), limit), unit='image'):
         info, data = dataset.get_data_info(int(i)), dataset[int(i)]
@@ -85,8 +86,9 @@ def _of_data_set(cfg: ConfigDict, steps: list,
         if info.get('img_id') in known:  # whose lower right corners are inside
             boxes[labels[0]] = known[info['img_id']] + [0, 0, 1, 1]
         # An id that is no number is a path below the folder of the images.
-        path = info['img_id'] if isinstance(info.get('img_id'), str) \
-            else Path(info['img_path']).name
+        path = (
+            info['img_id'] if isinstance(info.get('img_id'), str) else Path(info['img_path']).name
+        )
         yield names.of(path), info['img_path'], data, labels, boxes
 
 
@@ -100,7 +102,7 @@ def _with_pipeline(cfg: ConfigDict, steps: list) -> ConfigDict:
     return cfg
 
 
-def _boxes(instances: List[dict]) -> Dict[int, np.ndarray]:
+def _boxes(instances: list[dict]) -> dict[int, np.ndarray]:
     boxes = {}
     for one in instances:
         if not one.get('ignore_flag'):
@@ -108,26 +110,23 @@ def _boxes(instances: List[dict]) -> Dict[int, np.ndarray]:
     return {label: np.array(each) for label, each in boxes.items()}
 
 
-def _of_files(files: Dict[str, Path], pipeline: Compose) -> Iterator[tuple]:
+def _of_files(files: dict[str, Path], pipeline: Compose) -> Iterator[tuple]:
     for name, path in tqdm(files.items(), unit='image'):
         data = pipeline(dict(img_path=str(path), img_id=name))
         yield name, str(path), data, None, {}
 
 
-def _files(path: Path, limit: Optional[int]) -> Dict[str, Path]:
+def _files(path: Path, limit: Optional[int]) -> dict[str, Path]:
     """Images by unique names."""
     if not path.exists():
-        sys.exit(f'{path}: neither an image, nor a folder, nor one of '
-                 f'{", ".join(SETS)}')
+        sys.exit(f'{path}: neither an image, nor a folder, nor one of {", ".join(SETS)}')
     names = _Names()
     if path.is_file():
         return {names.of(path.name): path}
-    found = sorted(one for one in path.rglob('*')
-                   if one.suffix.lower() in SUFFIXES)
+    found = sorted(one for one in path.rglob('*') if one.suffix.lower() in SUFFIXES)
     if not found:
         sys.exit(f'{path}: holds no images')
-    return {names.of(str(found[i].relative_to(path))): found[i]
-            for i in spread(len(found), limit)}
+    return {names.of(str(found[i].relative_to(path))): found[i] for i in spread(len(found), limit)}
 
 
 class _Names:

@@ -8,6 +8,7 @@ Reads a work directory of tools/train.py and writes into it:
 
 With --beside, another run of the same data stands beside it in both.
 """
+
 import argparse
 import json
 import sys
@@ -25,24 +26,27 @@ from mmengine.config import Config  # noqa: E402
 
 from mmgwap.checkpoint import safe_checkpoints  # noqa: E402
 
-METRICS = ('coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP_75',
-           'pascal_voc/mAP', 'image/mAP')
+METRICS = ('coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP_75', 'pascal_voc/mAP', 'image/mAP')
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('work_dir', type=Path)
-    parser.add_argument('--beside', type=Path, metavar='WORK_DIR',
-                        help='another run, to compare with')
-    parser.add_argument('--images', type=int,
-                        help='images in the grid (default: 12, or 6 with '
-                        'several columns)')
-    parser.add_argument('--score-thr', type=float, default=0.5,
-                        help='boxes below are not drawn (default: %(default)s)')
-    parser.add_argument('--device', default='cpu',
-                        help='default: %(default)s')
+    parser.add_argument(
+        '--beside', type=Path, metavar='WORK_DIR', help='another run, to compare with'
+    )
+    parser.add_argument(
+        '--images', type=int, help='images in the grid (default: 12, or 6 with several columns)'
+    )
+    parser.add_argument(
+        '--score-thr',
+        type=float,
+        default=0.5,
+        help='boxes below are not drawn (default: %(default)s)',
+    )
+    parser.add_argument('--device', default='cpu', help='default: %(default)s')
     return parser.parse_args()
 
 
@@ -56,8 +60,7 @@ def read_scalars(work_dir: Path) -> list:
             kind = 'train' if 'loss' in row else 'val'
             rows[kind, row['step']] = row
     if not rows:
-        sys.exit(f'{work_dir}: no */vis_data/scalars.json, so nothing was '
-                 'trained here')
+        sys.exit(f'{work_dir}: no */vis_data/scalars.json, so nothing was trained here')
     return [rows[key] for key in sorted(rows)]
 
 
@@ -69,23 +72,30 @@ def draw_curves(runs: dict, path: Path) -> None:
         train = [row for row in rows if 'loss' in row]
         losses = [key for key in train[0] if key.startswith('loss')]
         for key in losses if number == 0 else ():
-            left.plot([row['step'] for row in train],
-                      [row.get(key, np.nan) for row in train], label=key,
-                      linewidth=2 if key == 'loss' else 1)
+            left.plot(
+                [row['step'] for row in train],
+                [row.get(key, np.nan) for row in train],
+                label=key,
+                linewidth=2 if key == 'loss' else 1,
+            )
         style = next(styles)
         for place, key in enumerate(METRICS):
             points = [(row['step'], row[key]) for row in rows if key in row]
             if points:
                 label = key if len(runs) == 1 else f'{name}: {key}'
-                right.plot(*zip(*points), style, marker='o', label=label,
-                           color=f'C{place}')
+                right.plot(*zip(*points), style, marker='o', label=label, color=f'C{place}')
     left.set(xlabel='iteration', ylabel='training loss', yscale='log')
     right.set(xlabel='iteration', ylabel='validation', ylim=(0, 1))
     for axes, columns in ((left, 3), (right, 3 if len(runs) == 1 else 2)):
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(loc='upper center', bbox_to_anchor=(0.5, -0.14),
-                        ncol=columns, frameon=False, fontsize=8)
+            axes.legend(
+                loc='upper center',
+                bbox_to_anchor=(0.5, -0.14),
+                ncol=columns,
+                frameon=False,
+                fontsize=8,
+            )
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -95,8 +105,10 @@ def find_run(work_dir: Path) -> tuple:
     """Config and last checkpoint of a work directory."""
     configs = sorted(work_dir.glob('*.py'))
     if len(configs) != 1:
-        sys.exit(f'{work_dir}: holds {len(configs)} configs (*.py), and '
-                 'exactly one is needed; is it a work directory?')
+        sys.exit(
+            f'{work_dir}: holds {len(configs)} configs (*.py), and '
+            'exactly one is needed; is it a work directory?'
+        )
     pointer = work_dir / 'last_checkpoint'
     if not pointer.is_file():
         sys.exit(f'{pointer}: missing, so no checkpoint was saved yet')
@@ -134,21 +146,24 @@ def _summary(rows: list) -> dict:
     minutes = sum(row['time'] for row in train) / len(train) * steps / 60
     measured = [row for row in rows if any(key in row for key in METRICS)]
     last = measured[-1] if measured else {}
-    return {'iterations': str(steps), 'time in training': f'{minutes:.1f} min',
-            **{key: f'{last[key]:.3f}' for key in METRICS if key in last}}
+    return {
+        'iterations': str(steps),
+        'time in training': f'{minutes:.1f} min',
+        **{key: f'{last[key]:.3f}' for key in METRICS if key in last},
+    }
 
 
 def main() -> None:
     args = parse_args()
-    curves, grid = (args.work_dir / name
-                    for name in ('curves.png', 'val_grid.png'))
+    curves, grid = (args.work_dir / name for name in ('curves.png', 'val_grid.png'))
     work_dirs = [args.beside] * bool(args.beside) + [args.work_dir]
     cfg, checkpoint = find_run(args.work_dir)
     if len({work_dir.name for work_dir in work_dirs}) < len(work_dirs):
-        sys.exit(f'{args.work_dir} and {args.beside} have the same name; '
-                 'rename one, so that the pictures can tell them apart')
-    runs = {work_dir.name: read_scalars(work_dir)
-            for work_dir in reversed(work_dirs)}
+        sys.exit(
+            f'{args.work_dir} and {args.beside} have the same name; '
+            'rename one, so that the pictures can tell them apart'
+        )
+    runs = {work_dir.name: read_scalars(work_dir) for work_dir in reversed(work_dirs)}
     draw_curves(runs, curves)
     register_all_modules()
     with safe_checkpoints():
@@ -157,8 +172,7 @@ def main() -> None:
     draw_grid(cfg, columns, count, args.score_thr, grid)
     print()
     print_table(dict(reversed(runs.items())))
-    for name, path in (('checkpoint', checkpoint), ('curves', curves),
-                       ('grid', grid)):
+    for name, path in (('checkpoint', checkpoint), ('curves', curves), ('grid', grid)):
         print(f'{name:<18} {path}')
 
 

@@ -1,6 +1,8 @@
 """How long a model takes, and how long it waits for its data."""
+
 import time
-from typing import Callable, Dict, Iterator
+from collections.abc import Iterator
+from typing import Callable
 
 import numpy as np
 import torch
@@ -20,9 +22,13 @@ def clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def time_steps(step: Callable[[dict], object], source: Iterator[dict],
-               device: torch.device, warm_up: int,
-               steps: int) -> Dict[str, float]:
+def time_steps(
+    step: Callable[[dict], object],
+    source: Iterator[dict],
+    device: torch.device,
+    warm_up: int,
+    steps: int,
+) -> dict[str, float]:
     """Mean seconds of a step: waiting for its batch, and taking it.
 
     Args:
@@ -32,7 +38,7 @@ def time_steps(step: Callable[[dict], object], source: Iterator[dict],
         warm_up (int): steps before those that count.
         steps (int): that count.
     """
-    waited = worked = 0.
+    waited = worked = 0.0
     for number in range(warm_up + steps):
         start = clock(device)
         batch = next(source)
@@ -44,16 +50,14 @@ def time_steps(step: Callable[[dict], object], source: Iterator[dict],
     return dict(data=waited / steps, model=worked / steps)
 
 
-def seconds_a_batch(loader: DataLoader, batch_size: int,
-                    count: int = 3) -> float:
+def seconds_a_batch(loader: DataLoader, batch_size: int, count: int = 3) -> float:
     """What one worker takes for a batch, measured in this process.
 
     Of images spread over the data set: a sampler's places are those of the
     training.
     """
     times = []
-    places = np.linspace(0, len(loader.dataset) - 1,
-                         (count + 1) * batch_size).astype(int)
+    places = np.linspace(0, len(loader.dataset) - 1, (count + 1) * batch_size).astype(int)
     for chosen in places.reshape(count + 1, batch_size):
         start = clock(torch.device('cpu'))
         loader.collate_fn([loader.dataset[int(i)] for i in chosen])
@@ -61,8 +65,9 @@ def seconds_a_batch(loader: DataLoader, batch_size: int,
     return sum(times[1:]) / count  # the first opens files and imports
 
 
-def seconds_an_image(step: Callable[[dict], object], loader: DataLoader,
-                     device: torch.device, count: int = 5) -> float:
+def seconds_an_image(
+    step: Callable[[dict], object], loader: DataLoader, device: torch.device, count: int = 5
+) -> float:
     """Mean over some batches of a loader, its waiting included."""
     times, images = [], []
     start = clock(device)

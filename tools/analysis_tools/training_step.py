@@ -1,4 +1,5 @@
 """Steps of a config's training outside of a run, and how many there are."""
+
 import argparse
 import logging
 import math
@@ -7,7 +8,7 @@ import warnings
 from bisect import bisect
 from copy import deepcopy
 from pathlib import Path
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional
 
 import torch
 from mmdet.registry import MODELS
@@ -22,12 +23,13 @@ from mmengine.runner.utils import calc_dynamic_intervals
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Options that say what is trained."""
     parser.add_argument('config', type=Path)
-    parser.add_argument('--gpus', type=int, default=1,
-                        help='processes of the training (default: 1)')
-    parser.add_argument('--out', type=Path, metavar='FILE.json',
-                        help='write the numbers there too')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
-                        default={}, help='as for tools/train.py')
+    parser.add_argument(
+        '--gpus', type=int, default=1, help='processes of the training (default: 1)'
+    )
+    parser.add_argument('--out', type=Path, metavar='FILE.json', help='write the numbers there too')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={}, help='as for tools/train.py'
+    )
 
 
 def read_config(args: argparse.Namespace) -> Config:
@@ -41,8 +43,7 @@ def read_config(args: argparse.Namespace) -> Config:
     cfg.merge_from_dict(args.cfg_options)
     for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
         if not cfg.get(key):
-            sys.exit(f'{args.config}: has no {key}; give a config that '
-                     'tools/train.py takes')
+            sys.exit(f'{args.config}: has no {key}; give a config that tools/train.py takes')
     return cfg
 
 
@@ -52,8 +53,7 @@ def build_model(cfg: Config) -> torch.nn.Module:
     return revert_sync_batchnorm(MODELS.build(deepcopy(cfg.model)))
 
 
-def build_training(cfg: Config, device: torch.device
-                   ) -> Tuple[torch.nn.Module, OptimWrapper]:
+def build_training(cfg: Config, device: torch.device) -> tuple[torch.nn.Module, OptimWrapper]:
     """Model and optimizer of a config; the weights are random."""
     model = build_model(cfg).to(device).train()
     wrapper = ConfigDict(cfg.optim_wrapper)
@@ -77,6 +77,7 @@ class Schedule(NamedTuple):
         epoch: iterations of an epoch.
         validations: how often it validates.
     """
+
     iterations: int
     epoch: int
     validations: int
@@ -95,8 +96,8 @@ def schedule(train_cfg: dict, batches: int, processes: int = 1) -> Schedule:
     units = train_cfg['max_epochs' if by_epoch else 'max_iters']
     start = train_cfg.get('val_begin', 1)
     milestones, intervals = calc_dynamic_intervals(
-        train_cfg.get('val_interval', 1 if by_epoch else 1000),
-        train_cfg.get('dynamic_intervals'))
+        train_cfg.get('val_interval', 1 if by_epoch else 1000), train_cfg.get('dynamic_intervals')
+    )
     validations = 0
     for unit in range(start, units + 1):
         interval = intervals[bisect(milestones, unit + 1) - 1]
@@ -115,5 +116,7 @@ def base_batch_note(cfg: Config, processes: int) -> Optional[str]:
     images = images_a_step(cfg, processes)
     if base is None or base == images:
         return None
-    return (f'--auto-scale-lr of tools/train.py takes the learning rate for '
-            f'that of {base} images a step; these are {images}')
+    return (
+        f'--auto-scale-lr of tools/train.py takes the learning rate for '
+        f'that of {base} images a step; these are {images}'
+    )

@@ -8,11 +8,12 @@ own; of any other detector, and with --method, they are gradient CAMs.  Writes
     OUT/boxes.json                what each map shows
     OUT/sheet.png                 all of it, as a contact sheet
 """
+
 import argparse
 import json
 import sys
 from pathlib import Path
-from typing import List, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,8 +25,7 @@ from pictures import SETS, Picture, pictures
 
 from mmgwap.checkpoint import safe_checkpoints
 from mmgwap.localization import GRADIENT_CAMS, boxes_from_map
-from mmgwap.models import (ImageClassifier, MultiTaskDetector,
-                           gradient_maps)
+from mmgwap.models import ImageClassifier, MultiTaskDetector, gradient_maps
 from mmgwap.structures import maps_of_image
 from mmgwap.visualization import Tile, save_overlay, save_sheet
 
@@ -42,6 +42,7 @@ class Shown(NamedTuple):
         score_map: (H, W), at the size of the original image.
         boxes: (N, 4), read off the map.
     """
+
     label: int
     score: float
     score_map: np.ndarray
@@ -50,36 +51,45 @@ class Shown(NamedTuple):
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('config', type=Path)
     parser.add_argument('checkpoint', type=Path)
-    parser.add_argument('input', help='an image, a folder of images, or val, '
-                        'test or train: a data set of the config')
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/maps'),
-                        help='default: %(default)s')
+    parser.add_argument(
+        'input',
+        help='an image, a folder of images, or val, test or train: a data set of the config',
+    )
+    parser.add_argument(
+        '--out', type=Path, default=Path('work_dirs/maps'), help='default: %(default)s'
+    )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument('--classes', nargs='+', metavar='CLASS',
-                      help='maps of these classes')
-    what.add_argument('--top-k', type=int, metavar='K',
-                      help='maps of the K likeliest classes (default: 1)')
-    what.add_argument('--true', action='store_true',
-                      help='maps of the true classes of a data set')
-    parser.add_argument('--method', choices=['own', *GRADIENT_CAMS],
-                        help='default: own if the model has maps, else '
-                        'grad_cam')
-    parser.add_argument('--layer', help='whose output gradient CAMs explain '
-                        '(default: backbone)')
-    parser.add_argument('--index', type=int,
-                        help='which of its outputs (default: the last)')
-    parser.add_argument('--box-threshold', type=float, default=0.2,
-                        help='share of the maximum (default: %(default)s)')
-    parser.add_argument('--boxes', choices=['largest', 'all'],
-                        default='largest', help='default: %(default)s')
-    parser.add_argument('--limit', type=int, metavar='N',
-                        help='no more than N images, spread over the input')
-    parser.add_argument('--columns', type=int, default=6,
-                        help='of the sheet (default: %(default)s)')
+    what.add_argument('--classes', nargs='+', metavar='CLASS', help='maps of these classes')
+    what.add_argument(
+        '--top-k', type=int, metavar='K', help='maps of the K likeliest classes (default: 1)'
+    )
+    what.add_argument('--true', action='store_true', help='maps of the true classes of a data set')
+    parser.add_argument(
+        '--method',
+        choices=['own', *GRADIENT_CAMS],
+        help='default: own if the model has maps, else grad_cam',
+    )
+    parser.add_argument('--layer', help='whose output gradient CAMs explain (default: backbone)')
+    parser.add_argument('--index', type=int, help='which of its outputs (default: the last)')
+    parser.add_argument(
+        '--box-threshold',
+        type=float,
+        default=0.2,
+        help='share of the maximum (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--boxes', choices=['largest', 'all'], default='largest', help='default: %(default)s'
+    )
+    parser.add_argument(
+        '--limit', type=int, metavar='N', help='no more than N images, spread over the input'
+    )
+    parser.add_argument(
+        '--columns', type=int, default=6, help='of the sheet (default: %(default)s)'
+    )
     parser.add_argument('--device', default='cpu', help='default: %(default)s')
     args = parser.parse_args()
     if args.true and args.input not in SETS:
@@ -97,8 +107,8 @@ def load(args: argparse.Namespace) -> torch.nn.Module:
     # Without options mmdet looks for a backbone, which a wrapper has not.
     with safe_checkpoints():
         model = init_detector(
-            Config.fromfile(args.config), str(args.checkpoint),
-            device=args.device, cfg_options={})
+            Config.fromfile(args.config), str(args.checkpoint), device=args.device, cfg_options={}
+        )
     own = isinstance(model, (ImageClassifier, MultiTaskDetector))
     if isinstance(model, ImageClassifier):
         model.test_cfg['with_maps'] = True
@@ -106,16 +116,22 @@ def load(args: argparse.Namespace) -> torch.nn.Module:
         model.with_maps = True
     args.method = args.method or ('own' if own else 'grad_cam')
     if args.method == 'own' and (args.layer, args.index) != (None, None):
-        sys.exit('--layer and --index are of gradient CAMs; choose --method '
-                 f'{" or ".join(GRADIENT_CAMS)}')
+        sys.exit(
+            '--layer and --index are of gradient CAMs; choose --method '
+            f'{" or ".join(GRADIENT_CAMS)}'
+        )
     if args.method == 'own' and not own:
-        sys.exit(f'{args.config}: {type(model).__name__} has no maps of its '
-                 f'own; choose --method {" or ".join(GRADIENT_CAMS)}')
+        sys.exit(
+            f'{args.config}: {type(model).__name__} has no maps of its '
+            f'own; choose --method {" or ".join(GRADIENT_CAMS)}'
+        )
     classes = model.dataset_meta['classes']
     for name in args.classes or ():
         if name not in classes:
-            sys.exit(f'--classes: {name!r} is not among the classes of '
-                     f'{args.checkpoint}, {tuple(classes)}')
+            sys.exit(
+                f'--classes: {name!r} is not among the classes of '
+                f'{args.checkpoint}, {tuple(classes)}'
+            )
     return model
 
 
@@ -123,34 +139,38 @@ def class_scores(sample: DetDataSample, num_classes: int) -> torch.Tensor:
     """Scores (K, ): of the image, or of each class's best detection."""
     if 'pred_image_scores' in sample:
         if len(sample.pred_image_scores) != num_classes:
-            sys.exit(f'the model has {len(sample.pred_image_scores)} classes, '
-                     f'and its checkpoint names {num_classes}; was it saved '
-                     'with another data set, or none?')
+            sys.exit(
+                f'the model has {len(sample.pred_image_scores)} classes, '
+                f'and its checkpoint names {num_classes}; was it saved '
+                'with another data set, or none?'
+            )
         return sample.pred_image_scores
     found = sample.pred_instances
     return found.scores.new_zeros(num_classes).scatter_reduce_(
-        0, found.labels, found.scores, 'amax')
+        0, found.labels, found.scores, 'amax'
+    )
 
 
-def choose(args: argparse.Namespace, picture: Picture, scores: torch.Tensor,
-           classes: tuple) -> List[int]:
+def choose(
+    args: argparse.Namespace, picture: Picture, scores: torch.Tensor, classes: tuple
+) -> list[int]:
     """The classes to show."""
     if args.classes:
         return [classes.index(name) for name in args.classes]
     if args.true:
         if picture.labels is None:
-            sys.exit(f'{picture.path}: the data set gives no classes; --true '
-                     'needs boxes or image labels')
+            sys.exit(
+                f'{picture.path}: the data set gives no classes; --true needs boxes or image labels'
+            )
         return picture.labels
-    likeliest = scores.argsort(descending=True, stable=True)[:args.top_k or 1]
+    likeliest = scores.argsort(descending=True, stable=True)[: args.top_k or 1]
     return likeliest[scores[likeliest] > 0].tolist()
 
 
-def look(model: torch.nn.Module, picture: Picture,
-         args: argparse.Namespace) -> List[Shown]:
+def look(model: torch.nn.Module, picture: Picture, args: argparse.Namespace) -> list[Shown]:
     """The maps of an image, and the boxes that they show."""
     with torch.no_grad():
-        sample, = model.test_step(picture.data)
+        (sample,) = model.test_step(picture.data)
     classes = tuple(model.dataset_meta['classes'])
     scores = class_scores(sample, len(classes))
     shown = []
@@ -158,24 +178,32 @@ def look(model: torch.nn.Module, picture: Picture,
         if args.method == 'own':
             score_map = sample.pred_image_maps[label][None]
         else:
-            score_map = gradient_maps(model, picture.data, label, args.method,
-                                      args.layer or 'backbone',
-                                      -1 if args.index is None else args.index)
+            score_map = gradient_maps(
+                model,
+                picture.data,
+                label,
+                args.method,
+                args.layer or 'backbone',
+                -1 if args.index is None else args.index,
+            )
         on_image = maps_of_image(sample, score_map)[0].cpu().numpy()
         boxes = boxes_from_map(on_image, args.box_threshold, args.boxes)
         shown.append(Shown(label, float(scores[label]), on_image, boxes))
     return shown
 
 
-def save(args: argparse.Namespace, picture: Picture, tile: Tile,
-         one: Shown, name: str) -> dict:
+def save(args: argparse.Namespace, picture: Picture, tile: Tile, one: Shown, name: str) -> dict:
     """Write the files of a map; returns its entry of boxes.json."""
     stem = f'{picture.name}_{name}'.replace('/', '_')
     save_overlay(tile, args.out / 'overlays' / f'{stem}.png')
-    np.save(args.out / 'maps' / f'{stem}.npy',
-            one.score_map.astype(np.float32))
-    return dict(image=picture.path, **{'class': name}, score=one.score,
-                boxes=one.boxes.tolist(), map=f'maps/{stem}.npy')
+    np.save(args.out / 'maps' / f'{stem}.npy', one.score_map.astype(np.float32))
+    return dict(
+        image=picture.path,
+        **{'class': name},
+        score=one.score,
+        boxes=one.boxes.tolist(),
+        map=f'maps/{stem}.npy',
+    )
 
 
 def main() -> None:
@@ -192,7 +220,10 @@ def main() -> None:
             tile = Tile(
                 picture.image,
                 f'{picture.name[-24:]}: {name[:16]} {one.score:.2f}',
-                one.score_map, one.boxes, picture.boxes.get(one.label, ()))
+                one.score_map,
+                one.boxes,
+                picture.boxes.get(one.label, ()),
+            )
             entries.append(save(args, picture, tile, one, name))
             if len(tiles) < SHEET:
                 tiles.append(tile)
@@ -201,8 +232,10 @@ def main() -> None:
     (args.out / 'boxes.json').write_text(json.dumps(entries, indent=1))
     save_sheet(tiles, args.out / 'sheet.png', args.columns)
     empty = sum(not entry['boxes'] for entry in entries)
-    print(f'{len(entries)} maps, {empty} of them empty (a class that was not '
-          f'detected, or a constant map); method {args.method}')
+    print(
+        f'{len(entries)} maps, {empty} of them empty (a class that was not '
+        f'detected, or a constant map); method {args.method}'
+    )
     if len(tiles) < len(entries):
         print(f'the sheet has the first {len(tiles)} of them')
     print(args.out)

@@ -1,6 +1,8 @@
 """A run of those who contend for a piece of work, and what came of it."""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, NamedTuple, Optional
 
 import torch
 from equal import WrongResult
@@ -13,6 +15,7 @@ Call = Callable[[], None]
 
 class Setting(NamedTuple):
     """Where is measured, how often, and how fast memory is copied there."""
+
     device: torch.device
     runs: int
     bytes_per_second: float = float('nan')
@@ -30,9 +33,10 @@ class StepCase:
         most_runs: fewer than the setting's, for steps of seconds.
         weighed: whether memory is measured: that of torch, not of others.
     """
+
     work: str
-    builders: Dict[str, Callable[[], Call]]
-    targets: Tuple[Target, ...] = ()
+    builders: dict[str, Callable[[], Call]]
+    targets: tuple[Target, ...] = ()
     most_runs: Optional[int] = None
     weighed: bool = True
 
@@ -55,21 +59,23 @@ class StepCase:
             except Exception as error:
                 rows[name] = dict(failure=failure(error).reason)
         runs = min(self.most_runs or setting.runs, setting.runs)
-        rows.update(run_calls(calls, setting._replace(runs=runs),
-                              self.weighed))
+        rows.update(run_calls(calls, setting._replace(runs=runs), self.weighed))
         return result(self.work, self.builders, rows, self.targets)
 
 
-def run_calls(calls: Dict[str, Call], setting: Setting,
-              weighed: bool = True) -> Dict[str, dict]:
+def run_calls(calls: dict[str, Call], setting: Setting, weighed: bool = True) -> dict[str, dict]:
     """Time and weigh calls side by side; each gets a row, see ``result``."""
     rows = {}
     for name, times in measure(calls, setting.device, setting.runs).items():
         if isinstance(times, Failure):
             rows[name] = dict(failure=times.reason)
             continue
-        rows[name] = dict(median_ms=times.median, quartiles_ms=times.quartiles,
-                          runs=len(times.values), calls_a_run=times.calls)
+        rows[name] = dict(
+            median_ms=times.median,
+            quartiles_ms=times.quartiles,
+            runs=len(times.values),
+            calls_a_run=times.calls,
+        )
         if not weighed:
             continue
         try:
@@ -79,8 +85,9 @@ def run_calls(calls: Dict[str, Call], setting: Setting,
     return rows
 
 
-def result(work: str, names: Sequence[str], rows: Dict[str, dict],
-           targets: Sequence[Target]) -> dict:
+def result(
+    work: str, names: Sequence[str], rows: dict[str, dict], targets: Sequence[Target]
+) -> dict:
     """What came of a case.
 
     Returns:
@@ -95,5 +102,4 @@ def result(work: str, names: Sequence[str], rows: Dict[str, dict],
     for row in rows.values():
         if base and 'median_ms' in row:
             row['times_the_first'] = row['median_ms'] / base
-    return dict(work=work, rows=rows,
-                targets=[target.judge(rows) for target in targets])
+    return dict(work=work, rows=rows, targets=[target.judge(rows) for target in targets])

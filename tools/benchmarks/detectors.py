@@ -3,8 +3,9 @@
 The same ResNet, the same image, the same number of proposals; in training each
 head takes all of them, with OHEM the 128 hardest.
 """
+
 from pathlib import Path
-from typing import Callable, Tuple
+from typing import Callable
 
 import torch
 from mmdet.registry import MODELS
@@ -26,8 +27,7 @@ CONFIGS = {
 }
 
 
-def build(name: str, depth: int, proposals: int,
-          num_classes: int = 80) -> torch.nn.Module:
+def build(name: str, depth: int, proposals: int, num_classes: int = 80) -> torch.nn.Module:
     """The detector with random weights and so many proposals, on the CPU."""
     whole = _load(name)
     model = whole.get('detector', whole)
@@ -57,13 +57,11 @@ def build_roi_head(name: str, num_classes: int) -> torch.nn.Module:
     head.bbox_head.num_classes = num_classes
     if head.get('shared_head'):
         head.shared_head.init_cfg = None
-    return MODELS.build(dict(head, train_cfg=None,
-                             test_cfg=model.test_cfg.rcnn))
+    return MODELS.build(dict(head, train_cfg=None, test_cfg=model.test_cfg.rcnn))
 
 
 def build_res5() -> torch.nn.Module:
-    """The last stage of R-FCN's ResNet-50: (B, 1024, H, W) to (B, 2048, H, W).
-    """
+    """The last stage of R-FCN's ResNet-50: (B, 1024, H, W) to (B, 2048, H, W)."""
     return MODELS.build(dict(_load('R-FCN').backbone, init_cfg=None)).layer4
 
 
@@ -72,13 +70,13 @@ def _load(name: str) -> ConfigDict:
     register_all_modules()
     MMLogger.get_current_instance().setLevel('ERROR')
     path = CONFIGS[name]
-    return (get_config(path) if path.startswith('mmdet::')
-            else Config.fromfile(CONFIG_FOLDER / path)).model
+    return (
+        get_config(path) if path.startswith('mmdet::') else Config.fromfile(CONFIG_FOLDER / path)
+    ).model
 
 
 def _set_depth(whole: ConfigDict, model: ConfigDict, depth: int) -> None:
-    """Change it from 50; below that, a ResNet has a quarter of the channels.
-    """
+    """Change it from 50; below that, a ResNet has a quarter of the channels."""
     model.backbone.depth = depth
     head = model.roi_head
     if head.get('shared_head'):
@@ -96,45 +94,56 @@ def _set_depth(whole: ConfigDict, model: ConfigDict, depth: int) -> None:
         whole.cls_head.in_channels //= 4
 
 
-def make_sample(size: Tuple[int, int], device: torch.device) -> tuple:
+def make_sample(size: tuple[int, int], device: torch.device) -> tuple:
     """An image of noise, (1, 3, H, W), and its boxes."""
     height, width = size
     torch.manual_seed(0)
     sides = torch.tensor([width, height])
     start = torch.rand(OBJECTS, 2) * sides * 0.6
     extent = 32 + torch.rand(OBJECTS, 2) * sides * 0.3
-    sample = DetDataSample(metainfo=dict(
-        img_shape=size, ori_shape=size, batch_input_shape=size,
-        pad_shape=size, scale_factor=(1., 1.), img_id=0))
+    sample = DetDataSample(
+        metainfo=dict(
+            img_shape=size,
+            ori_shape=size,
+            batch_input_shape=size,
+            pad_shape=size,
+            scale_factor=(1.0, 1.0),
+            img_id=0,
+        )
+    )
     sample.gt_instances = InstanceData(
-        bboxes=torch.cat([start, start + extent], dim=1),
-        labels=torch.randint(0, 80, (OBJECTS, )))
+        bboxes=torch.cat([start, start + extent], dim=1), labels=torch.randint(0, 80, (OBJECTS,))
+    )
     sample.ignored_instances = InstanceData(
-        bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
+        bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long)
+    )
     return torch.randn(1, 3, height, width).to(device), sample.to(device)
 
 
-def training_step(model: torch.nn.Module, image: torch.Tensor,
-                  sample: DetDataSample) -> Callable[[], None]:
+def training_step(
+    model: torch.nn.Module, image: torch.Tensor, sample: DetDataSample
+) -> Callable[[], None]:
     """Forward, backward and SGD with a rate of 0, which keeps the weights."""
     model.train()
-    optimizer = torch.optim.SGD(
-        [p for p in model.parameters() if p.requires_grad], lr=0.)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.0)
 
     def step() -> None:
         losses = model.loss(image, [sample.clone()])
         model.parse_losses(losses)[0].backward()
         optimizer.step()
         optimizer.zero_grad()  # now, that its peak holds the gradients
+
     return step
 
 
-def inference(model: torch.nn.Module, image: torch.Tensor,
-              sample: DetDataSample) -> Callable[[], None]:
+def inference(
+    model: torch.nn.Module, image: torch.Tensor, sample: DetDataSample
+) -> Callable[[], None]:
     """From the image to the boxes."""
     model.eval()
 
     @torch.no_grad()
     def run() -> None:
         model.predict(image, [sample.clone()], rescale=False)
+
     return run

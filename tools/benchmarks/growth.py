@@ -1,5 +1,7 @@
 """Everything whose growth is measured."""
-from typing import Iterator, Union
+
+from collections.abc import Iterator
+from typing import Union
 
 import growth_data
 import growth_heads
@@ -9,8 +11,7 @@ from growth_series import CaseSeries, TimeSeries
 from sizes import Sizes
 
 
-def series(sizes: Sizes, device: torch.device
-           ) -> Iterator[Union[TimeSeries, CaseSeries]]:
+def series(sizes: Sizes, device: torch.device) -> Iterator[Union[TimeSeries, CaseSeries]]:
     """All of them, from those of operators to those of data."""
     for module in (growth_lip, growth_heads, growth_data):
         yield from module.series(sizes, device)

@@ -1,11 +1,12 @@
 """Load a data set, and print what that takes as JSON: low, median, high."""
+
 import argparse
 import gc
 import json
 import statistics
 import time
 from pathlib import Path
-from typing import Callable, List
+from typing import Callable
 
 import cv2
 import numpy as np
@@ -31,13 +32,17 @@ def make_config(kind: str, folder: Path) -> dict:
     picture = folder / 'picture.jpg'
     cv2.imwrite(str(picture), np.zeros((SIDE, SIDE, 3), np.uint8))
     inner = dict(
-        type='CocoDataset', ann_file=str(folder / 'annotations.json'),
+        type='CocoDataset',
+        ann_file=str(folder / 'annotations.json'),
         data_prefix=dict(img=str(folder)),
         metainfo=dict(classes=tuple(f'class {i}' for i in range(CLASSES))),
-        pipeline=[SamePicture(picture), dict(type='LoadImageFromFile'),
-                  dict(type='LoadAnnotations', with_bbox=True),
-                  dict(type='PackDetInputs',
-                       meta_keys=('img_id', 'ori_shape', 'img_shape'))])
+        pipeline=[
+            SamePicture(picture),
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations', with_bbox=True),
+            dict(type='PackDetInputs', meta_keys=('img_id', 'ori_shape', 'img_shape')),
+        ],
+    )
     if kind == 'mmdet':
         return inner
     inner['type'] = 'mmgwap.CheckedCocoDataset'
@@ -52,7 +57,7 @@ def memory_bytes(field: str) -> int:
     raise OSError(f'/proc/self/status has no {field}')
 
 
-def microseconds(function: Callable[[int], object], count: int) -> List[float]:
+def microseconds(function: Callable[[int], object], count: int) -> list[float]:
     """Quartiles over random places of so many."""
     times = []
     for place in np.random.RandomState(0).randint(count, size=SAMPLES):
@@ -81,12 +86,19 @@ def main() -> None:
     resident, count = memory_bytes('VmRSS') - before, len(dataset)
     leaf = getattr(dataset, 'dataset', dataset)
     state = leaf.data_bytes.nbytes + leaf.data_address.nbytes
-    print(json.dumps(dict(
-        images=count, start=[seconds] * 3,
-        state=[state / count] * 3, resident=[resident / count] * 3,
-        peak=[peak / count] * 3,
-        index=microseconds(dataset.get_data_info, count),
-        sample=microseconds(dataset.__getitem__, count))))
+    print(
+        json.dumps(
+            dict(
+                images=count,
+                start=[seconds] * 3,
+                state=[state / count] * 3,
+                resident=[resident / count] * 3,
+                peak=[peak / count] * 3,
+                index=microseconds(dataset.get_data_info, count),
+                sample=microseconds(dataset.__getitem__, count),
+            )
+        )
+    )
 
 
 if __name__ == '__main__':

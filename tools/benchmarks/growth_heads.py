@@ -4,8 +4,10 @@ R-FCN's and Faster R-CNN's, from the backbone's features to scores and deltas of
 all RoIs, without gradients.  C4 runs res5 on each RoI, R-FCN once on the image,
 so R-FCN's is shown without and with it.
 """
+
+from collections.abc import Iterator
 from functools import lru_cache, partial
-from typing import Callable, Dict, Iterator, NamedTuple, Tuple
+from typing import Callable, NamedTuple
 
 import detectors
 import torch
@@ -22,11 +24,12 @@ C4, FPN = 'Faster R-CNN C4: res5 on RoIs', 'Faster R-CNN FPN: two layers'
 
 class Place(NamedTuple):
     """What one point is measured at; ``side`` is the short one, in pixels."""
+
     rois: int
     classes: int
     side: int
 
-    def map_size(self, stride: int = STRIDE) -> Tuple[int, int]:
+    def map_size(self, stride: int = STRIDE) -> tuple[int, int]:
         """Of a map of an image of 3:5, (H, W)."""
         return -(-self.side // stride), -(-self.side * 5 // 3 // stride)
 
@@ -36,22 +39,31 @@ def series(sizes: Sizes, device: torch.device) -> Iterator[TimeSeries]:
     base = Place(rois, classes, side)
     image = f'image of {side} x {side * 5 // 3}'
     for field, over, points, power, title in (
-            ('rois', 'RoIs', sizes.growth_rois, 1,
-             f'{classes} classes, {image}'),
-            ('classes', 'classes', sizes.growth_classes, 1,
-             f'{rois} RoIs, {image}'),
-            ('side', 'short side of the image (pixels)', sizes.growth_sides,
-             2, f'{rois} RoIs, {classes} classes')):
-        curves = {name: partial(_at, make, base, field, device)
-                  for name, make in CURVES.items()}
+        ('rois', 'RoIs', sizes.growth_rois, 1, f'{classes} classes, {image}'),
+        ('classes', 'classes', sizes.growth_classes, 1, f'{rois} RoIs, {image}'),
+        (
+            'side',
+            'short side of the image (pixels)',
+            sizes.growth_sides,
+            2,
+            f'{rois} RoIs, {classes} classes',
+        ),
+    ):
+        curves = {name: partial(_at, make, base, field, device) for name, make in CURVES.items()}
         # Faster R-CNN's heads do most of their work for each RoI.
-        yield TimeSeries(f'heads-{field}', f'RoI heads, {title}', over, points,
-                         curves, power, () if field == 'rois' else (C4, FPN),
-                         sizes.seconds_a_point)
+        yield TimeSeries(
+            f'heads-{field}',
+            f'RoI heads, {title}',
+            over,
+            points,
+            curves,
+            power,
+            () if field == 'rois' else (C4, FPN),
+            sizes.seconds_a_point,
+        )
 
 
-def _at(make: Callable, base: Place, field: str, device: torch.device,
-        value: int) -> Call:
+def _at(make: Callable, base: Place, field: str, device: torch.device, value: int) -> Call:
     return make(base._replace(**{field: value}), device)
 
 
@@ -80,40 +92,46 @@ def _res5_and_head(place: Place, device: torch.device) -> Call:
     res5 = _res5(device)
     rois = _rois(place, device)
     features = torch.randn(1, 1024, *place.map_size(), device=device)
-    return _quietly(lambda: head._bbox_forward(
-        head.bbox_head(res5(features)), rois))
+    return _quietly(lambda: head._bbox_forward(head.bbox_head(res5(features)), rois))
 
 
 def _c4(place: Place, device: torch.device) -> Call:
     head = _roi_head('Faster R-CNN C4', place.classes, device)
     rois = _rois(place, device)
     features = torch.randn(1, 1024, *place.map_size(), device=device)
-    return _quietly(lambda: head._bbox_forward((features, ), rois))
+    return _quietly(lambda: head._bbox_forward((features,), rois))
 
 
 def _fpn(place: Place, device: torch.device) -> Call:
     head = _roi_head('Faster R-CNN FPN', place.classes, device)
     rois = _rois(place, device)
-    levels = [torch.randn(1, 256, *place.map_size(stride), device=device)
-              for stride in (4, 8, 16, 32)]
+    levels = [
+        torch.randn(1, 256, *place.map_size(stride), device=device) for stride in (4, 8, 16, 32)
+    ]
     return _quietly(lambda: head._bbox_forward(levels, rois))
 
 
-CURVES: Dict[str, Callable[[Place, torch.device], Call]] = {
-    VOTE: _vote, HEAD: _head, WITH_RES5: _res5_and_head, C4: _c4, FPN: _fpn}
+CURVES: dict[str, Callable[[Place, torch.device], Call]] = {
+    VOTE: _vote,
+    HEAD: _head,
+    WITH_RES5: _res5_and_head,
+    C4: _c4,
+    FPN: _fpn,
+}
 
 
 def _quietly(function: Callable) -> Call:
     """Without gradients."""
+
     @torch.no_grad()
     def run() -> None:
         function()
+
     return run
 
 
 def _rois(place: Place, device: torch.device) -> Tensor:
-    return make_rois(Work(place.rois, place.classes, 1,
-                          place.map_size())).to(device)
+    return make_rois(Work(place.rois, place.classes, 1, place.map_size())).to(device)
 
 
 @lru_cache(maxsize=3)

@@ -1,6 +1,8 @@
 """How time grows: one curve a contender, over a size."""
+
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Callable, Collection, Dict, Iterator, List, Sequence
+from typing import Callable
 
 import torch
 from contest import Call, Setting
@@ -22,11 +24,12 @@ class TimeSeries:
         fixed: curves whose time hardly depends on the size.
         seconds: what would take longer a point is left out, and said to be.
     """
+
     key: str
     title: str
     over: str
     points: Sequence[int]
-    curves: Dict[str, Callable[[int], Call]]
+    curves: dict[str, Callable[[int], Call]]
     power: int = 1
     fixed: Collection[str] = ()
     seconds: float = float('inf')
@@ -51,31 +54,29 @@ class TimeSeries:
                     ended.add(name)
                     curves[name]['notes'].append(note)
             ended.update(_add_times(curves, calls, place, setting))
-        yield dict(key=self.key, title=self.title, over=self.over, unit='ms',
-                   curves=curves)
+        yield dict(key=self.key, title=self.title, over=self.over, unit='ms', curves=curves)
 
-    def _too_long(self, name: str, curve: dict, place: int,
-                  setting: Setting) -> str:
+    def _too_long(self, name: str, curve: dict, place: int, setting: Setting) -> str:
         """Why a point is left out, if its time as foreseen is too long."""
         if not curve['points']:
             return ''
         # As much for each step of the size as the last one took; of one point
         # alone, as if there were no fixed cost.
         (x, y), *before = [
-            (point['x']**self.power, point['median'] * 1e-3)
-            for point in curve['points'][:-3:-1]]
+            (point['x'] ** self.power, point['median'] * 1e-3) for point in curve['points'][:-3:-1]
+        ]
         if name in self.fixed:
             before = [(0, y)]
         slope = (y - before[0][1]) / (x - before[0][0]) if before else y / x
         foreseen = y + max(0, slope) * (place**self.power - x)
         if foreseen * (setting.runs + 1) <= self.seconds:
             return ''
-        return (f'left out from {place:,} on, where a call would take about '
-                f'{foreseen:.1f} s')
+        return f'left out from {place:,} on, where a call would take about {foreseen:.1f} s'
 
 
-def _add_times(curves: Dict[str, dict], calls: Dict[str, Call], place: int,
-               setting: Setting) -> List[str]:
+def _add_times(
+    curves: dict[str, dict], calls: dict[str, Call], place: int, setting: Setting
+) -> list[str]:
     """Time calls, and add what was found; returns the names that failed."""
     failed = []
     for name, times in measure(calls, setting.device, setting.runs).items():
@@ -83,9 +84,11 @@ def _add_times(curves: Dict[str, dict], calls: Dict[str, Call], place: int,
             curves[name]['notes'].append(f'at {place:,}: {times.reason}')
             failed.append(name)
         else:
-            curves[name]['points'].append(dict(
-                x=place, median=times.median, quartiles=times.quartiles,
-                runs=len(times.values)))
+            curves[name]['points'].append(
+                dict(
+                    x=place, median=times.median, quartiles=times.quartiles, runs=len(times.values)
+                )
+            )
     return failed
 
 
@@ -97,10 +100,11 @@ class CaseSeries:
         key, title, over: as in :class:`TimeSeries`.
         cases: by size, in order.
     """
+
     key: str
     title: str
     over: str
-    cases: Dict[int, OperatorCase]
+    cases: dict[int, OperatorCase]
 
     def run(self, setting: Setting) -> Iterator[dict]:
         curves = {}
@@ -110,8 +114,12 @@ class CaseSeries:
                 if 'failure' in row:
                     curve['notes'].append(f'at {place:,}: {row["failure"]}')
                     continue
-                curve['points'].append(dict(
-                    x=place, median=row['median_ms'],
-                    quartiles=row['quartiles_ms'], runs=row['runs']))
-        yield dict(key=self.key, title=self.title, over=self.over, unit='ms',
-                   curves=curves)
+                curve['points'].append(
+                    dict(
+                        x=place,
+                        median=row['median_ms'],
+                        quartiles=row['quartiles_ms'],
+                        runs=row['runs'],
+                    )
+                )
+        yield dict(key=self.key, title=self.title, over=self.over, unit='ms', curves=curves)

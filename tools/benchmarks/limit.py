@@ -3,7 +3,9 @@
 On tensors larger than the caches, an operator that computes little takes at
 least the time that its inputs and outputs take through the memory.
 """
-from typing import NamedTuple, Sequence
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from timing import measure
@@ -23,6 +25,7 @@ class Traffic(NamedTuple):
             kernels reach it: the backward pass begins after the forward pass
             has ended.
     """
+
     forward: int
     backward: int
     once: int
@@ -32,17 +35,14 @@ class Traffic(NamedTuple):
         return self.forward + self.backward
 
 
-def lip_traffic(inputs: Sequence[Tensor], out: Tensor,
-                gradients: Sequence[Tensor]) -> Traffic:
+def lip_traffic(inputs: Sequence[Tensor], out: Tensor, gradients: Sequence[Tensor]) -> Traffic:
     """Of ``lip2d``: its backward pass needs x and logit, but not the output."""
     read = sum(one.nbytes for one in inputs)
     written = sum(one.nbytes for one in gradients)
-    return Traffic(read + out.nbytes, read + out.nbytes + written,
-                   read + 2 * out.nbytes + written)
+    return Traffic(read + out.nbytes, read + out.nbytes + written, read + 2 * out.nbytes + written)
 
 
-def vote_traffic(inputs: Sequence[Tensor], out: Tensor,
-                 gradients: Sequence[Tensor]) -> Traffic:
+def vote_traffic(inputs: Sequence[Tensor], out: Tensor, gradients: Sequence[Tensor]) -> Traffic:
     """Of ``ps_roi_vote``: the cells that some RoI reads, and all gradients.
 
     Where a RoI reads a cell, the cell has a gradient; a gradient is written as
@@ -51,12 +51,12 @@ def vote_traffic(inputs: Sequence[Tensor], out: Tensor,
     maps, rois = inputs
     read = int(gradients[0].count_nonzero()) * maps.element_size()
     ends = rois.nbytes + out.nbytes
-    return Traffic(read + ends, gradients[0].nbytes + ends,
-                   read + gradients[0].nbytes + ends + out.nbytes)
+    return Traffic(
+        read + ends, gradients[0].nbytes + ends, read + gradients[0].nbytes + ends + out.nbytes
+    )
 
 
-def copy_bandwidth(device: torch.device, runs: int = 10,
-                   size: int = None) -> float:
+def copy_bandwidth(device: torch.device, runs: int = 10, size: int = None) -> float:
     """Bytes a second, read and written, of a copy that no cache holds."""
     size = size or COPIED_BYTES[device.type]
     source = torch.ones(size // 4, device=device)

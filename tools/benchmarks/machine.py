@@ -1,4 +1,5 @@
 """What the numbers hold for: device, clocks, versions."""
+
 import os
 import platform
 import re
@@ -34,17 +35,22 @@ def surroundings(device: torch.device) -> dict:
     A package that does not import has the reason instead of its version.
     """
     found = dict(
-        date=time.strftime('%Y-%m-%d'), device=device_name(device),
-        cores=len(os.sched_getaffinity(0)), threads=torch.get_num_threads(),
-        python=platform.python_version(), torch=torch.__version__,
-        cuda=torch.version.cuda or 'none')
+        date=time.strftime('%Y-%m-%d'),
+        device=device_name(device),
+        cores=len(os.sched_getaffinity(0)),
+        threads=torch.get_num_threads(),
+        python=platform.python_version(),
+        torch=torch.__version__,
+        cuda=torch.version.cuda or 'none',
+    )
     if device.type == 'cuda':
         found.update(
             driver=_nvidia_smi(device, 'driver_version'),
             cudnn=torch.backends.cudnn.version(),
             cudnn_benchmark=torch.backends.cudnn.benchmark,
             tf32_convolutions=torch.backends.cudnn.allow_tf32,
-            tf32_products=torch.backends.cuda.matmul.allow_tf32)
+            tf32_products=torch.backends.cuda.matmul.allow_tf32,
+        )
     found.update((name, version_of(name)) for name in PACKAGES)
     found['commit'] = _commit()
     return found
@@ -63,10 +69,14 @@ def clocks(device: torch.device) -> dict:
     """Clocks, and what else slows a machine down, at this moment."""
     if device.type == 'cuda':
         values = _nvidia_smi(device, CLOCKS)
-        return dict(zip(CLOCKS.split(','), values.split(', '))) \
-            if ', ' in values else {'nvidia-smi': values}
-    mhz = [line.split(':')[1].strip() for line in _lines('/proc/cpuinfo')
-           if line.startswith('cpu MHz')]
+        return (
+            dict(zip(CLOCKS.split(','), values.split(', ')))
+            if ', ' in values
+            else {'nvidia-smi': values}
+        )
+    mhz = [
+        line.split(':')[1].strip() for line in _lines('/proc/cpuinfo') if line.startswith('cpu MHz')
+    ]
     return dict(mhz=mhz or 'not told', load=list(os.getloadavg()))
 
 
@@ -87,16 +97,17 @@ def seconds_of_others() -> float:
 
 def _nvidia_smi(device: torch.device, query: str) -> str:
     """Values of a GPU, with their units, or why there are none."""
-    index = device.index if device.index is not None \
-        else torch.cuda.current_device()
+    index = device.index if device.index is not None else torch.cuda.current_device()
     # nvidia-smi counts all GPUs, torch those that it may see.
     visible = os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',')
-    name = visible[index].strip() if len(visible) > index and visible[index] \
-        else str(index)
+    name = visible[index].strip() if len(visible) > index and visible[index] else str(index)
     try:
         done = subprocess.run(
-            ['nvidia-smi', f'--query-gpu={query}', '--format=csv,noheader',
-             f'--id={name}'], capture_output=True, text=True, timeout=20)
+            ['nvidia-smi', f'--query-gpu={query}', '--format=csv,noheader', f'--id={name}'],
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
     except (OSError, subprocess.SubprocessError) as error:
         return f'nvidia-smi does not run ({error})'
     return (done.stdout or done.stderr).strip()
@@ -104,16 +115,15 @@ def _nvidia_smi(device: torch.device, query: str) -> str:
 
 def _commit() -> str:
     """Commit of the repository, and whether files differ from it."""
+
     def git(*command: str) -> str:
         return subprocess.run(
-            ['git', *command], cwd=REPO, capture_output=True, text=True,
-            check=True, timeout=20).stdout.strip()
+            ['git', *command], cwd=REPO, capture_output=True, text=True, check=True, timeout=20
+        ).stdout.strip()
 
     try:
-        changed = git('status', '--porcelain', '--', 'mmgwap', 'tools',
-                      'configs')
-        return git('rev-parse', '--short=12', 'HEAD') + (
-            ', with changes' if changed else '')
+        changed = git('status', '--porcelain', '--', 'mmgwap', 'tools', 'configs')
+        return git('rev-parse', '--short=12', 'HEAD') + (', with changes' if changed else '')
     except (OSError, subprocess.SubprocessError):
         return 'unknown'
 

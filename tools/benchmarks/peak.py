@@ -1,4 +1,5 @@
 """Peak memory of a call, beyond what was there before."""
+
 from typing import Callable
 
 import torch
@@ -20,11 +21,12 @@ def peak_bytes(function: Callable[[], None], device: torch.device) -> int:
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     with torch.profiler.profile(
-            activities=[torch.profiler.ProfilerActivity.CPU],
-            profile_memory=True) as profile:
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
         function()
-    changes = [event for event in profile.profiler.kineto_results.events()
-               if event.name() == '[memory]']
+    changes = [
+        event for event in profile.profiler.kineto_results.events() if event.name() == '[memory]'
+    ]
     now = peak = 0
     for event in sorted(changes, key=lambda event: event.start_ns()):
         now += event.nbytes()

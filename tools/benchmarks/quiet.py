@@ -2,6 +2,7 @@
 
 To be imported before torch, which reads this once.
 """
+
 import os
 
 os.environ.setdefault('KINETO_LOG_LEVEL', '6')

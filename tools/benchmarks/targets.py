@@ -1,5 +1,6 @@
 """What a measurement has to reach, and whether it does."""
-from typing import Dict, NamedTuple, Optional
+
+from typing import NamedTuple, Optional
 
 TIME, MEMORY, LIMIT = 'time', 'peak memory', 'of the limit'
 
@@ -15,6 +16,7 @@ class Target(NamedTuple):
         against: the other; None for a share of the limit.
         quantity: TIME, MEMORY or LIMIT.
     """
+
     contender: str
     sense: str
     value: float
@@ -27,7 +29,7 @@ class Target(NamedTuple):
         times = '' if self.sense == 'below' else f'{self.value:g}x '
         return f'{self.sense} {times}the {self.quantity} of {self.against}'
 
-    def judge(self, rows: Dict[str, dict]) -> dict:
+    def judge(self, rows: dict[str, dict]) -> dict:
         """Compare.
 
         Args:
@@ -42,25 +44,22 @@ class Target(NamedTuple):
         """
         found = self._found(rows)
         met = None if found is None else self._met(found)
-        verdict = dict(contender=self.contender, text=self.text(),
-                       quantity=self.quantity, found=found, met=met)
+        verdict = dict(
+            contender=self.contender, text=self.text(), quantity=self.quantity, found=found, met=met
+        )
         if met is not None and self.quantity == TIME:
-            here, there = (rows[name]['quartiles_ms']
-                           for name in (self.contender, self.against))
+            here, there = (rows[name]['quartiles_ms'] for name in (self.contender, self.against))
             between = here[0] / there[1], here[1] / there[0]
-            verdict.update(between=between, sure=all(
-                self._met(one) == met for one in between))
+            verdict.update(between=between, sure=all(self._met(one) == met for one in between))
         return verdict
 
     def _met(self, found: float) -> bool:
         if self.sense == 'below':
             return found < self.value
-        return found >= self.value if self.sense == 'at least' \
-            else found <= self.value
+        return found >= self.value if self.sense == 'at least' else found <= self.value
 
-    def _found(self, rows: Dict[str, dict]) -> Optional[float]:
-        key = {TIME: 'median_ms', MEMORY: 'peak_bytes',
-               LIMIT: 'limit_share'}[self.quantity]
+    def _found(self, rows: dict[str, dict]) -> Optional[float]:
+        key = {TIME: 'median_ms', MEMORY: 'peak_bytes', LIMIT: 'limit_share'}[self.quantity]
         here = rows.get(self.contender, {}).get(key)
         if self.quantity == LIMIT:
             return here
@@ -69,4 +68,4 @@ class Target(NamedTuple):
 
 
 def less_memory(contender: str, against: str) -> Target:
-    return Target(contender, 'below', 1., against, MEMORY)
+    return Target(contender, 'below', 1.0, against, MEMORY)

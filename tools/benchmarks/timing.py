@@ -1,21 +1,23 @@
 """Timing: warm-up, turns, medians and quartiles."""
+
 import math
 import statistics
 import time
-from typing import Callable, Dict, List, NamedTuple, Tuple, Union
+from typing import Callable, NamedTuple, Union
 
 import torch
 
 # A stretch of calls lasts so long at least, so that neither the clock nor the
 # first launch counts.
-STRETCH_MS = dict(cpu=5., cuda=20.)
+STRETCH_MS = dict(cpu=5.0, cuda=20.0)
 MOST_CALLS = 1000
-SLOW_MS = 1000.  # one call of warm-up is enough
+SLOW_MS = 1000.0  # one call of warm-up is enough
 
 
 class Times(NamedTuple):
     """Milliseconds of a call, one value a stretch of ``calls`` calls."""
-    values: List[float]
+
+    values: list[float]
     calls: int
 
     @property
@@ -23,22 +25,23 @@ class Times(NamedTuple):
         return statistics.median(self.values)
 
     @property
-    def quartiles(self) -> Tuple[float, float]:
+    def quartiles(self) -> tuple[float, float]:
         """First and third, within what was measured."""
         if len(self.values) < 2:
             return self.values[0], self.values[0]
-        low, _, high = statistics.quantiles(self.values, n=4,
-                                            method='inclusive')
+        low, _, high = statistics.quantiles(self.values, n=4, method='inclusive')
         return low, high
 
 
 class Failure(NamedTuple):
     """Why there is no time, in one line."""
+
     reason: str
 
 
-def measure(contenders: Dict[str, Callable[[], None]], device: torch.device,
-            runs: int) -> Dict[str, Union[Times, Failure]]:
+def measure(
+    contenders: dict[str, Callable[[], None]], device: torch.device, runs: int
+) -> dict[str, Union[Times, Failure]]:
     """Time functions side by side.
 
     They take turns, so that a machine that slows down slows all of them, and
@@ -62,8 +65,7 @@ def measure(contenders: Dict[str, Callable[[], None]], device: torch.device,
             if isinstance(found[name], Failure):
                 continue
             try:
-                found[name].values.append(
-                    _stretch(function, calls[name], device))
+                found[name].values.append(_stretch(function, calls[name], device))
             except Exception as error:
                 found[name] = failure(error)
     return found
@@ -73,8 +75,11 @@ def failure(error: Exception) -> Failure:
     """The first line of an error; what runs out of memory says so first."""
     lines = str(error).strip().splitlines()
     first = lines[0] if lines else ''
-    name = 'out of memory' if isinstance(
-        error, (MemoryError, torch.OutOfMemoryError)) else type(error).__name__
+    name = (
+        'out of memory'
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        else type(error).__name__
+    )
     return Failure(f'{name}: {first}' if first else name)
 
 
@@ -90,8 +95,7 @@ def _warm_up(function: Callable[[], None], device: torch.device) -> int:
     return calls
 
 
-def _stretch(function: Callable[[], None], calls: int,
-             device: torch.device) -> float:
+def _stretch(function: Callable[[], None], calls: int, device: torch.device) -> float:
     """Milliseconds a call."""
     if device.type == 'cuda':
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))

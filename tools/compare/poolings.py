@@ -10,11 +10,11 @@ schedule.  Writes
 What is trained already is not trained again, so a run that was interrupted
 goes on where it was; remove its folder in WORK_DIR to begin anew.
 """
+
 import argparse
 import json
 from datetime import date
 from pathlib import Path
-from typing import List
 
 import numpy as np
 import torch
@@ -32,34 +32,48 @@ from mmgwap.localization import boxes_from_map
 from mmgwap.structures import image_labels, maps_of_image
 from mmgwap.visualization import Tile, save_sheet
 
-POOLINGS = dict(gap='GAP', gmp='GMP', lse='LSE', **{
-    'ca-gwap': 'GWAP, class-agnostic', 'cs-gwap': 'GWAP, class-specific'})
-METRICS = {'wsol/top1_error': 'top-1 accuracy', 'wsol/gt_known': 'GT-known, 20 %',
-           'tuned/gt_known': 'GT-known, threshold chosen',
-           'wsol/max_box_acc_v2': 'MaxBoxAccV2', 'wsol/px_ap': 'PxAP',
-           'tuned/threshold': 'that threshold'}
+POOLINGS = dict(
+    gap='GAP',
+    gmp='GMP',
+    lse='LSE',
+    **{'ca-gwap': 'GWAP, class-agnostic', 'cs-gwap': 'GWAP, class-specific'},
+)
+METRICS = {
+    'wsol/top1_error': 'top-1 accuracy',
+    'wsol/gt_known': 'GT-known, 20 %',
+    'tuned/gt_known': 'GT-known, threshold chosen',
+    'wsol/max_box_acc_v2': 'MaxBoxAccV2',
+    'wsol/px_ap': 'PxAP',
+    'tuned/threshold': 'that threshold',
+}
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog='tools/compare/poolings.py', description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--poolings', nargs='+', choices=POOLINGS,
-                        default=list(POOLINGS), help='default: all')
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2],
-                        help='default: 0 1 2')
-    parser.add_argument('--iterations', type=int,
-                        help='default: the configs\'')
-    parser.add_argument('--jobs', type=int, default=1,
-                        help='runs at a time, which share the cores '
-                        '(default: %(default)s)')
-    parser.add_argument('--images', type=int, default=4,
-                        help='in the picture (default: %(default)s)')
-    parser.add_argument('--work-dir', type=Path,
-                        default=Path('work_dirs/compare'),
-                        help='default: %(default)s')
-    parser.add_argument('--out', type=Path, default=Path('docs/compare'),
-                        help='default: %(default)s')
+        prog='tools/compare/poolings.py',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        '--poolings', nargs='+', choices=POOLINGS, default=list(POOLINGS), help='default: all'
+    )
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='default: 0 1 2')
+    parser.add_argument('--iterations', type=int, help="default: the configs'")
+    parser.add_argument(
+        '--jobs',
+        type=int,
+        default=1,
+        help='runs at a time, which share the cores (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--images', type=int, default=4, help='in the picture (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--work-dir', type=Path, default=Path('work_dirs/compare'), help='default: %(default)s'
+    )
+    parser.add_argument(
+        '--out', type=Path, default=Path('docs/compare'), help='default: %(default)s'
+    )
     return parser.parse_args()
 
 
@@ -67,11 +81,17 @@ def config_of(pooling: str) -> str:
     return f'wsol/r18_{pooling}_digits-single.py'
 
 
-def make_runs(poolings: List[str], seeds: List[int],
-              folder: Path) -> List[Run]:
-    return [Run(Arm(POOLINGS[name], config_of(name), config_of(name)), seed,
-                config_of(name), folder / f'{name}-seed{seed}')
-            for seed in seeds for name in poolings]
+def make_runs(poolings: list[str], seeds: list[int], folder: Path) -> list[Run]:
+    return [
+        Run(
+            Arm(POOLINGS[name], config_of(name), config_of(name)),
+            seed,
+            config_of(name),
+            folder / f'{name}-seed{seed}',
+        )
+        for seed in seeds
+        for name in poolings
+    ]
 
 
 def tune(run: Run) -> None:
@@ -102,11 +122,10 @@ def _cell(name: str, values: np.ndarray) -> str:
     form = '{:.2f}' if name.endswith('threshold') else '{:.1f}'
     if len(values) == 1:
         return form.format(values[0])
-    return f'{form} ({form} to {form})'.format(
-        values.mean(), values.min(), values.max())
+    return f'{form} ({form} to {form})'.format(values.mean(), values.min(), values.max())
 
 
-def draw(runs: List[Run], count: int, path: Path) -> None:
+def draw(runs: list[Run], count: int, path: Path) -> None:
     """Draw images of the validation set, a line each, a column each run."""
     dataset = DATASETS.build(config(runs[0]).val_dataloader.dataset)
     models = [load(run) for run in runs]
@@ -116,10 +135,10 @@ def draw(runs: List[Run], count: int, path: Path) -> None:
         image = data['inputs'][0].permute(1, 2, 0).numpy()[..., ::-1]
         label = int(image_labels(data['data_samples'][0])[0])
         tiles.append(Tile(image, f'true: {label}'))
-        tiles += [_tile(model, data, image, label, run.arm.name)
-                  for model, run in zip(models, runs)]
-    save_sheet(tiles, path, len(runs) + 1,
-               'maps of the true class; green: their boxes at 20 %')
+        tiles += [
+            _tile(model, data, image, label, run.arm.name) for model, run in zip(models, runs)
+        ]
+    save_sheet(tiles, path, len(runs) + 1, 'maps of the true class; green: their boxes at 20 %')
 
 
 def config(run: Run) -> Config:
@@ -132,23 +151,21 @@ def load(run: Run) -> torch.nn.Module:
         return init_detector(config(run), last, device='cpu', cfg_options={})
 
 
-def _tile(model: torch.nn.Module, data: dict, image: np.ndarray, label: int,
-          name: str) -> Tile:
+def _tile(model: torch.nn.Module, data: dict, image: np.ndarray, label: int, name: str) -> Tile:
     with torch.no_grad():
-        sample, = model.test_step(data)
-    score_map, = maps_of_image(sample, sample.pred_image_maps[label][None],
-                               rescale=False).numpy()
+        (sample,) = model.test_step(data)
+    (score_map,) = maps_of_image(sample, sample.pred_image_maps[label][None], rescale=False).numpy()
     score = float(sample.pred_image_scores[label])
-    return Tile(image, f'{name} {score:.2f}', score_map,
-                boxes_from_map(score_map))
+    return Tile(image, f'{name} {score:.2f}', score_map, boxes_from_map(score_map))
 
 
 def main() -> None:
     args = parse_args()
     # Training runs in the repository's folder, wherever this was called.
     folder = args.work_dir.resolve() / 'poolings'
-    iterations = args.iterations or Config.fromfile(
-        REPO / 'configs' / config_of('gap')).train_cfg.max_iters
+    iterations = (
+        args.iterations or Config.fromfile(REPO / 'configs' / config_of('gap')).train_cfg.max_iters
+    )
     runs = make_runs(args.poolings, args.seeds, folder)
     train(runs, iterations, args.jobs)
     register_all_modules()
@@ -157,11 +174,16 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     table, picture = (args.out / f'poolings.{kind}' for kind in ('md', 'png'))
     hours = sum(run.result()['seconds'] for run in runs) / 3600
-    write_table(collect(runs), table, (
-        f'{iterations:,} iterations; seeds {", ".join(map(str, args.seeds))}; '
-        f'{hours:.1f} hours of training, {args.jobs} at a time, on '
-        f'{device()}; {date.today()}, torch {torch.__version__}.'))
-    draw(runs[:len(args.poolings)], args.images, picture)
+    write_table(
+        collect(runs),
+        table,
+        (
+            f'{iterations:,} iterations; seeds {", ".join(map(str, args.seeds))}; '
+            f'{hours:.1f} hours of training, {args.jobs} at a time, on '
+            f'{device()}; {date.today()}, torch {torch.__version__}.'
+        ),
+    )
+    draw(runs[: len(args.poolings)], args.images, picture)
     print(f'\n{table.read_text()}\n{table}\n{picture}')
 
 

@@ -1,4 +1,5 @@
 """GT-known of a trained classifier, its threshold chosen on training images."""
+
 import torch
 from mmdet.registry import DATASETS, METRICS
 from mmengine.config import Config, ConfigDict
@@ -20,8 +21,7 @@ def tuned_gt_known(model: torch.nn.Module, cfg: Config) -> dict:
         that.
     """
     train, val = (cfg[f'{name}_dataloader'].dataset for name in ('train', 'val'))
-    train = ConfigDict(train, pipeline=val.pipeline, test_mode=True,
-                       indices=COUNT)
+    train = ConfigDict(train, pipeline=val.pipeline, test_mode=True, indices=COUNT)
     threshold = evaluate(model, train)['max_box_acc_threshold']
     found = evaluate(model, val, box_threshold=threshold)
     return dict(threshold=threshold, gt_known=found['gt_known'])
@@ -30,14 +30,13 @@ def tuned_gt_known(model: torch.nn.Module, cfg: Config) -> dict:
 def evaluate(model: torch.nn.Module, dataset: ConfigDict, **options) -> dict:
     """``WSOLMetric`` of a model on a data set of its kind."""
     dataset = DATASETS.build(dataset)
-    metric = METRICS.build(dict(
-        type='mmgwap.WSOLMetric', metadata_root=dataset.metadata_root,
-        **options))
+    metric = METRICS.build(
+        dict(type='mmgwap.WSOLMetric', metadata_root=dataset.metadata_root, **options)
+    )
     metric.dataset_meta = dataset.metainfo
     for i in range(len(dataset)):
         data = pseudo_collate([dataset[i]])
         with torch.no_grad():
-            sample, = model.test_step(data)
+            (sample,) = model.test_step(data)
         metric.process(data, [sample.to_dict()])
-    return {name.split('/')[-1]: value
-            for name, value in metric.evaluate(len(dataset)).items()}
+    return {name.split('/')[-1]: value for name, value in metric.evaluate(len(dataset)).items()}

@@ -12,6 +12,7 @@ localization, and there are besides, in the layout of the WSOL evaluation,
     OUT/metadata/train/image_ids.txt ...    OUT/masks/train/000000.png ...
     OUT/metadata/val/image_ids.txt ...      OUT/masks/val/000000.png ...
 """
+
 import argparse
 import json
 import os
@@ -33,22 +34,24 @@ from mmgwap.datasets.wsol_writer import write_wsol_metadata
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--out', type=Path,
-                        help='folder to write to (default: data/digits, or '
-                        'data/digits-single)')
-    parser.add_argument('--single', action='store_true',
-                        help='one digit an image, with metadata and masks')
-    parser.add_argument('--train', type=_count,
-                        help='training images (default: 2000, or 4000 with '
-                        '--single)')
-    parser.add_argument('--val', type=_count, default=500,
-                        help='validation images (default: %(default)s)')
-    parser.add_argument('--seed', type=_seed, default=0,
-                        help='0 to 2^32 - 1 (default: %(default)s)')
-    parser.add_argument('--force', action='store_true',
-                        help='write again what is already there')
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--out', type=Path, help='folder to write to (default: data/digits, or data/digits-single)'
+    )
+    parser.add_argument(
+        '--single', action='store_true', help='one digit an image, with metadata and masks'
+    )
+    parser.add_argument(
+        '--train', type=_count, help='training images (default: 2000, or 4000 with --single)'
+    )
+    parser.add_argument(
+        '--val', type=_count, default=500, help='validation images (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--seed', type=_seed, default=0, help='0 to 2^32 - 1 (default: %(default)s)'
+    )
+    parser.add_argument('--force', action='store_true', help='write again what is already there')
     return parser.parse_args()
 
 
@@ -66,8 +69,15 @@ def _seed(text: str) -> int:
     return value
 
 
-def make_split(folder: Path, glyphs: Glyphs, split: str, count: int,
-               seed: int, force: bool = False, single: bool = False) -> None:
+def make_split(
+    folder: Path,
+    glyphs: Glyphs,
+    split: str,
+    count: int,
+    seed: int,
+    force: bool = False,
+    single: bool = False,
+) -> None:
     """Write one split: images first, then the annotations in one stroke.
 
     An annotation file therefore means a complete split; one of the same seed
@@ -75,8 +85,9 @@ def make_split(folder: Path, glyphs: Glyphs, split: str, count: int,
     """
     target = folder / 'annotations' / f'{split}.json'
     form = 'one an image, ' if single else ''
-    info = dict(description=f'digits in clutter, {form}{split}', seed=seed,
-                count=count, version='1.0')
+    info = dict(
+        description=f'digits in clutter, {form}{split}', seed=seed, count=count, version='1.0'
+    )
     if not force and _read_info(target) == info:
         print(f'{target} is up to date ({count} images)')
         return
@@ -89,24 +100,27 @@ def make_split(folder: Path, glyphs: Glyphs, split: str, count: int,
         # not depend on how many there are.
         rng = RandomState([seed, SPLITS.index(split), index])
         scene = make_scene(glyphs, rng, single)
-        entry = dict(id=index, file_name=f'{index:06d}.bmp',
-                     height=scene.image.shape[0], width=scene.image.shape[1],
-                     image_labels=sorted({d + 1 for d in scene.labels}))
+        entry = dict(
+            id=index,
+            file_name=f'{index:06d}.bmp',
+            height=scene.image.shape[0],
+            width=scene.image.shape[1],
+            image_labels=sorted({d + 1 for d in scene.labels}),
+        )
         images.append(entry)
         for label, mask in zip(scene.labels, scene.masks):
-            annotations.append(
-                _annotation(len(annotations), index, label, mask))
+            annotations.append(_annotation(len(annotations), index, label, mask))
         # Uncompressed: encoders differ from one machine to the next.
         _write_image(folder / split / entry['file_name'], scene.image)
         if single:
             _add(metadata, split, entry, annotations[-1])
-            _write_mask(folder / 'masks' / split / f'{index:06d}.png',
-                        scene.masks[0])
+            _write_mask(folder / 'masks' / split / f'{index:06d}.png', scene.masks[0])
     if single:
         write_wsol_metadata(folder / 'metadata' / split, metadata)
     categories = [dict(id=d + 1, name=str(d)) for d in range(10)]
-    _write_json(target, dict(info=info, images=images,
-                             annotations=annotations, categories=categories))
+    _write_json(
+        target, dict(info=info, images=images, annotations=annotations, categories=categories)
+    )
 
 
 def _annotation(index: int, image: int, label: int, mask: np.ndarray) -> dict:
@@ -114,21 +128,23 @@ def _annotation(index: int, image: int, label: int, mask: np.ndarray) -> dict:
     left, top = int(columns[0]), int(lines[0])
     rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     return dict(
-        id=index, image_id=image, category_id=label + 1, iscrowd=0,
+        id=index,
+        image_id=image,
+        category_id=label + 1,
+        iscrowd=0,
         bbox=[left, top, int(columns[-1]) + 1 - left, int(lines[-1]) + 1 - top],
         area=int(mask.sum()),
-        segmentation=dict(size=rle['size'], counts=rle['counts'].decode()))
+        segmentation=dict(size=rle['size'], counts=rle['counts'].decode()),
+    )
 
 
-def _add(metadata: WSOLMetadata, split: str, entry: dict,
-         annotation: dict) -> None:
+def _add(metadata: WSOLMetadata, split: str, entry: dict, annotation: dict) -> None:
     """Add an image of one digit; corners are inside of its box."""
     image = f'{split}/{entry["file_name"]}'
     left, top, width, height = annotation['bbox']
     metadata.labels[image] = annotation['category_id'] - 1
     metadata.sizes[image] = (entry['width'], entry['height'])
-    metadata.boxes[image] = np.array(
-        [[left, top, left + width - 1, top + height - 1]])
+    metadata.boxes[image] = np.array([[left, top, left + width - 1, top + height - 1]])
     metadata.masks[image] = Masks([f'{split}/{entry["id"]:06d}.png'])
 
 
@@ -155,19 +171,22 @@ def _write_mask(path: Path, mask: np.ndarray) -> None:
     lines = np.zeros((height, 1 + width), np.uint8)  # 0: no filter
     lines[:, 1:][mask] = 255
     data = lines.tobytes()
-    block = struct.pack('<BHH', 1, len(data), len(data) ^ 0xffff) + data
+    block = struct.pack('<BHH', 1, len(data), len(data) ^ 0xFFFF) + data
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b''.join((
-        b'\x89PNG\r\n\x1a\n',
-        _chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0)),
-        _chunk(b'IDAT', b'\x78\x01' + block
-               + struct.pack('>I', zlib.adler32(data))),
-        _chunk(b'IEND', b''))))
+    path.write_bytes(
+        b''.join(
+            (
+                b'\x89PNG\r\n\x1a\n',
+                _chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0)),
+                _chunk(b'IDAT', b'\x78\x01' + block + struct.pack('>I', zlib.adler32(data))),
+                _chunk(b'IEND', b''),
+            )
+        )
+    )
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
-    return (struct.pack('>I', len(data)) + kind + data
-            + struct.pack('>I', zlib.crc32(kind + data)))
+    return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
 
 
 def _write_json(path: Path, content: dict) -> None:
@@ -181,20 +200,20 @@ def _check_form(folder: Path, single: bool) -> None:
     """Refuse a folder of the other form: some of its files would stay."""
     there = (folder / 'metadata').exists()
     if there != single and (there or (folder / 'annotations').exists()):
-        sys.exit(f'{folder} holds digits {"one" if there else "one to four"} '
-                 'an image; choose another --out')
+        sys.exit(
+            f'{folder} holds digits {"one" if there else "one to four"} '
+            'an image; choose another --out'
+        )
 
 
 def main() -> None:
     args = parse_args()
     args.train = args.train or (4000 if args.single else 2000)
-    out = args.out or Path('data/digits-single' if args.single
-                           else 'data/digits')
+    out = args.out or Path('data/digits-single' if args.single else 'data/digits')
     _check_form(out, args.single)
     counts = dict(train=args.train, val=args.val)
     for split, glyphs in zip(SPLITS, load_glyphs(args.seed)):
-        make_split(out, glyphs, split, counts[split], args.seed, args.force,
-                   args.single)
+        make_split(out, glyphs, split, counts[split], args.seed, args.force, args.single)
 
 
 if __name__ == '__main__':

@@ -15,6 +15,7 @@ they do not say whether pixels are counted from 0 or from 1.
 cub: ROOT is CUB_200_2011/.  Paths begin at images/.  A box x, y, width, height
 becomes x, y, x + width, y + height, as in the WSOL evaluation's own files.
 """
+
 import argparse
 import sys
 from pathlib import Path
@@ -23,19 +24,17 @@ from mmgwap.datasets.wsol_cub import read_cub
 from mmgwap.datasets.wsol_ilsvrc import read_ilsvrc
 from mmgwap.datasets.wsol_writer import write_wsol_metadata
 
-DATA_SETS = dict(ilsvrc=(read_ilsvrc, ('train', 'val')),
-                 cub=(read_cub, ('train', 'test')))
+DATA_SETS = dict(ilsvrc=(read_ilsvrc, ('train', 'val')), cub=(read_cub, ('train', 'test')))
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('dataset', choices=list(DATA_SETS))
     parser.add_argument('root', type=Path, help='folder of the data set')
     parser.add_argument('out', type=Path, help='folder to write to')
-    parser.add_argument('--force', action='store_true',
-                        help='write again what is already there')
+    parser.add_argument('--force', action='store_true', help='write again what is already there')
     return parser.parse_args()
 
 
@@ -48,9 +47,11 @@ def main() -> None:
     try:
         for split, metadata in read(args.root).items():
             write_wsol_metadata(args.out / split, metadata)
-            print(f'{args.out / split}: {len(metadata.labels)} images of '
-                  f'{len(metadata.classes)} classes, '
-                  f'{sum(map(len, metadata.boxes.values()))} boxes')
+            print(
+                f'{args.out / split}: {len(metadata.labels)} images of '
+                f'{len(metadata.classes)} classes, '
+                f'{sum(map(len, metadata.boxes.values()))} boxes'
+            )
     except (OSError, ValueError) as error:
         sys.exit(str(error))
 

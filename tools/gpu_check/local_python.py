@@ -1,4 +1,5 @@
 """The Python of this machine whose torch has CUDA, and what is beside it."""
+
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ FIRST_TORCH = (2, 6)  # of mmgwap
 HAS_CUDA_TORCH = 'import torch; assert torch.version.cuda'
 # Run by the Python in question.  Of a package that is there twice the first
 # on the path is the one that is imported.
-PROBE = r'''
+PROBE = r"""
 import importlib.metadata, importlib.util, json, os, sys, sysconfig, warnings
 warnings.simplefilter('ignore')
 known = dict(executable=sys.executable, prefix=sys.prefix, torch='', cuda='',
@@ -50,7 +51,7 @@ for found in importlib.metadata.distributions():
         known['packages'].setdefault(found.metadata['Name'], found.version)
 print()
 print(json.dumps(known))
-'''
+"""
 
 
 class Local(NamedTuple):
@@ -60,6 +61,7 @@ class Local(NamedTuple):
     why there are none; ``paths`` are where packages are imported from;
     ``cv2`` tells whether OpenCV imports, in whichever distribution.
     """
+
     executable: str
     prefix: str
     version: list
@@ -76,8 +78,9 @@ class Local(NamedTuple):
     @property
     def archs(self):
         """Of the GPUs that are there, as TORCH_CUDA_ARCH_LIST: '8.0;9.0'."""
-        return ';'.join('{}.{}'.format(*chip) for chip in sorted(
-            {tuple(device[1:]) for device in self.devices}))
+        return ';'.join(
+            '{}.{}'.format(*chip) for chip in sorted({tuple(device[1:]) for device in self.devices})
+        )
 
 
 def choose(wanted):
@@ -88,33 +91,42 @@ def choose(wanted):
     """
     if wanted:
         if not shutil.which(wanted):
-            stop('no CUDA device can be used: PYTHON={} is no program'.format(
-                wanted))
+            stop(f'no CUDA device can be used: PYTHON={wanted} is no program')
         return wanted
     there = [name for name in CANDIDATES if shutil.which(name)]
     for name in there:
-        if subprocess.call([name, '-c', HAS_CUDA_TORCH],
-                           stdout=subprocess.DEVNULL,
-                           stderr=subprocess.DEVNULL) == 0:
+        if (
+            subprocess.call(
+                [name, '-c', HAS_CUDA_TORCH], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            == 0
+        ):
             return name
-    stop('no CUDA device can be used: of {} none has a torch with CUDA; name '
-         'the Python that has it: make gpu-check PYTHON=path'.format(
-             ', '.join(there)))
+    stop(
+        'no CUDA device can be used: of {} none has a torch with CUDA; name '
+        'the Python that has it: make gpu-check PYTHON=path'.format(', '.join(there))
+    )
 
 
 def run_by(python):
     """Go on under that Python: most of what follows asks about its own."""
     ask = 'import sys; print(sys.prefix); print(sys.executable)'
     try:
-        prefix, executable = subprocess.check_output(
-            [python, '-c', ask]).decode().split('\n')[:2]
+        prefix, executable = subprocess.check_output([python, '-c', ask]).decode().split('\n')[:2]
     except (OSError, subprocess.CalledProcessError, ValueError):
-        stop('no CUDA device can be used: PYTHON={} does not run'.format(
-            python))
+        stop(f'no CUDA device can be used: PYTHON={python} does not run')
     if prefix != sys.prefix:
         sys.stdout.flush()
-        os.execv(executable, [executable, os.path.dirname(os.path.abspath(
-            __file__)), *sys.argv[1:], '--python', executable])
+        os.execv(
+            executable,
+            [
+                executable,
+                os.path.dirname(os.path.abspath(__file__)),
+                *sys.argv[1:],
+                '--python',
+                executable,
+            ],
+        )
 
 
 def probe(python=sys.executable):
@@ -123,9 +135,10 @@ def probe(python=sys.executable):
     try:
         return Local(**json.loads(done.stdout.decode().splitlines()[-1]))
     except (ValueError, IndexError):
-        stop('no CUDA device can be used: {} ended with status {} when asked '
-             'for its torch; what it said stands above'.format(
-                 python, done.returncode))
+        stop(
+            f'no CUDA device can be used: {python} ended with status {done.returncode} when asked '
+            'for its torch; what it said stands above'
+        )
 
 
 def check(local, needs_device=True):
@@ -135,26 +148,41 @@ def check(local, needs_device=True):
         needs_device (bool): False to compile for a GPU of another machine.
     """
     if tuple(local.version[:2]) < FIRST_PYTHON:
-        stop('{} is Python {}.{}, and the pinned packages need {}.{} or later;'
-             ' name another: make gpu-check PYTHON=path'.format(
-                 local.executable, *local.version[:2], *FIRST_PYTHON))
+        stop(
+            '{} is Python {}.{}, and the pinned packages need {}.{} or later;'
+            ' name another: make gpu-check PYTHON=path'.format(
+                local.executable, *local.version[:2], *FIRST_PYTHON
+            )
+        )
     if not local.cuda:
-        stop('no CUDA device can be used: {} of {}; name the Python whose '
-             'torch has CUDA: make gpu-check PYTHON=path'.format(
-                 'torch {} is a build without CUDA, that'.format(local.torch)
-                 if local.torch else 'no torch ({})'.format(local.why),
-                 local.executable))
+        stop(
+            'no CUDA device can be used: {} of {}; name the Python whose '
+            'torch has CUDA: make gpu-check PYTHON=path'.format(
+                f'torch {local.torch} is a build without CUDA, that'
+                if local.torch
+                else f'no torch ({local.why})',
+                local.executable,
+            )
+        )
     if _numbers(local.torch) < FIRST_TORCH:
-        stop('torch {} of {} is too old: mmgwap needs {}.{} or later'.format(
-            local.torch, local.executable, *FIRST_TORCH))
+        stop(
+            'torch {} of {} is too old: mmgwap needs {}.{} or later'.format(
+                local.torch, local.executable, *FIRST_TORCH
+            )
+        )
     if not (local.pip or local.ensurepip):
-        stop('{} has neither pip nor ensurepip; on Debian and Ubuntu: apt '
-             'install python{}.{}-venv'.format(local.executable,
-                                               *local.version[:2]))
+        stop(
+            '{} has neither pip nor ensurepip; on Debian and Ubuntu: apt '
+            'install python{}.{}-venv'.format(local.executable, *local.version[:2])
+        )
     if needs_device and not local.devices:
-        stop('no CUDA device: torch {} of {} sees none ({})'.format(
-            local.torch, local.executable,
-            ' '.join(local.why.split('\n')[:1]) or 'nvidia-smi may tell why'))
+        stop(
+            'no CUDA device: torch {} of {} sees none ({})'.format(
+                local.torch,
+                local.executable,
+                ' '.join(local.why.split('\n')[:1]) or 'nvidia-smi may tell why',
+            )
+        )
 
 
 def _numbers(version):

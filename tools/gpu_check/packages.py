@@ -3,12 +3,14 @@
 What it has is taken where it can serve, since a machine with a GPU may have
 no network, and since its torch must stay what it is.
 """
+
 import glob
 import os
 import re
 
-REQUIREMENTS = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(
-    os.path.abspath(__file__)))), 'requirements')
+REQUIREMENTS = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), 'requirements'
+)
 # Each torch goes with one triton.
 TORCHS_OWN = ('torch', 'triton')
 # What is tested is these; of the others, what runs them.
@@ -16,17 +18,35 @@ EXACT = ('mmdet', 'mmengine', 'onedl-mmdetection', 'onedl-mmengine')
 OPENCV = 'opencv-python-headless'
 # The tests were tried with these, and never with older ones.
 OLDEST = {
-    'hypothesis': '6.100', 'matplotlib': '3.6', 'numpy': '1.26',
-    'onnx': '1.15', 'onnxruntime': '1.17', 'pillow': '9.3', 'pytest': '7.4',
-    'scikit-learn': '1.3', 'scipy': '1.11', 'shapely': '2.0',
-    'yapf': '0.40.2'}
+    'hypothesis': '6.100',
+    'matplotlib': '3.6',
+    'numpy': '1.26',
+    'onnx': '1.15',
+    'onnxruntime': '1.17',
+    'pillow': '9.3',
+    'pytest': '7.4',
+    'scikit-learn': '1.3',
+    'scipy': '1.11',
+    'shapely': '2.0',
+    'yapf': '0.40.2',
+}
 # Compiled against numpy, and perhaps unfit for another.
-ON_NUMPY = ('contourpy', 'matplotlib', 'ml-dtypes', 'onnx', 'onnxruntime',
-            OPENCV, 'pycocotools', 'scikit-image', 'scikit-learn', 'scipy',
-            'shapely')
+ON_NUMPY = (
+    'contourpy',
+    'matplotlib',
+    'ml-dtypes',
+    'onnx',
+    'onnxruntime',
+    OPENCV,
+    'pycocotools',
+    'scikit-image',
+    'scikit-learn',
+    'scipy',
+    'shapely',
+)
 # Run in the new environment: what the packages in it ask for and don't find.
 # OpenCV has four names and is pinned for its numpy's sake: not asked about.
-ASK_UNMET = '''
+ASK_UNMET = """
 import importlib.metadata as metadata, json, sys
 from packaging.requirements import Requirement
 unmet = set()
@@ -44,7 +64,7 @@ for package in metadata.distributions(path=[p for p in sys.path
             if not wanted.specifier.contains(there, prereleases=True):
                 unmet.add(wanted.name)
 print(json.dumps(sorted(n for n in unmet if not n.startswith('opencv'))))
-'''
+"""
 
 
 def normal(name):
@@ -79,8 +99,9 @@ def lacking(pinned, local):
         set: their names.
     """
     there = {normal(name): version for name, version in local.packages.items()}
-    names = {name for name, version in pinned.items()
-             if not _serves(name, version, there.get(name))}
+    names = {
+        name for name, version in pinned.items() if not _serves(name, version, there.get(name))
+    }
     names.discard(OPENCV)
     if not local.cv2:
         names.add(OPENCV)
@@ -95,8 +116,7 @@ def _serves(name, version, there):
 
 def _numbers(version):
     """The numbers of a version, for comparison: '2.0.1rc1' -> (2, 0, 1)."""
-    return tuple(int(n) for n in re.match(r'[\d.]*\d|', version).group()
-                 .split('.') if n)
+    return tuple(int(n) for n in re.match(r'[\d.]*\d|', version).group().split('.') if n)
 
 
 def with_companions(names, pinned):
@@ -112,13 +132,17 @@ def without_wheel(names, pinned, folder, python):
         folder (str): of wheels.
         python (list): version that they are for.
     """
-    files = [os.path.basename(path) for path in glob.glob(os.path.join(
-        glob.escape(folder), '*.whl'))]
-    fitting = {(normal(name), version) for name, version, *tags in (
-        file[:-len('.whl')].split('-') for file in files)
-        if _fits(tags, python)}
-    return sorted('{}=={}'.format(name, pinned[name]) for name in names
-                  if (name, pinned[name]) not in fitting)
+    files = [
+        os.path.basename(path) for path in glob.glob(os.path.join(glob.escape(folder), '*.whl'))
+    ]
+    fitting = {
+        (normal(name), version)
+        for name, version, *tags in (file[: -len('.whl')].split('-') for file in files)
+        if _fits(tags, python)
+    }
+    return sorted(
+        f'{name}=={pinned[name]}' for name in names if (name, pinned[name]) not in fitting
+    )
 
 
 def _fits(tags, python):
@@ -127,6 +151,6 @@ def _fits(tags, python):
     for tag in tags[-3].split('.'):
         if tag in ('py3', 'cp{}{}'.format(*python[:2])):
             return True
-        if 'abi3' in abi and int(tag[len('cp3'):]) <= python[1]:
+        if 'abi3' in abi and int(tag[len('cp3') :]) <= python[1]:
             return True
     return False

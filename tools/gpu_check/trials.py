@@ -1,4 +1,5 @@
 """The tests that need a GPU, and the benchmark."""
+
 import glob
 import os
 import subprocess
@@ -25,12 +26,22 @@ def run_tests(env, options=()):
     if os.path.exists(results):
         os.remove(results)
     # Plugins that somebody installed for other tests are no part of these.
-    code = _run(env, '-m', 'pytest', '-m', 'gpu', '-p', 'no:cacheprovider',
-                '--junitxml', RESULTS, *options,
-                PYTEST_DISABLE_PLUGIN_AUTOLOAD='1')
+    code = _run(
+        env,
+        '-m',
+        'pytest',
+        '-m',
+        'gpu',
+        '-p',
+        'no:cacheprovider',
+        '--junitxml',
+        RESULTS,
+        *options,
+        PYTEST_DISABLE_PLUGIN_AUTOLOAD='1',
+    )
     counts = count(results)
     if counts is None:
-        return False, 'tests: pytest ended with status {}'.format(code)
+        return False, f'tests: pytest ended with status {code}'
     return judge(code, counts)
 
 
@@ -47,8 +58,13 @@ def count(path):
     counts = dict(passed=0, skipped=0, failed=0)
     for case in cases:
         kinds = {part.tag for part in case}
-        counts['failed' if kinds & {'failure', 'error'} else
-               'skipped' if 'skipped' in kinds else 'passed'] += 1
+        counts[
+            'failed'
+            if kinds & {'failure', 'error'}
+            else 'skipped'
+            if 'skipped' in kinds
+            else 'passed'
+        ] += 1
     return counts
 
 
@@ -61,12 +77,10 @@ def judge(code, counts):
     """
     if not any(counts.values()):
         return False, 'tests: none of a GPU was found'
-    line = 'tests: ' + ', '.join('{} {}'.format(n, kind)
-                                 for kind, n in counts.items() if n)
+    line = 'tests: ' + ', '.join(f'{n} {kind}' for kind, n in counts.items() if n)
     if counts['skipped']:
         line += ' (a skipped test of a GPU fails the check)'
-    return code == 0 and set(k for k, n in counts.items() if n) == {'passed'
-                                                                    }, line
+    return code == 0 and set(k for k, n in counts.items() if n) == {'passed'}, line
 
 
 def run_bench(env, options=()):
@@ -76,19 +90,33 @@ def run_bench(env, options=()):
         tuple[bool, str]: whether it ran to its end, and a line.
     """
     start = time.time()
-    code = _run(env, '-W', 'ignore', os.path.join('tools', 'benchmarks'),
-                '--device', 'cuda', '--out', BENCH, *options)
-    written = [path for path in glob.glob(os.path.join(REPO, BENCH, '*.json'))
-               if os.path.getmtime(path) >= start - 1]
-    line = 'benchmark: ' + (', '.join(
-        os.path.relpath(path, REPO) for path in written) or 'no file written')
+    code = _run(
+        env,
+        '-W',
+        'ignore',
+        os.path.join('tools', 'benchmarks'),
+        '--device',
+        'cuda',
+        '--out',
+        BENCH,
+        *options,
+    )
+    written = [
+        path
+        for path in glob.glob(os.path.join(REPO, BENCH, '*.json'))
+        if os.path.getmtime(path) >= start - 1
+    ]
+    line = 'benchmark: ' + (
+        ', '.join(os.path.relpath(path, REPO) for path in written) or 'no file written'
+    )
     if code:
-        line += ' (ended with status {})'.format(code)
+        line += f' (ended with status {code})'
     return code == 0 and bool(written), line
 
 
 def _run(env, *command, **variables):
     base = os.environ if env.variables is None else env.variables
     say('$ python ' + ' '.join(command))
-    return subprocess.call([env.python, *command], cwd=REPO,
-                           env=dict(base, PYTHONUNBUFFERED='1', **variables))
+    return subprocess.call(
+        [env.python, *command], cwd=REPO, env=dict(base, PYTHONUNBUFFERED='1', **variables)
+    )

@@ -8,6 +8,7 @@ the installed torch, or takes the wheel that it compiled before, and installs
 this repository in editable form.  A finished environment is left as it is; a
 half-made one is made again.
 """
+
 import argparse
 import os
 import sys
@@ -27,25 +28,36 @@ TORCH = '2.13.0'
 
 def parse_args():
     parser = argparse.ArgumentParser(
-        prog='make install', description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        prog='make install',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
-        '--stack', choices=STACKS, default='onedl',
-        help='distributions of mmcv, mmdet and mmengine (default: onedl)')
+        '--stack',
+        choices=STACKS,
+        default='onedl',
+        help='distributions of mmcv, mmdet and mmengine (default: onedl)',
+    )
     parser.add_argument('--venv', default='.venv', help='default: .venv')
     parser.add_argument(
-        '--wheels', metavar='DIR', default='',
-        help='install from this folder alone, without a network')
+        '--wheels',
+        metavar='DIR',
+        default='',
+        help='install from this folder alone, without a network',
+    )
     parser.add_argument(
-        '--save-wheels', metavar='DIR', default='',
-        help='fill a folder for --wheels instead of installing')
+        '--save-wheels',
+        metavar='DIR',
+        default='',
+        help='fill a folder for --wheels instead of installing',
+    )
     return parser.parse_args()
 
 
 def main():
     args = parse_args()
     if args.wheels and not os.path.isdir(args.wheels):
-        sys.exit('make install: WHEELS={}: no such folder'.format(args.wheels))
+        sys.exit(f'make install: WHEELS={args.wheels}: no such folder')
     target = environment.Environment(args.venv, args.stack, TORCH, args.wheels)
     with target.locked():
         if not target.is_finished():
@@ -58,15 +70,13 @@ def main():
 def install(target):
     """Make the environment, from the checks to the mark."""
     start = time.time()
-    surroundings.check(target.path, mmcv_wheel.is_at_hand(
-        target.stack, TORCH, target.wheels))
+    surroundings.check(target.path, mmcv_wheel.is_at_hand(target.stack, TORCH, target.wheels))
     target.create()
     target.install_dependencies()
     target.install_wheel(mmcv_wheel.get(target))
     target.install_project()
     target.finish()
-    surroundings.say('installed {} in {:.0f} s'.format(
-        target.name, time.time() - start))
+    surroundings.say(f'installed {target.name} in {time.time() - start:.0f} s')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,5 @@
 """The environment of ``make install``: all that is pinned, and torch."""
+
 import hashlib
 import os
 import platform
@@ -23,8 +24,15 @@ class Environment(MarkedVenv):
         self.stack = stack
         self.torch = torch
         super().__init__(
-            path, dict(stack=stack, python=platform.python_version(),
-                       repo=REPO, requirements=self._fingerprint()), wheels)
+            path,
+            dict(
+                stack=stack,
+                python=platform.python_version(),
+                repo=REPO,
+                requirements=self._fingerprint(),
+            ),
+            wheels,
+        )
 
     @property
     def requirements(self):
@@ -41,20 +49,20 @@ class Environment(MarkedVenv):
         return digest.hexdigest()
 
     def install_dependencies(self):
-        say('installing torch {} and the other dependencies (some minutes, '
-            'with what has to be downloaded)'.format(self.torch))
+        say(
+            f'installing torch {self.torch} and the other dependencies (some minutes, '
+            'with what has to be downloaded)'
+        )
         # With its dependencies: a CUDA build needs libraries that a CPU build
         # does not.
-        self.pip('install', '-c', CONSTRAINTS, *BUILD_TOOLS,
-                 'torch==' + self.torch)
+        self.pip('install', '-c', CONSTRAINTS, *BUILD_TOOLS, 'torch==' + self.torch)
         # Without: the file lists them all, and some distributions ask for
         # OpenCV's windowed build, which needs libraries of a desktop.
-        self.pip('install', '--no-deps', '--no-build-isolation', '-r',
-                 self.requirements)
+        self.pip('install', '--no-deps', '--no-build-isolation', '-r', self.requirements)
 
     def save_wheels(self, folder):
         """Fill ``folder`` with all but mmcv."""
-        self.pip('wheel', '-w', folder, '-c', CONSTRAINTS,
-                 *BUILD_TOOLS, 'torch==' + self.torch)
-        self.pip('wheel', '-w', folder, '--no-deps', '--no-build-isolation',
-                 '-r', self.requirements)
+        self.pip('wheel', '-w', folder, '-c', CONSTRAINTS, *BUILD_TOOLS, 'torch==' + self.torch)
+        self.pip(
+            'wheel', '-w', folder, '--no-deps', '--no-build-isolation', '-r', self.requirements
+        )

@@ -1,4 +1,5 @@
 """A virtual environment of this project: made, and marked when finished."""
+
 import fcntl
 import glob
 import json
@@ -11,8 +12,7 @@ from contextlib import contextmanager
 import surroundings
 from surroundings import say, stop
 
-REPO = os.path.dirname(os.path.dirname(os.path.dirname(
-    os.path.abspath(__file__))))
+REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 # mmcv's setup needs pkg_resources, which setuptools 81 dropped.
 BUILD_TOOLS = ['setuptools==80.9.0', 'wheel==0.45.1', 'ninja==1.13.0']
 
@@ -43,8 +43,9 @@ class MarkedVenv:
 
     def is_finished(self):
         """Whether what is wanted is there already."""
-        return self._read_mark() == dict(self._wanted, finished=True) \
-            and os.path.exists(self.python)
+        return self._read_mark() == dict(self._wanted, finished=True) and os.path.exists(
+            self.python
+        )
 
     def _read_mark(self):
         try:
@@ -81,19 +82,21 @@ class MarkedVenv:
             self._remove()
         os.makedirs(self.path)
         self._write_mark(finished=False)
-        self._call([sys.executable, '-m', 'venv', *options, self.path],
-                   'create {}'.format(self.name))
+        self._call([sys.executable, '-m', 'venv', *options, self.path], f'create {self.name}')
 
     def _remove(self):
         """Remove an environment of this project, or what is left of one."""
         mark = self._read_mark()
         if mark is None and not self._is_remnant():
-            stop('{0} is there and was not made by {1}; move it away, or name '
-                 'another place: {1} VENV=.venv-mmgwap'.format(
-                     self.name, surroundings.PROGRAM))
-        say('{} is {}: making it again'.format(
-            self.name, 'out of date' if (mark or {}).get('finished')
-            else 'half-made'))
+            stop(
+                f'{self.name} is there and was not made by {surroundings.PROGRAM}; move it away, or name '
+                f'another place: {surroundings.PROGRAM} VENV=.venv-mmgwap'
+            )
+        say(
+            '{} is {}: making it again'.format(
+                self.name, 'out of date' if (mark or {}).get('finished') else 'half-made'
+            )
+        )
         # Out of the way in one stroke: what is left of an interrupted removal
         # is never taken for an environment.
         doomed = self.path + '.removed'
@@ -105,20 +108,33 @@ class MarkedVenv:
         """Whether there is nothing but parts of a broken environment."""
         if not os.path.isdir(self.path) or os.path.islink(self.path):
             return False
-        parts = {'bin', 'include', 'lib', 'lib64', 'share', 'pyvenv.cfg',
-                 '.gitignore', os.path.basename(self._mark),
-                 os.path.basename(self._mark) + '.tmp'}
+        parts = {
+            'bin',
+            'include',
+            'lib',
+            'lib64',
+            'share',
+            'pyvenv.cfg',
+            '.gitignore',
+            os.path.basename(self._mark),
+            os.path.basename(self._mark) + '.tmp',
+        }
         if not set(os.listdir(self.path)) <= parts:
             return False
-        installed = glob.glob(os.path.join(
-            glob.escape(self.path), 'lib', '*', 'site-packages', '*'))
-        if any(not os.path.basename(path).startswith(('pip', 'setuptools'))
-               for path in installed):
+        installed = glob.glob(
+            os.path.join(glob.escape(self.path), 'lib', '*', 'site-packages', '*')
+        )
+        if any(not os.path.basename(path).startswith(('pip', 'setuptools')) for path in installed):
             return False
         try:
-            return subprocess.call([self.python, '-m', 'pip', '--version'],
-                                   stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL) != 0
+            return (
+                subprocess.call(
+                    [self.python, '-m', 'pip', '--version'],
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+                != 0
+            )
         except OSError:
             return True
 
@@ -126,27 +142,26 @@ class MarkedVenv:
         self.pip('install', '--no-deps', '--no-index', wheel)
 
     def install_project(self):
-        self.pip('install', '--no-deps', '--no-index', '--no-build-isolation',
-                 '-e', REPO)
+        self.pip('install', '--no-deps', '--no-index', '--no-build-isolation', '-e', REPO)
 
     def finish(self):
         """Try the result, and mark it."""
-        self._call([self.python, '-c', 'import mmgwap.ops'],
-                   'import mmgwap in {}'.format(self.name))
+        self._call([self.python, '-c', 'import mmgwap.ops'], f'import mmgwap in {self.name}')
         self._write_mark(finished=True)
 
     def pip(self, command, *args):
-        source = ['--no-index', '--find-links', self.wheels] \
-            if self.wheels else []
-        self._call([self.python, '-m', 'pip', command, '-q',
-                    '--disable-pip-version-check'] + source + list(args),
-                   'pip ' + command)
+        source = ['--no-index', '--find-links', self.wheels] if self.wheels else []
+        self._call(
+            [self.python, '-m', 'pip', command, '-q', '--disable-pip-version-check']
+            + source
+            + list(args),
+            'pip ' + command,
+        )
 
     def ask(self, code):
         """Run code in the environment and read the JSON that it prints."""
-        return json.loads(subprocess.check_output(
-            [self.python, '-c', code], env=self.variables))
+        return json.loads(subprocess.check_output([self.python, '-c', code], env=self.variables))
 
     def _call(self, command, what):
         if subprocess.call(command, env=self.variables) != 0:
-            stop('could not {}; what failed stands above'.format(what))
+            stop(f'could not {what}; what failed stands above')

@@ -4,6 +4,7 @@ The source is unpacked into the folder that will keep the wheel, and compiled
 there: ninja compiles only what is not compiled yet.  The wheel is moved into
 its place at the end, so that it is there whole or not at all.
 """
+
 import fcntl
 import glob
 import os
@@ -19,8 +20,10 @@ import mmcv_source
 import toolkit
 from surroundings import say, stop
 
-ASK_NVIDIA = ('import json, os, torch; print(json.dumps(os.path.join('
-              'os.path.dirname(os.path.dirname(torch.__file__)), "nvidia")))')
+ASK_NVIDIA = (
+    'import json, os, torch; print(json.dumps(os.path.join('
+    'os.path.dirname(os.path.dirname(torch.__file__)), "nvidia")))'
+)
 SIGN_OF_LIFE = 60  # seconds
 
 
@@ -42,8 +45,7 @@ def build(env, folder, source, nvcc=None, archs=''):
     os.makedirs(folder, exist_ok=True)
     with _locked(folder) as lock:
         # Perhaps the one that was waited for has made it.
-        return _wheel_in(folder) or _build(env, folder, source, nvcc, archs,
-                                           lock)
+        return _wheel_in(folder) or _build(env, folder, source, nvcc, archs, lock)
 
 
 @contextmanager
@@ -53,7 +55,7 @@ def _locked(folder):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            say('waiting for another compilation in {}'.format(folder))
+            say(f'waiting for another compilation in {folder}')
             fcntl.flock(file, fcntl.LOCK_EX)
         yield file
 
@@ -64,20 +66,32 @@ def _wheel_in(folder):
 
 
 def _build(env, folder, source, nvcc, archs, lock):
-    tree, out, log = (os.path.join(folder, name)
-                      for name in ('source', 'out', 'build.log'))
+    tree, out, log = (os.path.join(folder, name) for name in ('source', 'out', 'build.log'))
     variables = build_variables(env, folder, nvcc, archs)
     mmcv_source.prepare(env, folder, tree, source, variables)
-    say('compiling mmcv for {} (8 to 15 minutes on two cores, for one kind of '
+    say(
+        'compiling mmcv for {} (8 to 15 minutes on two cores, for one kind of '
         'GPU twice that, and only once; a broken-off one goes on where it was)'
-        '; log: {}'.format('CUDA' if nvcc else 'cpu', log))
-    command = [env.python, '-m', 'pip', 'wheel', '-v', '--no-deps',
-               '--no-build-isolation', '--no-cache-dir', '--no-index', '-w',
-               out, tree]
+        '; log: {}'.format('CUDA' if nvcc else 'cpu', log)
+    )
+    command = [
+        env.python,
+        '-m',
+        'pip',
+        'wheel',
+        '-v',
+        '--no-deps',
+        '--no-build-isolation',
+        '--no-cache-dir',
+        '--no-index',
+        '-w',
+        out,
+        tree,
+    ]
     code = _run(command, variables, log, lock)
     built = _wheel_in(out)
     if code != 0 or not built:
-        stop('mmcv did not compile{}; see {}'.format(_first_error(log), log))
+        stop(f'mmcv did not compile{_first_error(log)}; see {log}')
     wheel = os.path.join(folder, os.path.basename(built))
     os.replace(built, wheel)
     shutil.rmtree(out)
@@ -88,12 +102,15 @@ def _build(env, folder, source, nvcc, archs, lock):
 def build_variables(env, folder, nvcc, archs):
     """Environment variables of the compilation."""
     variables = dict(
-        os.environ, MMCV_WITH_OPS='1', FORCE_CUDA=str(int(bool(nvcc))),
+        os.environ,
+        MMCV_WITH_OPS='1',
+        FORCE_CUDA=str(int(bool(nvcc))),
         MAX_JOBS=os.environ.get('MAX_JOBS', str(jobs())),
         # Without debugging information, which Python's own flags ask for and
         # which makes the wheel four times as large.
         CFLAGS=(os.environ.get('CFLAGS', '') + ' -g0').strip(),
-        PATH=os.path.dirname(env.python) + os.pathsep + os.environ['PATH'])
+        PATH=os.path.dirname(env.python) + os.pathsep + os.environ['PATH'],
+    )
     if nvcc:
         variables.update(toolkit.variables(nvcc, env.ask(ASK_NVIDIA), folder))
     if archs:
@@ -115,9 +132,14 @@ def _run(command, variables, log, lock):
     """
     with open(log, 'w') as file:
         process = subprocess.Popen(
-            command, env=variables, stdout=file, stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL, pass_fds=(lock.fileno(), ),
-            process_group=0)
+            command,
+            env=variables,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            pass_fds=(lock.fileno(),),
+            process_group=0,
+        )
     # make passes on the signal that ends it, and Python would end at once.
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
@@ -136,8 +158,7 @@ def _wait(process, log):
         try:
             return process.wait(timeout=SIGN_OF_LIFE)
         except subprocess.TimeoutExpired:
-            say('  still compiling, {:.0f} min{}'.format(
-                (time.time() - start) / 60, _progress(log)))
+            say(f'  still compiling, {(time.time() - start) / 60:.0f} min{_progress(log)}')
 
 
 def _progress(log):
@@ -151,7 +172,6 @@ def _first_error(log):
     """The compiler's first complaint, ': ...', if there is one."""
     with open(log, errors='replace') as file:
         for line in file:
-            if re.search(r'\b(fatal )?error\b ?:|unsupported GNU version',
-                         line):
+            if re.search(r'\b(fatal )?error\b ?:|unsupported GNU version', line):
                 return ': ' + line.strip()[:300]
     return ''

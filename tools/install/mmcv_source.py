@@ -1,4 +1,5 @@
 """mmcv's source: fetched, and unpacked where it is compiled."""
+
 import glob
 import json
 import os
@@ -24,11 +25,13 @@ def prepare(env, folder, tree, source, variables):
     """
     compilers = [compiler_version(variables.get('CXX', 'c++'))] + (
         [compiler_version(os.path.join(variables['CUDA_HOME'], 'bin', 'nvcc'))]
-        if 'CUDA_HOME' in variables else [])
+        if 'CUDA_HOME' in variables
+        else []
+    )
     mark = os.path.join(tree, 'mmgwap-compilers.json')
     if os.path.isdir(tree):
         if _read(mark) == compilers:
-            say('going on with the compilation in {}'.format(tree))
+            say(f'going on with the compilation in {tree}')
             return
         shutil.rmtree(tree)
     with tempfile.TemporaryDirectory(dir=folder) as work:
@@ -50,8 +53,9 @@ def _read(mark):
 
 def compiler_version(compiler):
     """What tells one compiler from another."""
-    done = subprocess.run(compiler.split() + ['--version'],
-                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    done = subprocess.run(
+        compiler.split() + ['--version'], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     return done.stdout.decode()
 
 
@@ -66,7 +70,16 @@ def _unpack(archive, folder):
 
 def download(env, name, version, folder):
     """Fetch mmcv's source package into ``folder``; returns its path."""
-    env.pip('download', '-d', folder, '--no-deps', '--no-binary', name,
-            '--no-build-isolation', name + '==' + version)
-    return glob.glob(os.path.join(glob.escape(folder), '{}-{}.tar.gz'.format(
-        name.replace('-', '[-_]'), version)))[0]
+    env.pip(
+        'download',
+        '-d',
+        folder,
+        '--no-deps',
+        '--no-binary',
+        name,
+        '--no-build-isolation',
+        name + '==' + version,
+    )
+    return glob.glob(
+        os.path.join(glob.escape(folder), '{}-{}.tar.gz'.format(name.replace('-', '[-_]'), version))
+    )[0]

@@ -3,6 +3,7 @@
 A wheel's own name does not tell which torch and CUDA it was compiled for, and
 under another it fails at import or crashes; the folder that keeps it does.
 """
+
 import glob
 import os
 import platform
@@ -16,14 +17,15 @@ import toolkit
 from surroundings import check_compiler, say, stop
 
 VERSIONS = dict(onedl=('onedl-mmcv', '2.3.6'), openmmlab=('mmcv', '2.1.0'))
-ASK_TORCH = ('import json, torch; print(json.dumps([torch.__version__, '
-             'torch.version.cuda, torch.cuda.is_available()]))')
+ASK_TORCH = (
+    'import json, torch; print(json.dumps([torch.__version__, '
+    'torch.version.cuda, torch.cuda.is_available()]))'
+)
 
 
 def cache_folder():
     """The user's cache folder for compiled wheels."""
-    base = os.environ.get('XDG_CACHE_HOME') or os.path.join(
-        os.path.expanduser('~'), '.cache')
+    base = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
     return os.path.join(base, 'mmgwap', 'wheels')
 
 
@@ -37,18 +39,20 @@ def folder_name(stack, torch, cuda, archs=''):
             that torch chooses.
     """
     name, version = VERSIONS[stack]
-    chips = ''.join('-sm' + re.sub(r'\W', '', arch).lower()
-                    for arch in re.split(r'[; ]+', archs) if arch)
-    return '{}-{}-torch{}-{}{}-cp{}{}-{}'.format(
-        name, version, torch, cuda, chips, sys.version_info[0],
-        sys.version_info[1], platform.machine())
+    chips = ''.join(
+        '-sm' + re.sub(r'\W', '', arch).lower() for arch in re.split(r'[; ]+', archs) if arch
+    )
+    return f'{name}-{version}-torch{torch}-{cuda}{chips}-cp{sys.version_info[0]}{sys.version_info[1]}-{platform.machine()}'
 
 
 def is_at_hand(stack, torch, wheels):
     """Whether some compiled wheel is there, before torch is installed."""
     name = folder_name(stack, torch + '*', '*')
-    return any(glob.glob(os.path.join(glob.escape(root), name, '*.whl'))
-               for root in (cache_folder(), wheels) if root)
+    return any(
+        glob.glob(os.path.join(glob.escape(root), name, '*.whl'))
+        for root in (cache_folder(), wheels)
+        if root
+    )
 
 
 def find(name, wheels):
@@ -59,8 +63,7 @@ def find(name, wheels):
         wheels (str): a wheel folder, which serves like the cache, or ''.
     """
     for root in (cache_folder(), wheels):
-        found = glob.glob(os.path.join(glob.escape(root), glob.escape(name),
-                                       '*.whl'))
+        found = glob.glob(os.path.join(glob.escape(root), glob.escape(name), '*.whl'))
         if found:
             return found[0]
     return None
@@ -80,11 +83,10 @@ def get(env, archs=''):
     name = folder_name(env.stack, torch, cuda_name(torch_cuda), archs)
     wheel = find(name, env.wheels)
     if wheel:
-        say('taking mmcv from {}'.format(wheel))
+        say(f'taking mmcv from {wheel}')
         return wheel
     nvcc, source = means(env.stack, name, torch_cuda, env.wheels)
-    return mmcv_build.build(env, os.path.join(cache_folder(), name), source,
-                            nvcc, archs)
+    return mmcv_build.build(env, os.path.join(cache_folder(), name), source, nvcc, archs)
 
 
 def cuda_name(torch_cuda):
@@ -108,11 +110,17 @@ def means(stack, name, torch_cuda, wheels):
     nvcc = toolkit.check_nvcc(torch_cuda) if torch_cuda else None
     if not wheels:
         return nvcc, VERSIONS[stack]
-    source = glob.glob(os.path.join(glob.escape(wheels), '{}-{}.tar.gz'.format(
-        VERSIONS[stack][0].replace('-', '[-_]'), VERSIONS[stack][1])))
+    source = glob.glob(
+        os.path.join(
+            glob.escape(wheels),
+            '{}-{}.tar.gz'.format(VERSIONS[stack][0].replace('-', '[-_]'), VERSIONS[stack][1]),
+        )
+    )
     if not source:
-        stop('{} holds neither {} nor the source of mmcv; fill it on a machine'
-             ' like this one, or without WHEELS'.format(wheels, name))
+        stop(
+            f'{wheels} holds neither {name} nor the source of mmcv; fill it on a machine'
+            ' like this one, or without WHEELS'
+        )
     return nvcc, source[0]
 
 

@@ -2,6 +2,7 @@
 
 Runs under any Python 3, to be able to say that it is the wrong one.
 """
+
 import os
 import shutil
 import subprocess
@@ -29,11 +30,15 @@ def stop(message):
 def check_python():
     """Stop under a Python that the pinned packages have no wheels for."""
     if sys.version_info[:2] not in PYTHONS:
-        stop('Python {}.{} at {} is not supported; use {}: make install '
-             'PYTHON=python{}.{}'.format(
-                 sys.version_info[0], sys.version_info[1], sys.executable,
-                 ' or '.join('{}.{}'.format(*p) for p in PYTHONS),
-                 *PYTHONS[0]))
+        stop(
+            'Python {}.{} at {} is not supported; use {}: make install PYTHON=python{}.{}'.format(
+                sys.version_info[0],
+                sys.version_info[1],
+                sys.executable,
+                ' or '.join('{}.{}'.format(*p) for p in PYTHONS),
+                *PYTHONS[0],
+            )
+        )
 
 
 def check(venv, mmcv_at_hand):
@@ -49,9 +54,11 @@ def check(venv, mmcv_at_hand):
     if not mmcv_at_hand:
         check_compiler()
         if has_gpu() and find_nvcc() is None:
-            stop('a GPU is here but no nvcc, and mmcv has to be compiled for '
-                 'it; install the CUDA toolkit or set CUDA_HOME, or leave the '
-                 'GPU out: CUDA_VISIBLE_DEVICES= make install')
+            stop(
+                'a GPU is here but no nvcc, and mmcv has to be compiled for '
+                'it; install the CUDA toolkit or set CUDA_HOME, or leave the '
+                'GPU out: CUDA_VISIBLE_DEVICES= make install'
+            )
 
 
 def check_venv_module():
@@ -60,8 +67,11 @@ def check_venv_module():
         import ensurepip  # noqa: F401
         import venv  # noqa: F401
     except ImportError:
-        stop('{} has no venv module; on Debian and Ubuntu: apt install '
-             'python{}.{}-venv'.format(sys.executable, *sys.version_info[:2]))
+        stop(
+            '{} has no venv module; on Debian and Ubuntu: apt install python{}.{}-venv'.format(
+                sys.executable, *sys.version_info[:2]
+            )
+        )
 
 
 def check_disk(path, need):
@@ -70,29 +80,31 @@ def check_disk(path, need):
         path = os.path.dirname(path)
     free = shutil.disk_usage(path).free / 1e9
     if free < need:
-        stop('{} has {:.1f} GB free, and about {} GB are needed'.format(
-            path, free, need))
+        stop(f'{path} has {free:.1f} GB free, and about {need} GB are needed')
 
 
 def _wants_cpu_torch():
     """Whether pip is pointed at CPU builds, by the usual address."""
-    return any('whl/cpu' in os.environ.get(name, '')
-               for name in ('PIP_INDEX_URL', 'PIP_EXTRA_INDEX_URL'))
+    return any(
+        'whl/cpu' in os.environ.get(name, '') for name in ('PIP_INDEX_URL', 'PIP_EXTRA_INDEX_URL')
+    )
 
 
 def check_compiler():
     """Stop without a C++ compiler or Python's headers."""
     compiler = os.environ.get('CXX') or 'c++'
-    program = compiler.split()[-1] if compiler.startswith('ccache') \
-        else compiler.split()[0]
+    program = compiler.split()[-1] if compiler.startswith('ccache') else compiler.split()[0]
     if shutil.which(program) is None:
-        stop('no C++ compiler ({}), and mmcv has to be compiled; on Debian '
-             'and Ubuntu: apt install g++'.format(program))
+        stop(
+            f'no C++ compiler ({program}), and mmcv has to be compiled; on Debian '
+            'and Ubuntu: apt install g++'
+        )
     header = os.path.join(sysconfig.get_paths()['include'], 'Python.h')
     if not os.path.exists(header):
-        stop('{} is missing, and mmcv has to be compiled; on Debian and '
-             'Ubuntu: apt install python{}.{}-dev'.format(
-                 header, *sys.version_info[:2]))
+        stop(
+            '{} is missing, and mmcv has to be compiled; on Debian and '
+            'Ubuntu: apt install python{}.{}-dev'.format(header, *sys.version_info[:2])
+        )
 
 
 def has_gpu():
@@ -100,9 +112,12 @@ def has_gpu():
     if os.environ.get('CUDA_VISIBLE_DEVICES') == '':
         return False
     try:
-        return subprocess.call(
-            ['nvidia-smi', '-L'], stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL) == 0
+        return (
+            subprocess.call(
+                ['nvidia-smi', '-L'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            == 0
+        )
     except OSError:
         return False
 
@@ -110,6 +125,7 @@ def has_gpu():
 def find_nvcc():
     """Path of nvcc where torch's build system looks for it, or None."""
     home = os.environ.get('CUDA_HOME') or os.environ.get('CUDA_PATH')
-    places = [os.path.join(home, 'bin')] if home else [
-        os.environ.get('PATH', ''), '/usr/local/cuda/bin']
+    places = (
+        [os.path.join(home, 'bin')] if home else [os.environ.get('PATH', ''), '/usr/local/cuda/bin']
+    )
     return shutil.which('nvcc', path=os.pathsep.join(places))

@@ -12,18 +12,16 @@ meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 train_pipeline = [
     load_image,
     dict(type='LoadAnnotations', with_bbox=True),
-    dict(
-        type='RandomResize', scale=scale, ratio_range=(0.8, 1.4),
-        keep_ratio=True),
+    dict(type='RandomResize', scale=scale, ratio_range=(0.8, 1.4), keep_ratio=True),
     dict(type='RandomCrop', crop_size=scale),
     dict(type='PhotoMetricDistortion'),
-    dict(type='PackDetInputs')
+    dict(type='PackDetInputs'),
 ]
 test_pipeline = [
     load_image,
     dict(type='Resize', scale=scale, keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='PackDetInputs', meta_keys=meta_keys)
+    dict(type='PackDetInputs', meta_keys=meta_keys),
 ]
 
 train_dataloader = dict(
@@ -37,7 +35,9 @@ train_dataloader = dict(
         metainfo=metainfo,
         ann_file='ImageSets/Main/train.txt',
         data_prefix=dict(sub_data_root=''),
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 val_dataloader = dict(
     batch_size=1,
     num_workers=1,
@@ -51,7 +51,9 @@ val_dataloader = dict(
         ann_file='ImageSets/Main/test.txt',
         data_prefix=dict(sub_data_root=''),
         test_mode=True,
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
 
 val_evaluator = dict(type='VOCMetric', metric='mAP', eval_mode='area')

@@ -10,13 +10,13 @@ train_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='Resize', scale=scale, keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs')
+    dict(type='PackDetInputs'),
 ]
 test_pipeline = [
     load_image,
     dict(type='Resize', scale=scale, keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='PackDetInputs', meta_keys=meta_keys)
+    dict(type='PackDetInputs', meta_keys=meta_keys),
 ]
 tta_pipeline = [
     load_image,
@@ -25,20 +25,14 @@ tta_pipeline = [
         transforms=[
             [
                 # The paper's multi-scale testing.
-                dict(type='Resize', scale=(side * 5 // 3, side),
-                     keep_ratio=True) for side in (200, 400, 600, 800, 1000)
+                dict(type='Resize', scale=(side * 5 // 3, side), keep_ratio=True)
+                for side in (200, 400, 600, 800, 1000)
             ],
-            [
-                dict(type='RandomFlip', prob=1.),
-                dict(type='RandomFlip', prob=0.)
-            ],
+            [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)],
             [dict(type='LoadAnnotations', with_bbox=True)],
-            [
-                dict(
-                    type='PackDetInputs',
-                    meta_keys=meta_keys + ('flip', 'flip_direction'))
-            ],
-        ])
+            [dict(type='PackDetInputs', meta_keys=meta_keys + ('flip', 'flip_direction'))],
+        ],
+    ),
 ]
 
 train_dataloader = dict(
@@ -53,7 +47,9 @@ train_dataloader = dict(
         ann_file='annotations/instances_train2017.json',
         data_prefix=dict(img='train2017/'),
         filter_cfg=dict(filter_empty_gt=False, min_size=32),
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 val_dataloader = dict(
     batch_size=1,
     num_workers=2,
@@ -66,11 +62,12 @@ val_dataloader = dict(
         ann_file='annotations/instances_val2017.json',
         data_prefix=dict(img='val2017/'),
         test_mode=True,
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
-    type='CocoMetric',
-    ann_file=data_root + 'annotations/instances_val2017.json',
-    metric='bbox')
+    type='CocoMetric', ann_file=data_root + 'annotations/instances_val2017.json', metric='bbox'
+)
 test_evaluator = val_evaluator

@@ -7,10 +7,8 @@ data_root = 'data/CUB_200_2011/'
 images = dict(img='images/')
 train_dataloader = dict(dataset=dict(data_root=data_root, data_prefix=images))
 val_dataloader = dict(
-    dataset=dict(
-        data_root=data_root,
-        metadata_root='metadata/test/',
-        data_prefix=images))
+    dataset=dict(data_root=data_root, metadata_root='metadata/test/', data_prefix=images)
+)
 test_dataloader = val_dataloader
 
 val_evaluator = dict(metadata_root=data_root + 'metadata/test/')

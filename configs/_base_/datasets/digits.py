@@ -8,32 +8,26 @@ train_pipeline = [
     load_image,
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='Resize', scale=(128, 128), keep_ratio=True),
-    dict(type='PackDetInputs')
+    dict(type='PackDetInputs'),
 ]
 test_pipeline = [
     load_image,
     dict(type='Resize', scale=(128, 128), keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='PackDetInputs', meta_keys=meta_keys)
+    dict(type='PackDetInputs', meta_keys=meta_keys),
 ]
 tta_pipeline = [
     load_image,
     dict(
         type='TestTimeAug',
         transforms=[
-            [
-                dict(type='Resize', scale=(s, s), keep_ratio=True)
-                for s in (128, 160)
-            ],
+            [dict(type='Resize', scale=(s, s), keep_ratio=True) for s in (128, 160)],
             # A digit's mirror image is none; this only says so to the merger.
-            [dict(type='RandomFlip', prob=0.)],
+            [dict(type='RandomFlip', prob=0.0)],
             [dict(type='LoadAnnotations', with_bbox=True)],
-            [
-                dict(
-                    type='PackDetInputs',
-                    meta_keys=meta_keys + ('flip', 'flip_direction'))
-            ],
-        ])
+            [dict(type='PackDetInputs', meta_keys=meta_keys + ('flip', 'flip_direction'))],
+        ],
+    ),
 ]
 
 train_dataloader = dict(
@@ -47,7 +41,9 @@ train_dataloader = dict(
         metainfo=metainfo,
         ann_file='annotations/train.json',
         data_prefix=dict(img='train/'),
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 val_dataloader = dict(
     batch_size=8,
     num_workers=1,
@@ -61,11 +57,10 @@ val_dataloader = dict(
         ann_file='annotations/val.json',
         data_prefix=dict(img='val/'),
         test_mode=True,
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
 
-val_evaluator = dict(
-    type='CocoMetric',
-    ann_file=data_root + 'annotations/val.json',
-    metric='bbox')
+val_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/val.json', metric='bbox')
 test_evaluator = val_evaluator

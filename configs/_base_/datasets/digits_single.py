@@ -11,12 +11,12 @@ train_pipeline = [
     dict(type='Resize', scale=(64, 64), keep_ratio=True),
     dict(type='PhotoMetricDistortion'),
     dict(type='RandomCrop', crop_size=(56, 56)),
-    dict(type='PackDetInputs', meta_keys=meta_keys)
+    dict(type='PackDetInputs', meta_keys=meta_keys),
 ]
 test_pipeline = [
     load_image,
     dict(type='Resize', scale=(64, 64), keep_ratio=True),
-    dict(type='PackDetInputs', meta_keys=meta_keys)
+    dict(type='PackDetInputs', meta_keys=meta_keys),
 ]
 
 train_dataloader = dict(
@@ -30,7 +30,9 @@ train_dataloader = dict(
         metainfo=metainfo,
         metadata_root='metadata/train/',
         data_prefix=dict(img=''),
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 val_dataloader = dict(
     batch_size=32,
     num_workers=1,
@@ -45,11 +47,14 @@ val_dataloader = dict(
         metadata_root='metadata/val/',
         data_prefix=dict(img=''),
         test_mode=True,
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
     type='mmgwap.WSOLMetric',
     metadata_root=data_root + 'metadata/val/',
-    mask_root=data_root + 'masks/')
+    mask_root=data_root + 'masks/',
+)
 test_evaluator = val_evaluator

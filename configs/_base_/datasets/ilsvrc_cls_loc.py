@@ -7,9 +7,8 @@ data_root = 'data/ILSVRC/'
 # Pillow refuses a truncated file, OpenCV returns it half grey.  Boxes, masks
 # and sizes are of the pixels as they are stored, whatever the EXIF orientation.
 load_image = dict(
-    type='LoadImageFromFile',
-    imdecode_backend='pillow',
-    color_type='color_ignore_orientation')
+    type='LoadImageFromFile', imdecode_backend='pillow', color_type='color_ignore_orientation'
+)
 meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 # As in the WSOL evaluation: the ratio of the sides is not kept.
 train_pipeline = [
@@ -17,14 +16,12 @@ train_pipeline = [
     dict(type='Resize', scale=(256, 256), keep_ratio=False),
     dict(type='RandomCrop', crop_size=(224, 224)),
     dict(type='RandomFlip', prob=0.5),
-    dict(
-        type='PackDetInputs',
-        meta_keys=meta_keys + ('flip', 'flip_direction'))
+    dict(type='PackDetInputs', meta_keys=meta_keys + ('flip', 'flip_direction')),
 ]
 test_pipeline = [
     load_image,
     dict(type='Resize', scale=(224, 224), keep_ratio=False),
-    dict(type='PackDetInputs', meta_keys=meta_keys)
+    dict(type='PackDetInputs', meta_keys=meta_keys),
 ]
 
 train_dataloader = dict(
@@ -37,7 +34,9 @@ train_dataloader = dict(
         data_root=data_root,
         metadata_root='metadata/train/',
         data_prefix=dict(img='Data/CLS-LOC/'),
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 val_dataloader = dict(
     batch_size=32,
     num_workers=4,
@@ -51,9 +50,10 @@ val_dataloader = dict(
         metadata_root='metadata/val/',
         data_prefix=dict(img='Data/CLS-LOC/'),
         test_mode=True,
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
 
-val_evaluator = dict(
-    type='mmgwap.WSOLMetric', metadata_root=data_root + 'metadata/val/')
+val_evaluator = dict(type='mmgwap.WSOLMetric', metadata_root=data_root + 'metadata/val/')
 test_evaluator = val_evaluator

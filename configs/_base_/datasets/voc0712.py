@@ -10,34 +10,25 @@ train_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='Resize', scale=scale, keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs')
+    dict(type='PackDetInputs'),
 ]
 test_pipeline = [
     load_image,
     dict(type='Resize', scale=scale, keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='PackDetInputs', meta_keys=meta_keys)
+    dict(type='PackDetInputs', meta_keys=meta_keys),
 ]
 tta_pipeline = [
     load_image,
     dict(
         type='TestTimeAug',
         transforms=[
-            [
-                dict(type='Resize', scale=(1000, side), keep_ratio=True)
-                for side in (480, 600, 720)
-            ],
-            [
-                dict(type='RandomFlip', prob=1.),
-                dict(type='RandomFlip', prob=0.)
-            ],
+            [dict(type='Resize', scale=(1000, side), keep_ratio=True) for side in (480, 600, 720)],
+            [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)],
             [dict(type='LoadAnnotations', with_bbox=True)],
-            [
-                dict(
-                    type='PackDetInputs',
-                    meta_keys=meta_keys + ('flip', 'flip_direction'))
-            ],
-        ])
+            [dict(type='PackDetInputs', meta_keys=meta_keys + ('flip', 'flip_direction'))],
+        ],
+    ),
 ]
 
 train_dataloader = dict(
@@ -57,8 +48,12 @@ train_dataloader = dict(
                 ann_file=f'VOC{year}/ImageSets/Main/trainval.txt',
                 data_prefix=dict(sub_data_root=f'VOC{year}/'),
                 filter_cfg=dict(filter_empty_gt=False, min_size=32),
-                pipeline=train_pipeline) for year in (2007, 2012)
-        ]))
+                pipeline=train_pipeline,
+            )
+            for year in (2007, 2012)
+        ],
+    ),
+)
 val_dataloader = dict(
     batch_size=1,
     num_workers=2,
@@ -71,7 +66,9 @@ val_dataloader = dict(
         ann_file='VOC2007/ImageSets/Main/test.txt',
         data_prefix=dict(sub_data_root='VOC2007/'),
         test_mode=True,
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
 
 val_evaluator = dict(type='VOCMetric', metric='mAP', eval_mode='11points')

@@ -8,10 +8,11 @@ model = dict(
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
-        pad_size_divisor=32),
+        pad_size_divisor=32,
+    ),
     backbone=dict(
-        type='mmgwap.AlexNet',
-        init_cfg=dict(type='Pretrained', checkpoint='torchvision://alexnet')),
+        type='mmgwap.AlexNet', init_cfg=dict(type='Pretrained', checkpoint='torchvision://alexnet')
+    ),
     cls_head=dict(
         type='mmgwap.ImageClsHead',
         source='backbone',
@@ -21,5 +22,7 @@ model = dict(
         feat_channels=1024,
         norm_cfg=None,
         multi_label=False,
-        pool=dict(type='mmgwap.GlobalAvgPool')),
-    test_cfg=dict(with_maps=True))
+        pool=dict(type='mmgwap.GlobalAvgPool'),
+    ),
+    test_cfg=dict(with_maps=True),
+)

@@ -4,7 +4,6 @@ _base_ = 'cam_alexnet.py'
 
 model = dict(
     data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3),
-    backbone=dict(
-        type='mmgwap.GoogLeNet',
-        init_cfg=dict(checkpoint='torchvision://googlenet')),
-    cls_head=dict(in_channels=832))
+    backbone=dict(type='mmgwap.GoogLeNet', init_cfg=dict(checkpoint='torchvision://googlenet')),
+    cls_head=dict(in_channels=832),
+)

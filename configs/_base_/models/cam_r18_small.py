@@ -3,10 +3,11 @@ model = dict(
     type='mmgwap.ImageClassifier',
     data_preprocessor=dict(
         type='DetDataPreprocessor',
-        mean=[128., 128., 128.],
-        std=[64., 64., 64.],
+        mean=[128.0, 128.0, 128.0],
+        std=[64.0, 64.0, 64.0],
         bgr_to_rgb=True,
-        pad_size_divisor=8),
+        pad_size_divisor=8,
+    ),
     backbone=dict(
         type='ResNet',
         depth=18,
@@ -14,12 +15,15 @@ model = dict(
         strides=(1, 2, 1, 1),
         dilations=(1, 1, 1, 1),
         norm_eval=False,
-        init_cfg=None),
+        init_cfg=None,
+    ),
     cls_head=dict(
         type='mmgwap.ImageClsHead',
         source='backbone',
         num_classes=10,
         in_channels=128,
         multi_label=False,
-        pool=dict(type='mmgwap.GlobalAvgPool')),
-    test_cfg=dict(with_maps=True))
+        pool=dict(type='mmgwap.GlobalAvgPool'),
+    ),
+    test_cfg=dict(with_maps=True),
+)

@@ -8,7 +8,9 @@ model = dict(
     backbone=dict(
         type='ResNet',
         depth=50,
-        out_indices=(3, ),
+        out_indices=(3,),
         norm_eval=False,
-        init_cfg=dict(checkpoint='torchvision://resnet50')),
-    cls_head=dict(in_channels=2048, num_convs=0))
+        init_cfg=dict(checkpoint='torchvision://resnet50'),
+    ),
+    cls_head=dict(in_channels=2048, num_convs=0),
+)

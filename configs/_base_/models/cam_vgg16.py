@@ -2,8 +2,6 @@
 _base_ = 'cam_alexnet.py'
 
 model = dict(
-    backbone=dict(
-        type='mmgwap.VGG',
-        depth=16,
-        init_cfg=dict(checkpoint='torchvision://vgg16')),
-    cls_head=dict(in_channels=512))
+    backbone=dict(type='mmgwap.VGG', depth=16, init_cfg=dict(checkpoint='torchvision://vgg16')),
+    cls_head=dict(in_channels=512),
+)

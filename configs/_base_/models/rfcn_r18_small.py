@@ -4,8 +4,7 @@ _base_ = 'rfcn_r50.py'
 
 norm_cfg = dict(type='BN', requires_grad=True)
 model = dict(
-    data_preprocessor=dict(
-        mean=[128., 128., 128.], std=[64., 64., 64.], pad_size_divisor=16),
+    data_preprocessor=dict(mean=[128.0, 128.0, 128.0], std=[64.0, 64.0, 64.0], pad_size_divisor=16),
     backbone=dict(
         depth=18,
         base_channels=32,
@@ -13,24 +12,22 @@ model = dict(
         frozen_stages=-1,
         norm_cfg=norm_cfg,
         norm_eval=False,
-        init_cfg=None),
-    rpn_head=dict(
-        in_channels=128,
-        feat_channels=128,
-        anchor_generator=dict(scales=[1.5, 3.])),
+        init_cfg=None,
+    ),
+    rpn_head=dict(in_channels=128, feat_channels=128, anchor_generator=dict(scales=[1.5, 3.0])),
     roi_head=dict(
         bbox_roi_extractor=dict(mode='align'),
         bbox_head=dict(
             in_channels=256,
             feat_channels=128,
             # The paper's Gaussian of std 0.01 suits a pretrained backbone.
-            init_cfg=dict(
-                type='Kaiming', layer='Conv2d', mode='fan_in',
-                nonlinearity='linear'))),
+            init_cfg=dict(type='Kaiming', layer='Conv2d', mode='fan_in', nonlinearity='linear'),
+        ),
+    ),
     train_cfg=dict(
         rpn=dict(allowed_border=-1),
         rpn_proposal=dict(nms_pre=1000, max_per_img=100),
-        rcnn=dict(
-            assigner=dict(neg_iou_thr=0.5), sampler=dict(num=64))),
-    test_cfg=dict(
-        rpn=dict(nms_pre=1000, max_per_img=100), rcnn=dict(max_per_img=20)))
+        rcnn=dict(assigner=dict(neg_iou_thr=0.5), sampler=dict(num=64)),
+    ),
+    test_cfg=dict(rpn=dict(nms_pre=1000, max_per_img=100), rcnn=dict(max_per_img=20)),
+)

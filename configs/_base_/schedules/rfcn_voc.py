@@ -1,15 +1,12 @@
 # 110k iterations of 2 images: lr 1e-3 for 80k, then 1e-4.
-train_cfg = dict(
-    type='IterBasedTrainLoop', max_iters=110000, val_interval=10000)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=110000, val_interval=10000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
 optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=1e-3, momentum=0.9, weight_decay=0.0005))
+    type='OptimWrapper', optimizer=dict(type='SGD', lr=1e-3, momentum=0.9, weight_decay=0.0005)
+)
 param_scheduler = [
-    dict(
-        type='MultiStepLR', begin=0, end=110000, by_epoch=False,
-        milestones=[80000], gamma=0.1)
+    dict(type='MultiStepLR', begin=0, end=110000, by_epoch=False, milestones=[80000], gamma=0.1)
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=2)

@@ -1,5 +1,6 @@
 """Batches of images with and without boxes, so many of each."""
-from typing import Iterator, List
+
+from collections.abc import Iterator
 
 import numpy as np
 from mmengine.dataset import InfiniteSampler
@@ -35,34 +36,37 @@ class PartialBoxBatchSampler(Sampler):
 
     def __init__(self, sampler: Sampler, batch_size: int, boxed: int) -> None:
         for name, value in (('boxed', boxed), ('batch_size', batch_size)):
-            check_whole(value, f'PartialBoxBatchSampler: {name}',
-                        -10**6)
+            check_whole(value, f'PartialBoxBatchSampler: {name}', -(10**6))
         if not 0 < boxed < batch_size:
             raise ValueError(
                 'PartialBoxBatchSampler: boxed must be at least 1 and less '
-                f'than batch_size={batch_size}, got {boxed}')
+                f'than batch_size={batch_size}, got {boxed}'
+            )
         self.sampler = sampler
         self.batch_size = batch_size
         mask = boxed_images(sampler.dataset)
-        self._kinds = [(np.flatnonzero(mask), boxed),
-                       (np.flatnonzero(~mask), batch_size - boxed)]
-        print_log(f'{mask.sum()} images with boxes, {boxed} in a batch of '
-                  f'{batch_size}; {(~mask).sum()} with image labels only, '
-                  f'{batch_size - boxed} in a batch', 'current')
-        for (images, count), name in zip(
-                self._kinds, ('with boxes', 'with image labels only')):
+        self._kinds = [(np.flatnonzero(mask), boxed), (np.flatnonzero(~mask), batch_size - boxed)]
+        print_log(
+            f'{mask.sum()} images with boxes, {boxed} in a batch of '
+            f'{batch_size}; {(~mask).sum()} with image labels only, '
+            f'{batch_size - boxed} in a batch',
+            'current',
+        )
+        for (images, count), name in zip(self._kinds, ('with boxes', 'with image labels only')):
             if len(images) < count * sampler.world_size:
                 raise ValueError(
                     f'PartialBoxBatchSampler: {len(images)} images {name} are '
                     f'too few for {count} in a batch on each of '
-                    f'{sampler.world_size} processes')
+                    f'{sampler.world_size} processes'
+                )
 
     def __len__(self) -> int:
         """Batches of one process in an epoch."""
-        return min(len(images) // (count * self.sampler.world_size)
-                   for images, count in self._kinds)
+        return min(
+            len(images) // (count * self.sampler.world_size) for images, count in self._kinds
+        )
 
-    def __iter__(self) -> Iterator[List[int]]:
+    def __iter__(self) -> Iterator[list[int]]:
         if not isinstance(self.sampler, InfiniteSampler):
             yield from self._epoch(self.sampler.epoch)
             return
@@ -71,7 +75,7 @@ class PartialBoxBatchSampler(Sampler):
             yield from self._epoch(epoch)
             epoch += 1
 
-    def _epoch(self, epoch: int) -> Iterator[List[int]]:
+    def _epoch(self, epoch: int) -> Iterator[list[int]]:
         parts = [self._part(kind, epoch) for kind in range(2)]
         for rows in zip(*parts):
             yield np.concatenate(rows).tolist()
@@ -85,5 +89,5 @@ class PartialBoxBatchSampler(Sampler):
         if self.sampler.shuffle:
             rng = np.random.RandomState([self.sampler.seed, kind, round_])
             images = rng.permutation(images)
-        taken = images[place * size:(place + 1) * size]
+        taken = images[place * size : (place + 1) * size]
         return taken.reshape(len(self), world, count)[:, self.sampler.rank]

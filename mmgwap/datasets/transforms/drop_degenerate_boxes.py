@@ -1,4 +1,5 @@
 """Drop bad boxes of any data set, sample by sample."""
+
 import logging
 
 import numpy as np
@@ -49,9 +50,12 @@ class DropDegenerateBoxes(BaseTransform):
         if self._reported.item():
             return
         self._reported.fill_(True)
-        print_log(f'{path}: dropped {count} boxes {WHAT}; those of other '
-                  'images are dropped without a warning', 'current',
-                  logging.WARNING)
+        print_log(
+            f'{path}: dropped {count} boxes {WHAT}; those of other '
+            'images are dropped without a warning',
+            'current',
+            logging.WARNING,
+        )
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}()'

@@ -1,4 +1,5 @@
 """Pack an image that may have no boxes."""
+
 import torch
 from mmdet.datasets.transforms import PackDetInputs
 
@@ -30,8 +31,7 @@ class PackPartialInputs(PackDetInputs):
         packed = super().transform(results)
         has_boxes = results.get('has_boxes', True)
         plain = packed['data_samples']
-        sample = PartialDataSample(
-            metainfo=dict(plain.metainfo, has_boxes=has_boxes))
+        sample = PartialDataSample(metainfo=dict(plain.metainfo, has_boxes=has_boxes))
         for key, value in plain.items():
             if has_boxes or key not in ('gt_instances', 'ignored_instances'):
                 setattr(sample, key, value)
@@ -42,16 +42,17 @@ class PackPartialInputs(PackDetInputs):
         else:
             present, unknown = (
                 torch.as_tensor(results[key], dtype=torch.int64)
-                for key in ('image_labels', 'ignored_image_labels'))
+                for key in ('image_labels', 'ignored_image_labels')
+            )
         sample.gt_image_labels = present
         sample.ignored_image_labels = unknown
         return dict(packed, data_samples=sample)
 
-    def _labels_of_boxes(self, results: dict,
-                         sample: PartialDataSample) -> tuple:
+    def _labels_of_boxes(self, results: dict, sample: PartialDataSample) -> tuple:
         if 'gt_bboxes_labels' not in results:
             raise ValueError(
                 'PackPartialInputs: an image with boxes came without '
                 "gt_bboxes_labels; put dict(type='LoadAnnotations', "
-                'with_bbox=True) into the pipeline')
+                'with_bbox=True) into the pipeline'
+            )
         return image_labels(sample)

@@ -5,6 +5,9 @@ from .readable_visualization_hook import ReadableVisualizationHook
 from .stop_at_invalid_loss_hook import StopAtInvalidLossHook
 
 __all__ = [
-    'AtomicCheckpointHook', 'BadImagesHook', 'ExactResumeHook',
-    'ReadableVisualizationHook', 'StopAtInvalidLossHook'
+    'AtomicCheckpointHook',
+    'BadImagesHook',
+    'ExactResumeHook',
+    'ReadableVisualizationHook',
+    'StopAtInvalidLossHook',
 ]

@@ -1,6 +1,7 @@
 """Bad images: told over all processes, and never measured as right."""
+
 from pathlib import Path
-from typing import Any, List
+from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, is_main_process
@@ -38,8 +39,8 @@ class BadImagesHook(Hook):
     """
 
     def __init__(self) -> None:
-        self._train: List[BadImages] = []
-        self._measured: List[BadImages] = []
+        self._train: list[BadImages] = []
+        self._measured: list[BadImages] = []
         self._handle = None
         self._paths = {}  # of each loop
 
@@ -71,20 +72,19 @@ class BadImagesHook(Hook):
             if not dataset.test_mode:
                 raise ValueError(
                     f"{dataset.ann_file}: on_bad_image='skip' would measure "
-                    'other images instead of bad ones; set test_mode=True')
+                    'other images instead of bad ones; set test_mode=True'
+                )
             # The loader's workers, which start later, get a copy.
             dataset.drops_predictions = True
         if self._measured:
-            self._handle = _predicting(runner.model).register_forward_hook(
-                _drop_predictions)
+            self._handle = _predicting(runner.model).register_forward_hook(_drop_predictions)
 
     def _end(self, runner: Runner, name: str) -> None:
         if self._measured:
             self._handle.remove()
             self._tell(runner, name, self._measured, MISSED)
 
-    def _tell(self, runner: Runner, name: str, datasets: List[BadImages],
-              fate: str) -> None:
+    def _tell(self, runner: Runner, name: str, datasets: list[BadImages], fate: str) -> None:
         """Log bad images of all processes, which all have to call it."""
         found = []
         for dataset in datasets:
@@ -97,11 +97,13 @@ class BadImagesHook(Hook):
         # The logger leaves a warning out that it gave before.
         runner.logger.warning(
             f'{name}: {len(found)} of {sum(map(len, datasets))} images could '
-            f'not be read and {fate}, such as {found[0]}')
+            f'not be read and {fate}, such as {found[0]}'
+        )
         if is_main_process():
             every = dict.fromkeys(sum(self._paths.values(), []))
             Path(runner.log_dir, 'bad_images.txt').write_text(
-                ''.join(f'{path}\n' for path in every))
+                ''.join(f'{path}\n' for path in every)
+            )
 
 
 def _predicting(model: nn.Module) -> nn.Module:
@@ -117,8 +119,7 @@ def _drop_predictions(model: nn.Module, args: tuple, output: Any) -> None:
         return
     for sample in output:
         if isinstance(sample, BaseDataElement) and sample.get('unreadable'):
-            for name in [key for key in sample.keys()
-                         if key.startswith('pred_')]:
+            for name in [key for key in sample.keys() if key.startswith('pred_')]:
                 _drop(sample, name)
 
 
@@ -133,4 +134,5 @@ def _drop(sample: BaseDataElement, name: str) -> None:
     else:
         raise TypeError(
             f"{sample.get('img_path')}: on_bad_image='skip' cannot measure "
-            f"{name}; set on_bad_image='error'")
+            f"{name}; set on_bad_image='error'"
+        )

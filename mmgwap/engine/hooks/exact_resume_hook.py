@@ -1,4 +1,5 @@
 """Runs that end the same, however often they are interrupted."""
+
 import logging
 from functools import partial
 from typing import Any, Callable, Optional
@@ -34,6 +35,7 @@ class ExactResumeHook(Hook):
     among them; a warning tells of another.  A ``train_dataloader`` that is no
     config keeps its sampler's seed.
     """
+
     priority = 'VERY_HIGH'
     _processes = None
 
@@ -50,7 +52,9 @@ class ExactResumeHook(Hook):
                 f'the run was saved by {self._processes} processes and goes on '
                 f'with {runner.world_size}: images are shared out otherwise, '
                 'so some come twice in this epoch and others not at all',
-                'current', logging.WARNING)
+                'current',
+                logging.WARNING,
+            )
         self.seed = runner.seed
         if runner.cfg.get('randomness', {}).get('diff_rank_seed'):
             self.seed -= runner.rank
@@ -62,8 +66,8 @@ class ExactResumeHook(Hook):
         loop.dataloader._iterator = None
         if isinstance(loop, IterBasedTrainLoop):
             loop.dataloader_iterator = _Batches(
-                loop, _batch_sampler(runner, self.seed), self.seed,
-                runner.rank, DATA)
+                loop, _batch_sampler(runner, self.seed), self.seed, runner.rank, DATA
+            )
             return
         # These begin anew in each epoch, and need nothing but the seed.
         if isinstance(runner.cfg.get('train_dataloader'), dict):
@@ -71,26 +75,27 @@ class ExactResumeHook(Hook):
         stream = self.seed, runner.rank, WORKER, runner.epoch
         seed_all(*stream)
         loop.dataloader.worker_init_fn = partial(
-            _start_worker, first=self._start_worker, stream=stream)
+            _start_worker, first=self._start_worker, stream=stream
+        )
 
-    def before_train_iter(self, runner: Runner, batch_idx: int,
-                          data_batch: Optional[dict] = None) -> None:
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None
+    ) -> None:
         seed_all(self.seed, runner.rank, STEP, runner.iter)
 
 
 class _Batches:
     """Stands for mmengine's iterator of an ``IterBasedTrainLoop``."""
 
-    def __init__(self, loop: IterBasedTrainLoop, batch_sampler: Any,
-                 *stream: int) -> None:
+    def __init__(self, loop: IterBasedTrainLoop, batch_sampler: Any, *stream: int) -> None:
         # mmengine either asks the iterator to skip what was trained on, or
         # reads it and drops it, which need not be read here.
-        reads = not hasattr(loop.dataloader_iterator, 'skip_iter') \
-            and not getattr(loop, 'fast_forward_on_resume', False)
+        reads = not hasattr(loop.dataloader_iterator, 'skip_iter') and not getattr(
+            loop, 'fast_forward_on_resume', False
+        )
         self._dropped = loop.iter if reads else 0
         self._batches = None
-        self._loader = exact_loader(
-            loop.dataloader, batch_sampler, loop.iter, *stream)
+        self._loader = exact_loader(loop.dataloader, batch_sampler, loop.iter, *stream)
 
     def skip_iter(self, count: int) -> None:
         """The batches begin behind those already."""
@@ -113,20 +118,20 @@ def _batch_sampler(runner: Runner, seed: int) -> Any:
     mmengine learns the seed of a resumed run after it has made the sampler,
     and may have begun to read.
     """
-    loader, config = runner.train_dataloader, runner.cfg.get(
-        'train_dataloader')
+    loader, config = runner.train_dataloader, runner.cfg.get('train_dataloader')
     if not isinstance(config, dict) or not isinstance(config.sampler, dict):
         return loader.batch_sampler
-    sampler = DATA_SAMPLERS.build(config.sampler, default_args=dict(
-        dataset=loader.dataset, seed=seed))
+    sampler = DATA_SAMPLERS.build(
+        config.sampler, default_args=dict(dataset=loader.dataset, seed=seed)
+    )
     if not config.get('batch_sampler'):
         return BatchSampler(sampler, loader.batch_size, loader.drop_last)
-    return DATA_SAMPLERS.build(config.batch_sampler, default_args=dict(
-        sampler=sampler, batch_size=config.batch_size))
+    return DATA_SAMPLERS.build(
+        config.batch_sampler, default_args=dict(sampler=sampler, batch_size=config.batch_size)
+    )
 
 
-def _start_worker(worker_id: int, first: Optional[Callable],
-                  stream: tuple) -> None:
+def _start_worker(worker_id: int, first: Optional[Callable], stream: tuple) -> None:
     if first is not None:
         first(worker_id)
     # A last 0 would be the stream of the process itself.
@@ -147,4 +152,7 @@ def _check_accumulation(runner: Runner) -> None:
                 f'gradients are accumulated over {counts} iterations, and a '
                 f'checkpoint each {between} loses a part of them if the run '
                 'goes on from it; make the interval a multiple of '
-                f'{counts}', 'current', logging.WARNING)
+                f'{counts}',
+                'current',
+                logging.WARNING,
+            )

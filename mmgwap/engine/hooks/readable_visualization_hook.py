@@ -1,5 +1,6 @@
 """Pictures of what a model finds, of the images that can be read."""
-from typing import Sequence
+
+from collections.abc import Sequence
 
 from mmdet.engine.hooks import DetVisualizationHook
 from mmdet.structures import DetDataSample
@@ -15,13 +16,15 @@ class ReadableVisualizationHook(DetVisualizationHook):
     Images that ``on_bad_image='skip'`` left out can't be, and are not drawn.
     """
 
-    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: dict,
-                       outputs: Sequence[DetDataSample]) -> None:
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence[DetDataSample]
+    ) -> None:
         readable = [one for one in outputs if not one.get('unreadable')]
         if readable:
             super().after_val_iter(runner, batch_idx, data_batch, readable)
 
-    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: dict,
-                        outputs: Sequence[DetDataSample]) -> None:
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence[DetDataSample]
+    ) -> None:
         readable = [one for one in outputs if not one.get('unreadable')]
         super().after_test_iter(runner, batch_idx, data_batch, readable)

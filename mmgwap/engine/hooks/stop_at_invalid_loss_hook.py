@@ -1,6 +1,8 @@
 """NaN and infinity, before they reach the weights."""
+
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Optional
 
 import torch
 from mmengine.dist import all_gather_object, all_reduce
@@ -42,16 +44,15 @@ class StopAtInvalidLossHook(Hook):
         if not isinstance(runner.optim_wrapper, AmpOptimWrapper):
             self._watch_gradients(runner)
 
-    def before_train_iter(self, runner: Runner, batch_idx: int,
-                          data_batch: Optional[dict] = None) -> None:
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None
+    ) -> None:
         counts = runner.optim_wrapper._accumulative_counts
         if runner.iter % counts == 0 or not self._batches:
             self._first = runner.iter
             self._batches = []
-            self._buffers = {name: buffer.clone() for name, buffer
-                             in self._model.named_buffers()}
-        self._batches.append(list(_paths((data_batch or {}).get(
-            'data_samples'))))
+            self._buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
+        self._batches.append(list(_paths((data_batch or {}).get('data_samples'))))
 
     def _watch_terms(self) -> None:
         parse = self._model.parse_losses
@@ -60,6 +61,7 @@ class StopAtInvalidLossHook(Hook):
             # A detector may parse a part of its losses; the whole comes last.
             total, self._terms = parse(losses)
             return total, self._terms
+
         self._model.parse_losses = parse_losses
 
     def _watch_loss(self, runner: Runner) -> None:
@@ -67,52 +69,61 @@ class StopAtInvalidLossHook(Hook):
 
         def update_params(loss: Tensor, *args, **kwargs) -> None:
             if _anywhere(~torch.isfinite(loss.detach())):
-                terms = {name: value for name, value in self._terms.items()
-                         if name != 'loss'}
+                terms = {name: value for name, value in self._terms.items() if name != 'loss'}
                 self._stop(runner, dict(terms, loss=loss), self._batches[-1])
             update(loss, *args, **kwargs)
+
         runner.optim_wrapper.update_params = update_params
 
     def _watch_gradients(self, runner: Runner) -> None:
         step = runner.optim_wrapper.step
 
         def checked_step(**kwargs) -> None:
-            grads = {f'the gradient of {name}': p.grad for name, p in
-                     self._model.named_parameters() if p.grad is not None}
+            grads = {
+                f'the gradient of {name}': p.grad
+                for name, p in self._model.named_parameters()
+                if p.grad is not None
+            }
             norm = nn.utils.get_total_norm(list(grads.values()))
             if _anywhere(~torch.isfinite(norm)):
-                self._stop(runner, dict(
-                    grads, **{'the norm of all gradients': norm}),
-                    sum(self._batches, []))
+                self._stop(
+                    runner,
+                    dict(grads, **{'the norm of all gradients': norm}),
+                    sum(self._batches, []),
+                )
             step(**kwargs)
+
         runner.optim_wrapper.step = checked_step
 
-    def _stop(self, runner: Runner, values: Dict[str, Tensor],
-              images: List[str]) -> None:
+    def _stop(self, runner: Runner, values: dict[str, Tensor], images: list[str]) -> None:
         # Saving may fail on the process that saves; first the others are told.
         found = all_gather_object((_describe(values), images))
         where = '; '.join(
             f'{what} in process {rank}, of the images {", ".join(of_rank)}'
-            for rank, (what, of_rank) in enumerate(found) if what)
+            for rank, (what, of_rank) in enumerate(found)
+            if what
+        )
         raise FloatingPointError(
-            f'iteration {runner.iter + 1}: {where}. What was before it '
-            f'{self._save(runner)}')
+            f'iteration {runner.iter + 1}: {where}. What was before it {self._save(runner)}'
+        )
 
     def _save(self, runner: Runner) -> str:
         """Save what was before; returns where it is."""
         for name, buffer in self._model.named_buffers():
             buffer.copy_(self._buffers[name])
-        path = Path(runner.work_dir) / \
-            f'invalid_loss_at_iter_{runner.iter + 1}.pth'
+        path = Path(runner.work_dir) / f'invalid_loss_at_iter_{runner.iter + 1}.pth'
         done = self._first
         if not isinstance(runner.train_loop, IterBasedTrainLoop):
             # These go on at the start of an epoch.
             done = runner.epoch * len(runner.train_dataloader)
         try:
             runner.save_checkpoint(
-                str(path.parent), path.name, by_epoch=False,
+                str(path.parent),
+                path.name,
+                by_epoch=False,
                 meta=dict(iter=done, epoch=runner.epoch),
-                backend_args=dict(backend='mmgwap.atomic'))
+                backend_args=dict(backend='mmgwap.atomic'),
+            )
         except OSError as error:
             return f'could not be saved: {error}'
         return f'is in {path}'
@@ -140,10 +151,13 @@ def _paths(samples: Any) -> Iterator[str]:
             yield from _paths(sample)
 
 
-def _describe(values: Dict[str, Tensor]) -> str:
+def _describe(values: dict[str, Tensor]) -> str:
     """Names of what is not finite, and the value of the first."""
-    bad = [name for name, value in values.items()
-           if isinstance(value, Tensor) and not torch.isfinite(value).all()]
+    bad = [
+        name
+        for name, value in values.items()
+        if isinstance(value, Tensor) and not torch.isfinite(value).all()
+    ]
     # The sum is the last, and says no more than its terms.
     bad = bad[:-1] or bad
     if not bad:

@@ -1,4 +1,5 @@
 """Average precision of a ranking."""
+
 import numpy as np
 
 

@@ -1,5 +1,4 @@
 """Boxes of inclusive corners, as ILSVRC and the WSOL evaluation have them."""
-from typing import Tuple
 
 import numpy as np
 
@@ -26,8 +25,7 @@ def box_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return overlap / (areas - overlap)
 
 
-def resize_boxes(boxes: np.ndarray, size: Tuple[int, int],
-                 new_size: Tuple[int, int]) -> np.ndarray:
+def resize_boxes(boxes: np.ndarray, size: tuple[int, int], new_size: tuple[int, int]) -> np.ndarray:
     """Boxes on an image of another size, cut to whole pixels.
 
     Args:
@@ -41,5 +39,9 @@ def resize_boxes(boxes: np.ndarray, size: Tuple[int, int],
     (height, width), (new_height, new_width) = size, new_size
     # In this order, for the same rounding as in the WSOL evaluation.
     scaled = np.asarray(boxes, float).reshape(-1, 4) * [
-        new_width, new_height, new_width, new_height]
+        new_width,
+        new_height,
+        new_width,
+        new_height,
+    ]
     return (scaled / [width, height, width, height]).astype(np.int64)

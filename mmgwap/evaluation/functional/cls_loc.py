@@ -2,6 +2,7 @@
 
 Russakovsky et al., IJCV 2015, arXiv 1409.0575, section 4.
 """
+
 import numpy as np
 
 from .box_iou import box_iou
@@ -21,8 +22,9 @@ def top_k_error(ranking: np.ndarray, label: int, k: int) -> bool:
     return label not in np.asarray(ranking)[:k]
 
 
-def cls_loc_error(labels: np.ndarray, boxes: np.ndarray, label: int,
-                  truth: np.ndarray, k: int = GUESSES) -> bool:
+def cls_loc_error(
+    labels: np.ndarray, boxes: np.ndarray, label: int, truth: np.ndarray, k: int = GUESSES
+) -> bool:
     """Whether no guess has both the class and a box of it.
 
     Args:
@@ -38,8 +40,7 @@ def cls_loc_error(labels: np.ndarray, boxes: np.ndarray, label: int,
     """
     labels, boxes = np.asarray(labels), np.asarray(boxes).reshape(-1, 4)
     if len(labels) != len(boxes):
-        raise ValueError(f'cls_loc_error: {len(labels)} labels with '
-                         f'{len(boxes)} boxes')
+        raise ValueError(f'cls_loc_error: {len(labels)} labels with {len(boxes)} boxes')
     return not is_localized(boxes[:k][labels[:k] == label], truth)
 
 

@@ -4,12 +4,13 @@ A zip that holds one JSON, of the same name: a list of detections
 ``{image_id, category_id, bbox: [x, y, width, height], score}``, no more than
 100 an image.  See https://cocodataset.org/#format-results and #upload.
 """
+
 import json
 import math
 import re
 from collections import Counter
 from pathlib import Path
-from typing import List, NamedTuple, Set
+from typing import NamedTuple
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
@@ -28,13 +29,15 @@ class CocoDetections(NamedTuple):
         without_area: boxes of no width or height, which match nothing.
         surplus: those beyond the best ``LIMIT``.
     """
-    entries: List[dict]
+
+    entries: list[dict]
     without_area: int
     surplus: int
 
 
-def coco_detections(image_id: int, boxes: np.ndarray, scores: np.ndarray,
-                    category_ids: np.ndarray) -> CocoDetections:
+def coco_detections(
+    image_id: int, boxes: np.ndarray, scores: np.ndarray, category_ids: np.ndarray
+) -> CocoDetections:
     """The detections of an image in the server's form, the best first.
 
     Coordinates are rounded to 1e-4 px, for a smaller file; scores are not,
@@ -55,21 +58,27 @@ def coco_detections(image_id: int, boxes: np.ndarray, scores: np.ndarray,
     if bad.any():
         raise SubmissionError(
             f'image {image_id}: {bad.sum()} of {len(bad)} detections are not '
-            'finite; look at the checkpoint')
+            'finite; look at the checkpoint'
+        )
     boxes = np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).round(4)
     solid = np.flatnonzero((boxes[:, 2:] > 0).all(axis=1))
     # Stable, as the evaluation's own: of equal scores the first stay.
     best = solid[np.argsort(-scores[solid], kind='stable')][:LIMIT]
     entries = [
-        dict(image_id=int(image_id), category_id=int(category_ids[i]),
-             bbox=boxes[i].tolist(), score=float(scores[i]))
-        for i in best]
-    return CocoDetections(entries, len(boxes) - len(solid),
-                          len(solid) - len(best))
+        dict(
+            image_id=int(image_id),
+            category_id=int(category_ids[i]),
+            bbox=boxes[i].tolist(),
+            score=float(scores[i]),
+        )
+        for i in best
+    ]
+    return CocoDetections(entries, len(boxes) - len(solid), len(solid) - len(best))
 
 
-def check_coco_results(results: list, image_ids: Set[int],
-                       category_ids: Set[int], where: str) -> None:
+def check_coco_results(
+    results: list, image_ids: set[int], category_ids: set[int], where: str
+) -> None:
     """Check the content of a results file by the server's rules.
 
     Args:
@@ -82,32 +91,33 @@ def check_coco_results(results: list, image_ids: Set[int],
         SubmissionError: at the first rule that is broken.
     """
     if not isinstance(results, list) or not results:
-        raise SubmissionError(f'{where}: not a list of detections, or none in '
-                              'any image; nothing to submit')
+        raise SubmissionError(
+            f'{where}: not a list of detections, or none in any image; nothing to submit'
+        )
     for place, entry in enumerate(results):
         wrong = _wrong(entry, image_ids, category_ids)
         if wrong:
             raise SubmissionError(f'{where}: detection {place}: {wrong}')
-    image, count = Counter(
-        entry['image_id'] for entry in results).most_common(1)[0]
+    image, count = Counter(entry['image_id'] for entry in results).most_common(1)[0]
     if count > LIMIT:
-        raise SubmissionError(f'{where}: image {image} has {count} detections,'
-                              f' more than {LIMIT}')
+        raise SubmissionError(f'{where}: image {image} has {count} detections, more than {LIMIT}')
 
 
-def _wrong(entry: dict, image_ids: Set[int], category_ids: Set[int]) -> str:
+def _wrong(entry: dict, image_ids: set[int], category_ids: set[int]) -> str:
     """What is wrong with a detection, '' for nothing."""
     if not isinstance(entry, dict) or set(entry) != KEYS:
         return f'needs the keys {sorted(KEYS)}, got {entry!r}'
-    for key, known in (('image_id', image_ids),
-                       ('category_id', category_ids)):
+    for key, known in (('image_id', image_ids), ('category_id', category_ids)):
         if type(entry[key]) is not int or entry[key] not in known:
             return f'{key} {entry[key]!r} is not among those of the test set'
     box, score = entry['bbox'], entry['score']
-    if not isinstance(box, list) or len(box) != 4 \
-            or not all(map(_is_number, box)) or not min(box[2:]) > 0:
-        return (f'bbox {box!r} is not [x, y, width, height] of finite numbers '
-                'with a positive size')
+    if (
+        not isinstance(box, list)
+        or len(box) != 4
+        or not all(map(_is_number, box))
+        or not min(box[2:]) > 0
+    ):
+        return f'bbox {box!r} is not [x, y, width, height] of finite numbers with a positive size'
     return '' if _is_number(score) else f'score {score!r} is no finite number'
 
 
@@ -124,12 +134,12 @@ def coco_submission_name(test_set: str, algorithm: str) -> str:
     """
     if not re.fullmatch(r'[A-Za-z0-9.-]+', algorithm):
         raise SubmissionError(
-            f'algorithm {algorithm!r}: the server takes letters, digits, "-" '
-            'and "." only')
+            f'algorithm {algorithm!r}: the server takes letters, digits, "-" and "." only'
+        )
     return f'detections_{test_set}_{algorithm}_results'
 
 
-def write_coco_results(entries: List[dict], folder: Path, name: str) -> Path:
+def write_coco_results(entries: list[dict], folder: Path, name: str) -> Path:
     """Write ``<name>.json``; returns its path.
 
     A zip of that name goes: one that is there holds checked results.

@@ -3,7 +3,8 @@
 Choe et al., *Evaluating Weakly Supervised Object Localization Methods Right*,
 CVPR 2020; V2 and the contours as in the authors' released evaluation.
 """
-from typing import Dict, Iterator, List, Sequence
+
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -48,21 +49,20 @@ class MaxBoxAcc:
         ValueError: if one of both is outside of its range.
     """
 
-    def __init__(self, interval: float = 0.001,
-                 iou_thresholds: Sequence[float] = (.3, .5, .7)) -> None:
-        if not len(iou_thresholds) or not all(
-                0 < iou <= 1 for iou in iou_thresholds):
-            raise ValueError('iou_thresholds must be in (0, 1], got '
-                             f'{iou_thresholds}')
+    def __init__(
+        self, interval: float = 0.001, iou_thresholds: Sequence[float] = (0.3, 0.5, 0.7)
+    ) -> None:
+        if not len(iou_thresholds) or not all(0 < iou <= 1 for iou in iou_thresholds):
+            raise ValueError(f'iou_thresholds must be in (0, 1], got {iou_thresholds}')
         self.thresholds = score_thresholds(interval)
         self.iou_thresholds = tuple(iou_thresholds)
         # Thresholds of the same level of 0 ... 255 give the same mask.
         self.levels, self._level_of = np.unique(
-            (self.thresholds * 255).astype(int), return_inverse=True)
+            (self.thresholds * 255).astype(int), return_inverse=True
+        )
         self._hits = np.zeros(len(self.levels), np.int64)
         self._wanted = np.array(self.iou_thresholds)[:, None]
-        self._hits_v2 = np.zeros((len(self._wanted), len(self.levels)),
-                                 np.int64)
+        self._hits_v2 = np.zeros((len(self._wanted), len(self.levels)), np.int64)
         self.num_images = 0
 
     def add(self, score_map: np.ndarray, boxes: np.ndarray) -> None:
@@ -81,7 +81,8 @@ class MaxBoxAcc:
         image = (normalize_map(score_map) * 255).astype(np.uint8)
         boxes = np.asarray(boxes, float)
         single, best, mask_of = _ious_by_level(
-            image, self.levels, boxes, min(V1_IOU, *self.iou_thresholds))
+            image, self.levels, boxes, min(V1_IOU, *self.iou_thresholds)
+        )
         self._hits += (single >= V1_IOU)[mask_of]
         self._hits_v2 += (best >= self._wanted)[:, mask_of]
         self.num_images += 1
@@ -96,7 +97,7 @@ class MaxBoxAcc:
         self._hits_v2 += other._hits_v2
         self.num_images += other.num_images
 
-    def compute(self) -> Dict[str, float]:
+    def compute(self) -> dict[str, float]:
         """The results.
 
         Returns:
@@ -117,12 +118,16 @@ class MaxBoxAcc:
             max_box_acc=100 * float(self._hits.max()) / self.num_images,
             max_box_acc_threshold=float(best),
             max_box_acc_v2=float(shares.mean()),
-            **{f'max_box_acc_v2_{round(100 * iou)}': float(share)
-               for iou, share in zip(self.iou_thresholds, shares)})
+            **{
+                f'max_box_acc_v2_{round(100 * iou)}': float(share)
+                for iou, share in zip(self.iou_thresholds, shares)
+            },
+        )
 
 
-def _ious_by_level(image: np.ndarray, levels: np.ndarray, truth: np.ndarray,
-                   needed: float) -> tuple:
+def _ious_by_level(
+    image: np.ndarray, levels: np.ndarray, truth: np.ndarray, needed: float
+) -> tuple:
     """Best IoU of the contours of what lies above each level.
 
     Args:
@@ -137,12 +142,10 @@ def _ious_by_level(image: np.ndarray, levels: np.ndarray, truth: np.ndarray,
     """
     # Levels with no pixel between them share a mask.
     below = np.bincount(image.ravel(), minlength=256).cumsum()[levels]
-    _, first, mask_of = np.unique(below, return_index=True,
-                                  return_inverse=True)
+    _, first, mask_of = np.unique(below, return_index=True, return_inverse=True)
     boxes, starts, largest, true_boxes = [], [], [], truth.tolist()
     for contours in _contours(image, levels[first]):
-        areas = [cv2.contourArea(one) for one in contours] \
-            if len(contours) > 1 else [0]
+        areas = [cv2.contourArea(one) for one in contours] if len(contours) > 1 else [0]
         found = [cv2.boundingRect(one) for one in contours] or [(0, 0, 0, 0)]
         starts.append(len(boxes))
         largest.append(len(boxes) + areas.index(max(areas)))
@@ -155,12 +158,12 @@ def _ious_by_level(image: np.ndarray, levels: np.ndarray, truth: np.ndarray,
     np.minimum(boxes[:, 2:], [width - 1, height - 1], out=boxes[:, 2:])
     ious = box_iou(boxes, truth).max(axis=1)
     single, best = np.zeros((2, len(first)))
-    single[:len(starts)] = ious[largest]
-    best[:len(starts)] = np.maximum.reduceat(ious, starts)
+    single[: len(starts)] = ious[largest]
+    best[: len(starts)] = np.maximum.reduceat(ious, starts)
     return single, best, mask_of
 
 
-def _reaches(boxes: List[tuple], truth: List[list], needed: float) -> bool:
+def _reaches(boxes: list[tuple], truth: list[list], needed: float) -> bool:
     """Whether a box, or any within it, may have that IoU.
 
     The masks above higher levels lie within this one's parts, so that none of
@@ -169,25 +172,26 @@ def _reaches(boxes: List[tuple], truth: List[list], needed: float) -> bool:
     return any(
         max(min(x + w, x2) - max(x, x1) + 1, 0)
         * max(min(y + h, y2) - max(y, y1) + 1, 0)
-        / ((x2 - x1 + 1) * (y2 - y1 + 1)) >= needed
-        for x, y, w, h in boxes for x1, y1, x2, y2 in truth)
+        / ((x2 - x1 + 1) * (y2 - y1 + 1))
+        >= needed
+        for x, y, w, h in boxes
+        for x1, y1, x2, y2 in truth
+    )
 
 
-def _contours(image: np.ndarray, levels: np.ndarray
-              ) -> Iterator[Sequence[np.ndarray]]:
+def _contours(image: np.ndarray, levels: np.ndarray) -> Iterator[Sequence[np.ndarray]]:
     """The contours above each level."""
     # Beyond what is left there is nothing, as beyond the border.
-    extents = zip(_extents(image.max(axis=1), levels),
-                  _extents(image.max(axis=0), levels))
+    extents = zip(_extents(image.max(axis=1), levels), _extents(image.max(axis=0), levels))
     # numpy would widen the image for a level of its own type.
     for level, ((top, bottom), (left, right)) in zip(levels.tolist(), extents):
         mask = image[top:bottom, left:right] > level
         yield cv2.findContours(
-            mask.view(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE,
-            offset=(left, top))[-2]
+            mask.view(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE, offset=(left, top)
+        )[-2]
 
 
-def _extents(peaks: np.ndarray, levels: np.ndarray) -> List[List[int]]:
+def _extents(peaks: np.ndarray, levels: np.ndarray) -> list[list[int]]:
     """Of each level the first line above it, and the one behind the last.
 
     All of them where none is.

@@ -2,7 +2,9 @@
 
 Choe et al., CVPR 2020, and the authors' released evaluation.
 """
-from typing import Dict, Optional, Sequence
+
+from collections.abc import Sequence
+from typing import Optional
 
 import cv2
 import numpy as np
@@ -27,9 +29,8 @@ class PxAP:
     def __init__(self, interval: float = 0.001) -> None:
         # The scores of 1 have a step of their own; the last one stays empty,
         # where the curve begins.
-        self.edges = np.append(score_thresholds(interval), [1., 2., 3.])
-        self._object, self._background = np.zeros(
-            (2, len(self.edges) - 1), np.int64)
+        self.edges = np.append(score_thresholds(interval), [1.0, 2.0, 3.0])
+        self._object, self._background = np.zeros((2, len(self.edges) - 1), np.int64)
         self._missed = 0  # pixels of objects in images without a map
         self.num_images = 0
 
@@ -46,12 +47,12 @@ class PxAP:
                 size or has other values.
         """
         scores = normalize_map(score_map)
-        if mask.shape != scores.shape or not np.isin(
-                mask, (0, 1, IGNORED)).all():
+        if mask.shape != scores.shape or not np.isin(mask, (0, 1, IGNORED)).all():
             raise ValueError(
                 f'PxAP: a map of {scores.shape} needs a mask of that shape '
                 f'with 0, 1 and {IGNORED}, got {mask.shape} with '
-                f'{np.unique(mask)[:5].tolist()}')
+                f'{np.unique(mask)[:5].tolist()}'
+            )
         self._object += np.histogram(scores[mask == 1], self.edges)[0]
         self._background += np.histogram(scores[mask == 0], self.edges)[0]
         self.num_images += 1
@@ -72,7 +73,7 @@ class PxAP:
         self._missed += other._missed
         self.num_images += other.num_images
 
-    def compute(self) -> Dict[str, float]:
+    def compute(self) -> dict[str, float]:
         """The result.
 
         Returns:
@@ -86,17 +87,16 @@ class PxAP:
         false = self._background[::-1].cumsum()
         every = true[-1] + self._missed
         if not every:
-            raise ValueError(f'PxAP: no pixel of an object in '
-                             f'{self.num_images} masks')
+            raise ValueError(f'PxAP: no pixel of an object in {self.num_images} masks')
         recall = true / every
         # Where no pixel was taken yet there is no step either.
         precision = true / np.maximum(true + false, 1)
-        return dict(px_ap=float(
-            100 * (precision[1:] * np.diff(recall)).sum()))
+        return dict(px_ap=float(100 * (precision[1:] * np.diff(recall)).sum()))
 
 
-def unite_masks(instances: Sequence[np.ndarray], ignore: Optional[np.ndarray],
-                size: tuple) -> np.ndarray:
+def unite_masks(
+    instances: Sequence[np.ndarray], ignore: Optional[np.ndarray], size: tuple
+) -> np.ndarray:
     """One mask of all objects of an image.
 
     Args:
@@ -118,5 +118,4 @@ def unite_masks(instances: Sequence[np.ndarray], ignore: Optional[np.ndarray],
 
 
 def _resize(mask: np.ndarray, size: tuple) -> np.ndarray:
-    return cv2.resize(mask.astype(np.float32), size[::-1],
-                      interpolation=cv2.INTER_NEAREST) > 0.5
+    return cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_NEAREST) > 0.5

@@ -6,18 +6,18 @@ each detection.  Pixels are counted from 1, and those of all four coordinates
 belong to the box.  See section 8.2 of the kit's manual (devkit_doc.pdf); comp4
 is for training on any data, as ImageNet weights are.
 """
+
 import math
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Sequence
 
 import numpy as np
 
 from .submission import SubmissionError
 
 
-def voc_lines(image_id: str, boxes: np.ndarray,
-              scores: np.ndarray) -> List[str]:
+def voc_lines(image_id: str, boxes: np.ndarray, scores: np.ndarray) -> list[str]:
     """Lines of the detections of one class on an image.
 
     mmdet counts pixels from 0: it takes 1 from each coordinate of an
@@ -33,14 +33,16 @@ def voc_lines(image_id: str, boxes: np.ndarray,
     """
     rows = np.column_stack([scores, np.reshape(boxes, (-1, 4)) + 1])
     if not np.isfinite(rows).all():
-        raise SubmissionError(f'image {image_id}: a detection is not finite; '
-                              'look at the checkpoint')
-    return [f'{image_id} {score:.12f} ' + ' '.join(f'{x:.4f}' for x in box)
-            for score, *box in rows.tolist()]
+        raise SubmissionError(
+            f'image {image_id}: a detection is not finite; look at the checkpoint'
+        )
+    return [
+        f'{image_id} {score:.12f} ' + ' '.join(f'{x:.4f}' for x in box)
+        for score, *box in rows.tolist()
+    ]
 
 
-def write_voc_results(lines: Dict[str, List[str]], folder: Path,
-                      year: int) -> Path:
+def write_voc_results(lines: dict[str, list[str]], folder: Path, year: int) -> Path:
     """Write ``results/VOC<year>/Main``, a file for each class.
 
     Those of an earlier run go, and its archive.
@@ -62,8 +64,7 @@ def write_voc_results(lines: Dict[str, List[str]], folder: Path,
     return main
 
 
-def check_voc_results(main: Path, classes: Sequence[str],
-                      image_ids: Sequence[str]) -> None:
+def check_voc_results(main: Path, classes: Sequence[str], image_ids: Sequence[str]) -> None:
     """Check the files as the server will read them.
 
     Raises:
@@ -77,22 +78,21 @@ def check_voc_results(main: Path, classes: Sequence[str],
             if not _is_right(line.split(' '), known):
                 raise SubmissionError(
                     f'{path}, line {number}: {line!r} is not an image of the '
-                    'test set, a confidence and a box')
+                    'test set, a confidence and a box'
+                )
             lines += 1
     if not lines:
-        raise SubmissionError(f'{main}: no detection in any image; nothing to '
-                              'submit')
+        raise SubmissionError(f'{main}: no detection in any image; nothing to submit')
 
 
-def _is_right(fields: List[str], image_ids: set) -> bool:
+def _is_right(fields: list[str], image_ids: set) -> bool:
     if len(fields) != 6 or fields[0] not in image_ids:
         return False
     try:
         score, x1, y1, x2, y2 = map(float, fields[1:])
     except ValueError:
         return False
-    return all(map(math.isfinite, (score, x1, y1, x2, y2))) \
-        and x1 <= x2 and y1 <= y2
+    return all(map(math.isfinite, (score, x1, y1, x2, y2))) and x1 <= x2 and y1 <= y2
 
 
 def pack_voc_results(main: Path) -> Path:

@@ -3,7 +3,4 @@ from .multi_label import MultiLabelMetric
 from .voc_submission import VOCSubmissionMetric
 from .wsol import WSOLMetric
 
-__all__ = [
-    'CocoSubmissionMetric', 'MultiLabelMetric', 'VOCSubmissionMetric',
-    'WSOLMetric'
-]
+__all__ = ['CocoSubmissionMetric', 'MultiLabelMetric', 'VOCSubmissionMetric', 'WSOLMetric']

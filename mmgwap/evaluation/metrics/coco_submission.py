@@ -1,17 +1,22 @@
 """Writes what COCO's evaluation server takes."""
+
 import json
 import re
 from pathlib import Path
-from typing import Dict, List
 
 import numpy as np
 from mmdet.evaluation import CocoMetric
 from mmengine.logging import MMLogger
 
-from mmgwap.evaluation.functional import (SubmissionError, check_coco_results,
-                                          check_tested, coco_detections,
-                                          coco_submission_name,
-                                          write_coco_results, zip_coco_results)
+from mmgwap.evaluation.functional import (
+    SubmissionError,
+    check_coco_results,
+    check_tested,
+    coco_detections,
+    coco_submission_name,
+    write_coco_results,
+    zip_coco_results,
+)
 from mmgwap.registry import METRICS
 
 
@@ -41,38 +46,42 @@ class CocoSubmissionMetric(CocoMetric):
             the test set was not tested.
     """
 
-    def __init__(self, ann_file: str, out_dir: str, algorithm: str,
-                 **kwargs) -> None:
+    def __init__(self, ann_file: str, out_dir: str, algorithm: str, **kwargs) -> None:
         test_set = re.sub('^(image_info|instances)_', '', Path(ann_file).stem)
         self.name = coco_submission_name(test_set, algorithm)
         self.ann_file, self.out_dir = ann_file, Path(out_dir)
         kwargs.update(format_only=True, outfile_prefix=self.name)
         super().__init__(ann_file=ann_file, **kwargs)
 
-    def compute_metrics(self, results: List[tuple]) -> Dict[str, int]:
+    def compute_metrics(self, results: list[tuple]) -> dict[str, int]:
         """Write and check the files; returns how much is in them."""
         predictions = [prediction for _, prediction in results]
-        check_tested([one['img_id'] for one in predictions],
-                     self._coco_api.get_img_ids(), self.ann_file)
+        check_tested(
+            [one['img_id'] for one in predictions], self._coco_api.get_img_ids(), self.ann_file
+        )
         ids = self._category_ids()
         found = [
-            coco_detections(one['img_id'], one['bboxes'], one['scores'],
-                            ids[self._labels(one, len(ids))])
-            for one in predictions]
+            coco_detections(
+                one['img_id'], one['bboxes'], one['scores'], ids[self._labels(one, len(ids))]
+            )
+            for one in predictions
+        ]
         entries = [entry for one in found for entry in one.entries]
         path = write_coco_results(entries, self.out_dir, self.name)
         self._check(path)
         archive = zip_coco_results(path)
         counts = dict(
-            images=len(found), images_with_detections=sum(
-                bool(one.entries) for one in found),
+            images=len(found),
+            images_with_detections=sum(bool(one.entries) for one in found),
             detections=len(entries),
             without_area=sum(one.without_area for one in found),
-            surplus=sum(one.surplus for one in found))
+            surplus=sum(one.surplus for one in found),
+        )
         MMLogger.get_current_instance().info(
             '{detections} detections in {images_with_detections} of {images} '
             'images; left out: {without_area} without area, {surplus} beyond '
-            'the best 100 of an image'.format(**counts))
+            'the best 100 of an image'.format(**counts)
+        )
         MMLogger.get_current_instance().info(f'to submit: {archive}')
         return counts
 
@@ -84,7 +93,8 @@ class CocoSubmissionMetric(CocoMetric):
         if found != classes:
             raise SubmissionError(
                 f'{self.ann_file}: has of the classes of the data set, '
-                f'{classes}, these in this order: {found}')
+                f'{classes}, these in this order: {found}'
+            )
         return np.array(ids, dtype=np.int64)
 
     def _labels(self, prediction: dict, count: int) -> np.ndarray:
@@ -93,12 +103,16 @@ class CocoSubmissionMetric(CocoMetric):
             raise SubmissionError(
                 f'image {prediction["img_id"]}: the model found class '
                 f'{labels.max()}, and {self.ann_file} has {count}, counted '
-                'from 0')
+                'from 0'
+            )
         return labels
 
     def _check(self, path: Path) -> None:
         """The server's rules, and that pycocotools takes the file."""
         check_coco_results(
-            json.loads(path.read_text()), set(self._coco_api.imgs),
-            set(self._coco_api.cats), str(path))
+            json.loads(path.read_text()),
+            set(self._coco_api.imgs),
+            set(self._coco_api.cats),
+            str(path),
+        )
         self._coco_api.loadRes(str(path))

@@ -1,15 +1,21 @@
 """Writes what PASCAL VOC's development kit and server take."""
+
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Optional
 
 from mmengine.evaluator import BaseMetric
 from mmengine.fileio import list_from_file
 from mmengine.logging import MMLogger
 
-from mmgwap.evaluation.functional import (SubmissionError, check_tested,
-                                          check_voc_results,
-                                          pack_voc_results, voc_lines,
-                                          write_voc_results)
+from mmgwap.evaluation.functional import (
+    SubmissionError,
+    check_tested,
+    check_voc_results,
+    pack_voc_results,
+    voc_lines,
+    write_voc_results,
+)
 from mmgwap.registry import METRICS
 
 
@@ -34,12 +40,18 @@ class VOCSubmissionMetric(BaseMetric):
         SubmissionError: if the server would refuse the results, or an image of
             the list was not tested.
     """
+
     default_prefix = 'pascal_voc'
 
-    def __init__(self, ann_file: str, out_dir: str, year: int,
-                 backend_args: Optional[dict] = None,
-                 collect_device: str = 'cpu',
-                 prefix: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        ann_file: str,
+        out_dir: str,
+        year: int,
+        backend_args: Optional[dict] = None,
+        collect_device: str = 'cpu',
+        prefix: Optional[str] = None,
+    ) -> None:
         super().__init__(collect_device, prefix)
         self.ann_file, self.out_dir, self.year = ann_file, Path(out_dir), year
         lines = list_from_file(ann_file, backend_args=backend_args)
@@ -49,31 +61,32 @@ class VOCSubmissionMetric(BaseMetric):
         """Keep the detections of a batch."""
         for sample in data_samples:
             found = sample['pred_instances']
-            self.results.append((sample['img_id'], *(
-                found[key].float().cpu().numpy()
-                for key in ('bboxes', 'scores', 'labels'))))
+            self.results.append(
+                (
+                    sample['img_id'],
+                    *(found[key].float().cpu().numpy() for key in ('bboxes', 'scores', 'labels')),
+                )
+            )
 
-    def compute_metrics(self, results: List[tuple]) -> Dict[str, int]:
+    def compute_metrics(self, results: list[tuple]) -> dict[str, int]:
         """Write and check the files; returns how much is in them."""
-        check_tested([image for image, *_ in results], self.image_ids,
-                     self.ann_file)
+        check_tested([image for image, *_ in results], self.image_ids, self.ann_file)
         classes = self.dataset_meta['classes']
         lines = {name: [] for name in classes}
         for image, boxes, scores, labels in results:
             if len(labels) and labels.max() >= len(classes):
                 raise SubmissionError(
                     f'image {image}: the model found class {labels.max():.0f},'
-                    f' and the data set has {len(classes)}, counted from 0')
+                    f' and the data set has {len(classes)}, counted from 0'
+                )
             for label, name in enumerate(classes):
                 mine = labels == label
                 lines[name] += voc_lines(image, boxes[mine], scores[mine])
         main = write_voc_results(lines, self.out_dir, self.year)
         check_voc_results(main, classes, self.image_ids)
         archive = pack_voc_results(main)
-        counts = dict(images=len(results),
-                      detections=sum(map(len, lines.values())))
+        counts = dict(images=len(results), detections=sum(map(len, lines.values())))
         logger = MMLogger.get_current_instance()
-        logger.info('{detections} detections in {images} images'.format(
-            **counts))
+        logger.info('{detections} detections in {images} images'.format(**counts))
         logger.info(f'to submit: {archive}')
         return counts

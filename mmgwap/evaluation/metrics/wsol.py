@@ -1,5 +1,7 @@
 """Weakly supervised localization, measured from maps in memory."""
-from typing import Dict, List, Optional, Sequence, Tuple
+
+from collections.abc import Sequence
+from typing import Optional
 
 import numpy as np
 from mmdet.structures.bbox import bbox_flip
@@ -7,10 +9,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from terminaltables import AsciiTable
 
-from mmgwap.argument_checks import (check_number, check_text,
-                                    check_whole)
-from mmgwap.evaluation.functional import (cls_loc_error, is_localized,
-                                          top_k_error)
+from mmgwap.argument_checks import check_number, check_text, check_whole
+from mmgwap.evaluation.functional import cls_loc_error, is_localized, top_k_error
 from mmgwap.evaluation.wsol_maps import SIZE, MapSums
 from mmgwap.evaluation.wsol_truth import WSOLTruth
 from mmgwap.localization import boxes_from_map
@@ -58,39 +58,44 @@ class WSOLMetric(BaseMetric):
             that others have, or a prediction lacks maps or has numbers that
             are not finite; with the image's name.
     """
+
     default_prefix = 'wsol'
 
-    def __init__(self, metadata_root: str, mask_root: str = '',
-                 size: Optional[Tuple[int, int]] = SIZE,
-                 interval: float = 0.001,
-                 iou_thresholds: Sequence[float] = (.3, .5, .7),
-                 box_threshold: float = 0.2, collect_device: str = 'cpu',
-                 prefix: str = None) -> None:
+    def __init__(
+        self,
+        metadata_root: str,
+        mask_root: str = '',
+        size: Optional[tuple[int, int]] = SIZE,
+        interval: float = 0.001,
+        iou_thresholds: Sequence[float] = (0.3, 0.5, 0.7),
+        box_threshold: float = 0.2,
+        collect_device: str = 'cpu',
+        prefix: str = None,
+    ) -> None:
         super().__init__(collect_device, prefix)
         check_text(metadata_root, 'WSOLMetric: metadata_root')
         check_text(mask_root, 'WSOLMetric: mask_root', empty=True)
         check_number(interval, 'WSOLMetric: interval', 1e-5, 0.999)
         check_number(box_threshold, 'WSOLMetric: box_threshold', 0, 0.999)
-        for name, values in (('size', size), ('iou_thresholds',
-                                              iou_thresholds)):
-            if not isinstance(values, (list, tuple)) \
-                    and not (name == 'size' and values is None):
-                raise ValueError(f'WSOLMetric: {name} must be a list, got '
-                                 f'{values!r:.80}')
+        for name, values in (('size', size), ('iou_thresholds', iou_thresholds)):
+            if not isinstance(values, (list, tuple)) and not (name == 'size' and values is None):
+                raise ValueError(f'WSOLMetric: {name} must be a list, got {values!r:.80}')
         for side in size or ():
             check_whole(side, 'WSOLMetric: size', most=10**4)
         for iou in iou_thresholds:
             check_number(iou, 'WSOLMetric: iou_thresholds', 0, 1)
         self.truth = WSOLTruth(metadata_root, mask_root)
-        self.settings = dict(size=size and tuple(size), interval=interval,
-                             iou_thresholds=iou_thresholds)
+        self.settings = dict(
+            size=size and tuple(size), interval=interval, iou_thresholds=iou_thresholds
+        )
         self.box_threshold = box_threshold
         # Wrong settings are refused now, not after the first batch.
         _Sums(self.truth, self.settings)
         boxes_from_map(np.zeros((1, 1)), box_threshold)
         if self.truth.left_out:
             MMLogger.get_current_instance().info(
-                'WSOLMetric leaves out ' + '; '.join(self.truth.left_out))
+                'WSOLMetric leaves out ' + '; '.join(self.truth.left_out)
+            )
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Count the images of a batch; ``results`` keeps the sums alone."""
@@ -104,25 +109,26 @@ class WSOLMetric(BaseMetric):
                 continue
             scores, score_map = _read(sample, image, label)
             self.results[0].count += 1
-            self.results[0].maps.add(self.truth, image, score_map,
-                                     tuple(sample['ori_shape'][:2]))
+            self.results[0].maps.add(self.truth, image, score_map, tuple(sample['ori_shape'][:2]))
             self._count_errors(sample, image, label, scores, score_map)
 
-    def _count_errors(self, sample: dict, image: str, label: int,
-                      scores: np.ndarray, score_map: np.ndarray) -> None:
+    def _count_errors(
+        self, sample: dict, image: str, label: int, scores: np.ndarray, score_map: np.ndarray
+    ) -> None:
         ranking = np.argsort(-scores, kind='stable')
-        found = dict(top1_error=top_k_error(ranking, label, 1),
-                     top5_error=top_k_error(ranking, label, 5))
+        found = dict(
+            top1_error=top_k_error(ranking, label, 1), top5_error=top_k_error(ranking, label, 5)
+        )
         if self.truth.has_boxes:
             boxes = self.truth.metadata.boxes[image]
             labels, guesses = _guesses(sample)
             first = labels[:1] == ranking[0]
             known = boxes_from_map(score_map, self.box_threshold)
             found.update(
-                loc_top1_error=cls_loc_error(
-                    labels[:1][first], guesses[:1][first], label, boxes),
+                loc_top1_error=cls_loc_error(labels[:1][first], guesses[:1][first], label, boxes),
                 loc_top5_error=cls_loc_error(labels, guesses, label, boxes),
-                gt_known=is_localized(known - _LAST, boxes))
+                gt_known=is_localized(known - _LAST, boxes),
+            )
         self.results[0].note(found)
 
     def evaluate(self, size: int) -> dict:
@@ -130,7 +136,7 @@ class WSOLMetric(BaseMetric):
         self._num_images = size
         return super().evaluate(size)
 
-    def compute_metrics(self, results: List['_Sums']) -> Dict[str, float]:
+    def compute_metrics(self, results: list['_Sums']) -> dict[str, float]:
         """Merge the sums of all processes."""
         total = _Sums(self.truth, self.settings)
         for sums in results:
@@ -145,11 +151,13 @@ class WSOLMetric(BaseMetric):
             logger.warning(
                 f'WSOLMetric counted {twice} images twice, since the sampler '
                 'gives all processes as many; sampler=dict(type='
-                "'DefaultSampler', shuffle=False, round_up=False) avoids it")
+                "'DefaultSampler', shuffle=False, round_up=False) avoids it"
+            )
         metrics = total.compute()
         rows = [('measure', '%')] + [
-            (name, f'{value:.3f} (of 1)' if name.endswith('threshold')
-             else f'{value:.2f}') for name, value in metrics.items()]
+            (name, f'{value:.3f} (of 1)' if name.endswith('threshold') else f'{value:.2f}')
+            for name, value in metrics.items()
+        ]
         logger.info(f'{total.count} images\n' + AsciiTable(rows).table)
         return metrics
 
@@ -165,7 +173,7 @@ class _Sums:
         self.maps = MapSums(truth, **settings)
         self.flags, self.count = {}, 0
 
-    def note(self, found: Dict[str, bool]) -> None:
+    def note(self, found: dict[str, bool]) -> None:
         for name, flag in found.items():
             self.flags[name] = self.flags.get(name, 0) + int(flag)
 
@@ -175,8 +183,7 @@ class _Sums:
         self.maps.miss(truth, image)
         found = dict(top1_error=True, top5_error=True)
         if truth.has_boxes:
-            found.update(loc_top1_error=True, loc_top5_error=True,
-                         gt_known=False)
+            found.update(loc_top1_error=True, loc_top5_error=True, gt_known=False)
         self.note(found)
 
     def merge(self, other: '_Sums') -> None:
@@ -184,34 +191,34 @@ class _Sums:
         self.note(other.flags)
         self.maps.merge(other.maps)
 
-    def compute(self) -> Dict[str, float]:
-        shares = {name: 100 * value / self.count
-                  for name, value in self.flags.items()}
+    def compute(self) -> dict[str, float]:
+        shares = {name: 100 * value / self.count for name, value in self.flags.items()}
         return {**shares, **self.maps.compute()}
 
 
 def _read(sample: dict, image: str, label: int) -> tuple:
     """Scores (K, ), and the map of a class on the original image."""
-    maps, scores = (sample.get(name) for name in (
-        'pred_image_maps', 'pred_image_scores'))
+    maps, scores = (sample.get(name) for name in ('pred_image_maps', 'pred_image_scores'))
     if maps is None or scores is None:
-        raise ValueError(f'WSOLMetric: {image} has no pred_image_maps; set '
-                         'model.test_cfg.with_maps=True')
+        raise ValueError(
+            f'WSOLMetric: {image} has no pred_image_maps; set model.test_cfg.with_maps=True'
+        )
     scores = scores.float().cpu().numpy()
     if not np.isfinite(scores).all():
         raise ValueError(f'WSOLMetric: {image}: scores are not finite')
     if not len(maps) == len(scores) > label:
-        raise ValueError(f'WSOLMetric: {image} is of class {label}, but there '
-                         f'are {len(scores)} scores and {len(maps)} maps')
-    score_map, = maps_of_image(sample, maps[label:label + 1])
+        raise ValueError(
+            f'WSOLMetric: {image} is of class {label}, but there '
+            f'are {len(scores)} scores and {len(maps)} maps'
+        )
+    (score_map,) = maps_of_image(sample, maps[label : label + 1])
     return scores, score_map.cpu().numpy()
 
 
-def _guesses(sample: dict) -> Tuple[np.ndarray, np.ndarray]:
+def _guesses(sample: dict) -> tuple[np.ndarray, np.ndarray]:
     """Labels (N, ) and boxes (N, 4) of inclusive corners."""
     found = sample['pred_instances']
     boxes = found['bboxes'].float()
     if sample.get('flip'):  # which mmdet leaves in the boxes of a view
-        boxes = bbox_flip(boxes, sample['ori_shape'],
-                          sample['flip_direction'])
+        boxes = bbox_flip(boxes, sample['ori_shape'], sample['flip_direction'])
     return found['labels'].cpu().numpy(), boxes.cpu().numpy() - _LAST

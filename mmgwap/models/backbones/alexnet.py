@@ -1,7 +1,6 @@
 """AlexNet as the CAM paper cuts it: Zhou et al., CVPR 2016, arXiv 1512.04150,
 section 3.1, in the form of Krizhevsky, arXiv 1404.5997, which torchvision has.
 """
-from typing import Tuple
 
 from mmcv.cnn import AlexNet as Plain
 from mmengine.model import BaseModule
@@ -37,22 +36,20 @@ class AlexNet(Plain, BaseModule):
         super().__init__()
         check_whole(frozen_stages, 'frozen_stages of AlexNet', -1, 5)
         # There are no norms, so it is the forward signal that is kept.
-        self.init_cfg = init_cfg or dict(
-            type='Kaiming', layer='Conv2d', mode='fan_in')
+        self.init_cfg = init_cfg or dict(type='Kaiming', layer='Conv2d', mode='fan_in')
         self.frozen_stages = frozen_stages
         # mmdet's NumClassCheckHook would compare mmcv's -1 with the data set's.
         del self.num_classes
         self.features = self.features[:-1]
-        convs = [layer for layer in self.features
-                 if isinstance(layer, nn.Conv2d)]
-        for conv in convs[:max(frozen_stages, 0)]:
+        convs = [layer for layer in self.features if isinstance(layer, nn.Conv2d)]
+        for conv in convs[: max(frozen_stages, 0)]:
             conv.requires_grad_(False)
 
     def init_weights(self) -> None:
         """By ``init_cfg``; mmcv's own method knows of none."""
         BaseModule.init_weights(self)
 
-    def forward(self, x: Tensor) -> Tuple[Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor]:
         """Features of conv5.
 
         Args:
@@ -62,4 +59,4 @@ class AlexNet(Plain, BaseModule):
             tuple[Tensor]: one, (B, 256, H', W'), not negative; a side of
             multiples of 32 has ``side / 16 - 1`` cells.
         """
-        return (self.features(x), )
+        return (self.features(x),)

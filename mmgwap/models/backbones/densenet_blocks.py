@@ -1,5 +1,6 @@
 """Dense block and transition of DenseNet: Huang et al., CVPR 2017, arXiv
 1608.06993, with parameters named as torchvision's."""
+
 import torch
 import torch.utils.checkpoint as cp
 from mmcv.cnn import build_norm_layer
@@ -15,12 +16,15 @@ class DenseBlock(nn.ModuleDict):
     ``denselayer1`` and so on; (B, C, H, W) to (B, C + layers * growth, H, W).
     """
 
-    def __init__(self, layers: int, channels: int, growth: int,
-                 norm_cfg: dict, with_cp: bool) -> None:
-        super().__init__({
-            f'denselayer{place + 1}': DenseLayer(
-                channels + place * growth, growth, norm_cfg)
-            for place in range(layers)})
+    def __init__(
+        self, layers: int, channels: int, growth: int, norm_cfg: dict, with_cp: bool
+    ) -> None:
+        super().__init__(
+            {
+                f'denselayer{place + 1}': DenseLayer(channels + place * growth, growth, norm_cfg)
+                for place in range(layers)
+            }
+        )
         self.with_cp = with_cp
 
     def forward(self, x: Tensor) -> Tensor:
@@ -34,8 +38,7 @@ class DenseBlock(nn.ModuleDict):
 
 
 class DenseLayer(nn.Module):
-    """Norm, ReLU, 1x1 convolution to four times the growth; the same with 3x3.
-    """
+    """Norm, ReLU, 1x1 convolution to four times the growth; the same with 3x3."""
 
     def __init__(self, channels: int, growth: int, norm_cfg: dict) -> None:
         super().__init__()
@@ -56,13 +59,11 @@ class LIPTransition(BaseModule):
     The LIP has windows of 2x2 without overlap, as that pooling has.
     """
 
-    def __init__(self, channels: int, out_channels: int,
-                 norm_cfg: dict) -> None:
+    def __init__(self, channels: int, out_channels: int, norm_cfg: dict) -> None:
         super().__init__()
         self.norm = build_norm_layer(norm_cfg, channels)[1]
         self.conv = nn.Conv2d(channels, out_channels, 1, bias=False)
-        self.pool = BottleneckLIP(out_channels, kernel_size=2, stride=2,
-                                  padding=0)
+        self.pool = BottleneckLIP(out_channels, kernel_size=2, stride=2, padding=0)
 
     def downsample(self, x: Tensor) -> Tensor:
         """Convolution and pooling; norm and ReLU are the backbone's, which

@@ -4,8 +4,9 @@ cut where the CAM paper (arXiv 1512.04150, section 3.1) cuts it.
 That form has batch norms, no biases, and in each block a 3x3 convolution where
 the paper has 5x5; its ImageNet weights were trained so.
 """
+
 from collections import OrderedDict
-from typing import Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -13,22 +14,23 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmgwap.argument_checks import (check_flag, check_indices,
-                                    check_norm, check_whole)
+from mmgwap.argument_checks import check_flag, check_indices, check_norm, check_whole
 from mmgwap.registry import MODELS
 
 # Table 1 of the paper: 1x1; 3x3 reduced, 3x3; 5x5 reduced, 5x5; projection of
 # the pooling.
 STAGES = (
-    dict(inception3a=(64, (96, 128), (16, 32), 32),
-         inception3b=(128, (128, 192), (32, 96), 64)),
-    dict(inception4a=(192, (96, 208), (16, 48), 64),
-         inception4b=(160, (112, 224), (24, 64), 64),
-         inception4c=(128, (128, 256), (24, 64), 64),
-         inception4d=(112, (144, 288), (32, 64), 64),
-         inception4e=(256, (160, 320), (32, 128), 128)),
-    dict(inception5a=(256, (160, 320), (32, 128), 128),
-         inception5b=(384, (192, 384), (48, 128), 128)),
+    dict(inception3a=(64, (96, 128), (16, 32), 32), inception3b=(128, (128, 192), (32, 96), 64)),
+    dict(
+        inception4a=(192, (96, 208), (16, 48), 64),
+        inception4b=(160, (112, 224), (24, 64), 64),
+        inception4c=(128, (128, 256), (24, 64), 64),
+        inception4d=(112, (144, 288), (32, 64), 64),
+        inception4e=(256, (160, 320), (32, 128), 128),
+    ),
+    dict(
+        inception5a=(256, (160, 320), (32, 128), 128), inception5b=(384, (192, 384), (48, 128), 128)
+    ),
 )
 
 
@@ -56,13 +58,21 @@ class GoogLeNet(BaseModule):
         ValueError: if ``out_indices`` or ``frozen_stages`` is not one of these.
     """
 
-    def __init__(self, out_indices: Sequence[int] = (1, ),
-                 frozen_stages: int = -1,
-                 norm_cfg: dict = dict(type='BN', eps=0.001),
-                 norm_eval: bool = False, init_cfg: dict = None) -> None:
-        super().__init__(init_cfg or [
-            dict(type='Kaiming', layer='Conv2d'),
-            dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm'])])
+    def __init__(
+        self,
+        out_indices: Sequence[int] = (1,),
+        frozen_stages: int = -1,
+        norm_cfg: dict = dict(type='BN', eps=0.001),
+        norm_eval: bool = False,
+        init_cfg: dict = None,
+    ) -> None:
+        super().__init__(
+            init_cfg
+            or [
+                dict(type='Kaiming', layer='Conv2d'),
+                dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
+            ]
+        )
         _check(out_indices, frozen_stages)
         check_flag(norm_eval, 'GoogLeNet: norm_eval')
         check_norm(norm_cfg, 'GoogLeNet: norm_cfg')
@@ -73,17 +83,18 @@ class GoogLeNet(BaseModule):
         self.conv2 = _conv(64, 64, 1, norm_cfg)
         self.conv3 = _conv(64, 192, 3, norm_cfg)
         self.maxpool1, self.maxpool2, self.maxpool3 = (
-            nn.MaxPool2d(3, 2, ceil_mode=True) for _ in range(3))
+            nn.MaxPool2d(3, 2, ceil_mode=True) for _ in range(3)
+        )
         self.maxpool4 = nn.MaxPool2d(2, 2, ceil_mode=True)
         channels = 192
-        for blocks in STAGES[:max(out_indices) + 1]:
+        for blocks in STAGES[: max(out_indices) + 1]:
             for name, widths in blocks.items():
                 block = Inception(channels, *widths, norm_cfg)
                 self.add_module(name, block)
                 channels = block.out_channels
         self._freeze_stages()
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Features of the stages in ``out_indices``.
 
         Args:
@@ -108,7 +119,7 @@ class GoogLeNet(BaseModule):
 
     def _freeze_stages(self) -> None:
         stages = [('conv1', 'conv2', 'conv3'), *STAGES]
-        for names in stages[:self.frozen_stages + 1]:
+        for names in stages[: self.frozen_stages + 1]:
             for name in names:
                 self.get_submodule(name).eval().requires_grad_(False)
 
@@ -131,40 +142,54 @@ class Inception(nn.Module):
     and 1x1.  (B, channels, H, W) to (B, ``out_channels``, H, W).
     """
 
-    def __init__(self, channels: int, single: int, double: Tuple[int, int],
-                 wide: Tuple[int, int], pooled: int, norm_cfg: dict) -> None:
+    def __init__(
+        self,
+        channels: int,
+        single: int,
+        double: tuple[int, int],
+        wide: tuple[int, int],
+        pooled: int,
+        norm_cfg: dict,
+    ) -> None:
         super().__init__()
         self.branch1 = _conv(channels, single, 1, norm_cfg)
         self.branch2, self.branch3 = (
-            nn.Sequential(_conv(channels, reduced, 1, norm_cfg),
-                          _conv(reduced, out_channels, 3, norm_cfg))
-            for reduced, out_channels in (double, wide))
-        self.branch4 = nn.Sequential(nn.MaxPool2d(3, 1, 1),
-                                     _conv(channels, pooled, 1, norm_cfg))
+            nn.Sequential(
+                _conv(channels, reduced, 1, norm_cfg), _conv(reduced, out_channels, 3, norm_cfg)
+            )
+            for reduced, out_channels in (double, wide)
+        )
+        self.branch4 = nn.Sequential(nn.MaxPool2d(3, 1, 1), _conv(channels, pooled, 1, norm_cfg))
         self.out_channels = single + double[1] + wide[1] + pooled
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x),
-                          self.branch4(x)], dim=1)
+        return torch.cat(
+            [self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], dim=1
+        )
 
 
-def _conv(channels: int, out_channels: int, size: int, norm_cfg: dict,
-          stride: int = 1) -> nn.Sequential:
+def _conv(
+    channels: int, out_channels: int, size: int, norm_cfg: dict, stride: int = 1
+) -> nn.Sequential:
     """Convolution, norm and ReLU, with torchvision's names.
 
     mmcv's ``ConvModule`` has them too, but initializes itself, and so would
     override ``init_cfg``.
     """
-    return nn.Sequential(OrderedDict(
-        conv=nn.Conv2d(channels, out_channels, size, stride, size // 2,
-                       bias=False),
-        bn=build_norm_layer(norm_cfg, out_channels)[1],
-        relu=nn.ReLU(inplace=True)))
+    return nn.Sequential(
+        OrderedDict(
+            conv=nn.Conv2d(channels, out_channels, size, stride, size // 2, bias=False),
+            bn=build_norm_layer(norm_cfg, out_channels)[1],
+            relu=nn.ReLU(inplace=True),
+        )
+    )
 
 
 def _check(out_indices: Sequence[int], frozen_stages: int) -> None:
     check_indices(out_indices, 'out_indices of GoogLeNet', 3)
     check_whole(
         frozen_stages,
-        f'frozen_stages of GoogLeNet(out_indices={tuple(out_indices)})', -1,
-        max(out_indices) + 1)
+        f'frozen_stages of GoogLeNet(out_indices={tuple(out_indices)})',
+        -1,
+        max(out_indices) + 1,
+    )

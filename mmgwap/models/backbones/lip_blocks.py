@@ -1,4 +1,5 @@
 """The blocks of LIP-ResNet that downsample."""
+
 from collections import OrderedDict
 
 import torch.utils.checkpoint as cp
@@ -7,8 +8,7 @@ from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
 from mmengine.model import BaseModule, Sequential
 from torch import Tensor, nn
 
-from mmgwap.models.layers.lip import (BottleneckLIP, BottleneckLogit,
-                                      SharedBottleneckLIP)
+from mmgwap.models.layers.lip import BottleneckLIP, BottleneckLogit, SharedBottleneckLIP
 
 
 class LIPBottleneck(Bottleneck):
@@ -26,16 +26,24 @@ class LIPBottleneck(Bottleneck):
             that ``dilation`` or ``dcn`` could change.
     """
 
-    def __init__(self, inplanes: int, planes: int, stride: int = 2,
-                 dilation: int = 1, dcn: dict = None, **kwargs) -> None:
+    def __init__(
+        self,
+        inplanes: int,
+        planes: int,
+        stride: int = 2,
+        dilation: int = 1,
+        dcn: dict = None,
+        **kwargs,
+    ) -> None:
         super().__init__(inplanes, planes, **kwargs)
         self.bottleneck_shared = BottleneckLogit(inplanes)
         self.conv2 = Sequential(
             SharedBottleneckLIP(planes, stride=stride),
-            build_conv_layer(self.conv_cfg, planes, planes, 1, bias=False))
+            build_conv_layer(self.conv_cfg, planes, planes, 1, bias=False),
+        )
         self.downsample = LIPShortcut(
-            inplanes, planes * self.expansion, stride, self.conv_cfg,
-            self.norm_cfg)
+            inplanes, planes * self.expansion, stride, self.conv_cfg, self.norm_cfg
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inplanes, H, W) to (B, 4 * planes, H', W')."""
@@ -58,19 +66,18 @@ class LIPBottleneck(Bottleneck):
     def _plugins(self, x: Tensor, place: int) -> Tensor:
         if not self.with_plugins:
             return x
-        return self.forward_plugin(
-            x, getattr(self, f'after_conv{place}_plugin_names'))
+        return self.forward_plugin(x, getattr(self, f'after_conv{place}_plugin_names'))
 
 
 class LIPShortcut(BaseModule):
     """LIP, 1x1 convolution and norm."""
 
-    def __init__(self, channels: int, out_channels: int, stride: int,
-                 conv_cfg: dict, norm_cfg: dict) -> None:
+    def __init__(
+        self, channels: int, out_channels: int, stride: int, conv_cfg: dict, norm_cfg: dict
+    ) -> None:
         super().__init__()
         self.lip = SharedBottleneckLIP(channels, stride=stride)
-        self.conv = build_conv_layer(conv_cfg, channels, out_channels, 1,
-                                     bias=False)
+        self.conv = build_conv_layer(conv_cfg, channels, out_channels, 1, bias=False)
         self.bn = build_norm_layer(norm_cfg, out_channels)[1]
 
     def forward(self, x: Tensor, shared: Tensor) -> Tensor:
@@ -90,11 +97,10 @@ class LIPBasicBlock(BasicBlock):
         **kwargs: as in mmdet's ``BasicBlock``.
     """
 
-    def __init__(self, inplanes: int, planes: int, stride: int = 2,
-                 **kwargs) -> None:
+    def __init__(self, inplanes: int, planes: int, stride: int = 2, **kwargs) -> None:
         kwargs['downsample'] = plain_shortcut(
-            inplanes, planes, kwargs.get('conv_cfg'),
-            kwargs.get('norm_cfg', dict(type='BN')))
+            inplanes, planes, kwargs.get('conv_cfg'), kwargs.get('norm_cfg', dict(type='BN'))
+        )
         super().__init__(inplanes, planes, **kwargs)
         self.lip = BottleneckLIP(inplanes, stride=stride)
 
@@ -103,10 +109,13 @@ class LIPBasicBlock(BasicBlock):
         return super().forward(self.lip(x))
 
 
-def plain_shortcut(channels: int, out_channels: int, conv_cfg: dict,
-                   norm_cfg: dict) -> nn.Sequential:
+def plain_shortcut(
+    channels: int, out_channels: int, conv_cfg: dict, norm_cfg: dict
+) -> nn.Sequential:
     """1x1 convolution and norm, with the authors' names."""
-    return Sequential(OrderedDict(
-        conv=build_conv_layer(conv_cfg, channels, out_channels, 1,
-                              bias=False),
-        bn=build_norm_layer(norm_cfg, out_channels)[1]))
+    return Sequential(
+        OrderedDict(
+            conv=build_conv_layer(conv_cfg, channels, out_channels, 1, bias=False),
+            bn=build_norm_layer(norm_cfg, out_channels)[1],
+        )
+    )

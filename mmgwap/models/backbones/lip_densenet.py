@@ -1,15 +1,15 @@
 """LIP-DenseNet: Gao et al., ICCV 2019, arXiv 1908.04156, section 4, on
 DenseNet: Huang et al., CVPR 2017, arXiv 1608.06993."""
+
 import re
-from typing import List, Sequence, Tuple
+from collections.abc import Sequence
 
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmgwap.argument_checks import (check_flag, check_indices,
-                                    check_norm, check_whole)
+from mmgwap.argument_checks import check_flag, check_indices, check_norm, check_whole
 from mmgwap.models.layers.lip import SimplifiedLIP
 from mmgwap.registry import MODELS
 
@@ -55,15 +55,24 @@ class LIPDenseNet(BaseModule):
             one of these.
     """
 
-    def __init__(self, depth: int, in_channels: int = 3,
-                 out_indices: Sequence[int] = (0, 1, 2, 3),
-                 frozen_stages: int = -1,
-                 norm_cfg: dict = dict(type='BN', requires_grad=True),
-                 norm_eval: bool = False, with_cp: bool = False,
-                 init_cfg: dict = None) -> None:
-        super().__init__(init_cfg or [
-            dict(type='Kaiming', layer='Conv2d'),
-            dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm'])])
+    def __init__(
+        self,
+        depth: int,
+        in_channels: int = 3,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        frozen_stages: int = -1,
+        norm_cfg: dict = dict(type='BN', requires_grad=True),
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        init_cfg: dict = None,
+    ) -> None:
+        super().__init__(
+            init_cfg
+            or [
+                dict(type='Kaiming', layer='Conv2d'),
+                dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
+            ]
+        )
         _check(depth, out_indices, frozen_stages)
         check_whole(in_channels, 'LIPDenseNet: in_channels')
         check_norm(norm_cfg, 'LIPDenseNet: norm_cfg')
@@ -73,19 +82,23 @@ class LIPDenseNet(BaseModule):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         blocks, growth, channels = SETTINGS[depth]
-        self.features = ModuleDict(dict(
-            conv0=nn.Conv2d(in_channels, channels, 7, stride=2, padding=3,
-                            bias=False),
-            norm0=build_norm_layer(norm_cfg, channels)[1],
-            pool0=SimplifiedLIP(channels)))
-        self.out_channels: List[int] = []
+        self.features = ModuleDict(
+            dict(
+                conv0=nn.Conv2d(in_channels, channels, 7, stride=2, padding=3, bias=False),
+                norm0=build_norm_layer(norm_cfg, channels)[1],
+                pool0=SimplifiedLIP(channels),
+            )
+        )
+        self.out_channels: list[int] = []
         for place, layers in enumerate(blocks):
             if place:
                 self.features[f'transition{place}'] = LIPTransition(
-                    channels, channels // 2, norm_cfg)
+                    channels, channels // 2, norm_cfg
+                )
                 channels //= 2
             self.features[f'denseblock{place + 1}'] = DenseBlock(
-                layers, channels, growth, norm_cfg, with_cp)
+                layers, channels, growth, norm_cfg, with_cp
+            )
             channels += layers * growth
             self.out_channels.append(channels)
         self.features['norm5'] = build_norm_layer(norm_cfg, channels)[1]
@@ -93,7 +106,7 @@ class LIPDenseNet(BaseModule):
         self._register_load_state_dict_pre_hook(_rename)
         self._freeze_stages()
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Features of the dense blocks in ``out_indices``, each behind the norm
         and ReLU that follow it.
 
@@ -112,8 +125,7 @@ class LIPDenseNet(BaseModule):
             if place:
                 x = features[f'transition{place}'].downsample(x)
             x = features[f'denseblock{place + 1}'](x)
-            norm = features['norm5'] if place == 3 \
-                else features[f'transition{place + 1}'].norm
+            norm = features['norm5'] if place == 3 else features[f'transition{place + 1}'].norm
             x = self.relu(norm(x))
             if place in self.out_indices:
                 outs.append(x)
@@ -121,10 +133,9 @@ class LIPDenseNet(BaseModule):
 
     def _freeze_stages(self) -> None:
         stages = [['conv0', 'norm0', 'pool0']]
-        stages += [[f'denseblock{place}', f'transition{place}']
-                   for place in (1, 2, 3)]
+        stages += [[f'denseblock{place}', f'transition{place}'] for place in (1, 2, 3)]
         stages.append(['denseblock4', 'norm5'])
-        for name in sum(stages[:self.frozen_stages + 1], []):
+        for name in sum(stages[: self.frozen_stages + 1], []):
             self.features[name].eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> 'LIPDenseNet':
@@ -141,8 +152,7 @@ class LIPDenseNet(BaseModule):
 
 def _check(depth: int, out_indices: Sequence[int], frozen_stages: int) -> None:
     if type(depth) is not int or depth not in SETTINGS:
-        raise ValueError(f'LIPDenseNet has the depths {list(SETTINGS)}, not '
-                         f'{depth!r:.80}')
+        raise ValueError(f'LIPDenseNet has the depths {list(SETTINGS)}, not {depth!r:.80}')
     check_indices(out_indices, 'out_indices of LIPDenseNet', 4)
     check_whole(frozen_stages, 'frozen_stages of LIPDenseNet', -1, 4)
 
@@ -151,14 +161,14 @@ def _check(depth: int, out_indices: Sequence[int], frozen_stages: int) -> None:
 # older files have a point in the names of the dense layers.
 _NAMES = (
     (r'^(features\.pool0\.logit\.(?:conv|bn))1\.', r'\1.'),
-    (r'^(features\.denseblock\d\.denselayer\d+\.(?:norm|conv))\.([12])\.',
-     r'\1\2.'))
+    (r'^(features\.denseblock\d\.denselayer\d+\.(?:norm|conv))\.([12])\.', r'\1\2.'),
+)
 
 
 def _rename(state_dict: dict, prefix: str, *args) -> None:
     for key in list(state_dict):
         if key.startswith(prefix):
-            name = key[len(prefix):]
+            name = key[len(prefix) :]
             for old, new in _NAMES:
                 name = re.sub(old, new, name)
             state_dict[prefix + name] = state_dict.pop(key)

@@ -1,4 +1,5 @@
 """LIP-ResNet: Gao et al., ICCV 2019, arXiv 1908.04156, section 4."""
+
 import re
 
 from mmdet.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
@@ -48,17 +49,20 @@ class LIPResNet(ResNet):
 
     def __init__(self, depth: int, **kwargs) -> None:
         if type(depth) is not int or depth not in self.arch_settings:
-            raise ValueError(f'LIPResNet has the depths '
-                             f'{list(self.arch_settings)}, not {depth!r:.80}')
+            raise ValueError(
+                f'LIPResNet has the depths {list(self.arch_settings)}, not {depth!r:.80}'
+            )
         if kwargs.get('style', 'pytorch') != 'pytorch':
             raise ValueError(
                 "LIPResNet has no style='caffe': LIP takes the place of the "
                 "strided convolution of style='pytorch'; leave style out, and "
-                'prepare images as its checkpoint wants them')
+                'prepare images as its checkpoint wants them'
+            )
         if kwargs.get('avg_down'):
             raise ValueError(
                 'LIPResNet has no avg_down=True: LIP takes the place of the '
-                "shortcut's average pooling; leave avg_down out")
+                "shortcut's average pooling; leave avg_down out"
+            )
         super().__init__(depth, **kwargs)
         self._register_load_state_dict_pre_hook(_name_shortcuts)
 
@@ -66,9 +70,16 @@ class LIPResNet(ResNet):
         super()._make_stem_layer(in_channels, stem_channels)
         self.maxpool = SimplifiedLIP(stem_channels)
 
-    def make_res_layer(self, block: type, inplanes: int, planes: int,
-                       num_blocks: int, stride: int, avg_down: bool,
-                       **kwargs) -> Sequential:
+    def make_res_layer(
+        self,
+        block: type,
+        inplanes: int,
+        planes: int,
+        num_blocks: int,
+        stride: int,
+        avg_down: bool,
+        **kwargs,
+    ) -> Sequential:
         """A stage: its first block downsamples, or would in a plain ResNet."""
         out_channels = planes * block.expansion
         # res2 follows the stem's pooling and has the stride 1.  Where another
@@ -76,17 +87,15 @@ class LIPResNet(ResNet):
         # without such, a LIP of stride 1 would only blur.
         dilated = self.res_layers and block is Bottleneck
         if stride > 1 or dilated:
-            first = LIP_BLOCKS[block](inplanes, planes, stride=stride,
-                                      **kwargs)
+            first = LIP_BLOCKS[block](inplanes, planes, stride=stride, **kwargs)
         else:
             shortcut = None
             if inplanes != out_channels:
-                shortcut = plain_shortcut(inplanes, out_channels,
-                                          kwargs['conv_cfg'],
-                                          kwargs['norm_cfg'])
+                shortcut = plain_shortcut(
+                    inplanes, out_channels, kwargs['conv_cfg'], kwargs['norm_cfg']
+                )
             first = block(inplanes, planes, downsample=shortcut, **kwargs)
-        others = [block(out_channels, planes, **kwargs)
-                  for _ in range(1, num_blocks)]
+        others = [block(out_channels, planes, **kwargs) for _ in range(1, num_blocks)]
         return Sequential(first, *others)
 
     def _freeze_stages(self) -> None:
@@ -98,10 +107,9 @@ class LIPResNet(ResNet):
 def _name_shortcuts(state_dict: dict, prefix: str, *args) -> None:
     """Let torchvision's names of a shortcut be the authors'."""
     names = {'0': 'conv', '1': 'bn'}
-    pattern = re.compile(
-        re.escape(prefix) + r'layer\d+\.0\.downsample\.([01])\.')
+    pattern = re.compile(re.escape(prefix) + r'layer\d+\.0\.downsample\.([01])\.')
     for key in list(state_dict):
         found = pattern.match(key)
         if found:
-            start = key[:found.start(1)] + names[found.group(1)]
-            state_dict[start + key[found.end(1):]] = state_dict.pop(key)
+            start = key[: found.start(1)] + names[found.group(1)]
+            state_dict[start + key[found.end(1) :]] = state_dict.pop(key)

@@ -1,5 +1,7 @@
 """Image-level classification that also shows where."""
-from typing import Optional, Sequence, Tuple
+
+from collections.abc import Sequence
+from typing import Optional
 
 import torch
 from mmcv.cnn import ConvModule
@@ -8,8 +10,7 @@ from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmgwap.argument_checks import (check_config, check_flag, check_norm,
-                                    check_whole)
+from mmgwap.argument_checks import check_config, check_flag, check_norm, check_whole
 from mmgwap.localization import class_activation_maps
 from mmgwap.registry import MODELS
 from mmgwap.structures import multi_hot
@@ -45,29 +46,30 @@ class ImageClsHead(BaseModule):
             or the loss is a softmax for many labels, or sigmoids for a single one.
     """
 
-    def __init__(self,
-                 num_classes: int,
-                 in_channels: int,
-                 in_index: int = -1,
-                 source: str = 'neck',
-                 pool: ConfigType = dict(type='mmgwap.ClassSpecificGWAP'),
-                 num_convs: int = 0,
-                 feat_channels: int = 256,
-                 norm_cfg: OptConfigType = dict(type='BN'),
-                 multi_label: bool = True,
-                 loss: OptConfigType = None,
-                 init_cfg: OptMultiConfig = dict(
-                     type='Normal', layer='Conv2d', std=0.01)) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        in_index: int = -1,
+        source: str = 'neck',
+        pool: ConfigType = dict(type='mmgwap.ClassSpecificGWAP'),
+        num_convs: int = 0,
+        feat_channels: int = 256,
+        norm_cfg: OptConfigType = dict(type='BN'),
+        multi_label: bool = True,
+        loss: OptConfigType = None,
+        init_cfg: OptMultiConfig = dict(type='Normal', layer='Conv2d', std=0.01),
+    ) -> None:
         super().__init__(init_cfg)
         if source not in ('backbone', 'neck'):
-            raise ValueError("ImageClsHead: source must be 'backbone' or "
-                             f"'neck', got {source!r}")
+            raise ValueError(f"ImageClsHead: source must be 'backbone' or 'neck', got {source!r}")
         for name, value, least, most in (
-                ('num_classes', num_classes, 1, 10**6),
-                ('in_channels', in_channels, 1, 10**6),
-                ('in_index', in_index, -100, 100),
-                ('num_convs', num_convs, 0, 100),
-                ('feat_channels', feat_channels, 1, 10**6)):
+            ('num_classes', num_classes, 1, 10**6),
+            ('in_channels', in_channels, 1, 10**6),
+            ('in_index', in_index, -100, 100),
+            ('num_convs', num_convs, 0, 100),
+            ('feat_channels', feat_channels, 1, 10**6),
+        ):
             check_whole(value, f'ImageClsHead: {name}', least, most)
         check_flag(multi_label, 'ImageClsHead: multi_label')
         check_config(pool, 'ImageClsHead: pool')
@@ -79,18 +81,20 @@ class ImageClsHead(BaseModule):
         self.multi_label = multi_label
         self.convs = nn.Sequential()
         for _ in range(num_convs):
-            self.convs.append(ConvModule(
-                in_channels, feat_channels, 3, padding=1, norm_cfg=norm_cfg))
+            self.convs.append(
+                ConvModule(in_channels, feat_channels, 3, padding=1, norm_cfg=norm_cfg)
+            )
             in_channels = feat_channels
         self.classifier = nn.Conv2d(in_channels, num_classes, 1)
-        self.pool = MODELS.build(
-            pool, default_args=dict(in_channels=in_channels))
-        self.loss_image = MODELS.build(loss or dict(
-            type='mmdet.CrossEntropyLoss', use_sigmoid=multi_label))
+        self.pool = MODELS.build(pool, default_args=dict(in_channels=in_channels))
+        self.loss_image = MODELS.build(
+            loss or dict(type='mmdet.CrossEntropyLoss', use_sigmoid=multi_label)
+        )
         if getattr(self.loss_image, 'use_sigmoid', multi_label) != multi_label:
             raise ValueError(
                 f'ImageClsHead: multi_label={multi_label} needs a loss with '
-                f'use_sigmoid={multi_label}, got {loss}')
+                f'use_sigmoid={multi_label}, got {loss}'
+            )
 
     def forward(self, feats: Sequence[Tensor]) -> Tensor:
         """Logits (B, K) of feature maps, each (B, C, H, W)."""
@@ -100,7 +104,8 @@ class ImageClsHead(BaseModule):
         if not -len(feats) <= self.in_index < len(feats):
             raise IndexError(
                 f'ImageClsHead: in_index={self.in_index}, but the '
-                f'{self.source} gives {len(feats)} feature maps')
+                f'{self.source} gives {len(feats)} feature maps'
+            )
         return self.convs(feats[self.in_index])
 
     def _logits(self, features: Tensor) -> Tensor:
@@ -109,8 +114,7 @@ class ImageClsHead(BaseModule):
         pooled = self.pool(features)[0]
         return self.classifier(pooled[..., None, None]).flatten(1)
 
-    def loss(self, feats: Sequence[Tensor],
-             batch_data_samples: SampleList) -> dict:
+    def loss(self, feats: Sequence[Tensor], batch_data_samples: SampleList) -> dict:
         """Image-level loss.
 
         Args:
@@ -126,24 +130,22 @@ class ImageClsHead(BaseModule):
                 ``multi_label``, other than one.
         """
         logits = self(feats)
-        targets = torch.stack([
-            multi_hot(sample, self.num_classes)
-            for sample in batch_data_samples]).to(logits.device)
+        targets = torch.stack(
+            [multi_hot(sample, self.num_classes) for sample in batch_data_samples]
+        ).to(logits.device)
         known = (targets >= 0).any(dim=1)
         # A step without any label still uses every parameter.
         count = max(int(known.sum()), 1)
         if self.multi_label:
             loss = self.loss_image(
-                logits, targets.clamp(min=0), weight=(targets >= 0).float(),
-                avg_factor=count)
+                logits, targets.clamp(min=0), weight=(targets >= 0).float(), avg_factor=count
+            )
         else:
             classes = self._single_classes(targets, known, batch_data_samples)
-            loss = self.loss_image(logits, classes, weight=known.float(),
-                                   avg_factor=count)
+            loss = self.loss_image(logits, classes, weight=known.float(), avg_factor=count)
         return dict(loss_image=loss)
 
-    def _single_classes(self, targets: Tensor, known: Tensor,
-                        samples: SampleList) -> Tensor:
+    def _single_classes(self, targets: Tensor, known: Tensor, samples: SampleList) -> Tensor:
         wrong = known & ((targets == 1).sum(dim=1) != 1)
         if wrong.any():
             sample = samples[int(wrong.nonzero()[0])]
@@ -154,9 +156,9 @@ class ImageClsHead(BaseModule):
             )
         return targets.argmax(dim=1)
 
-    def predict(self, feats: Sequence[Tensor],
-                with_maps: bool = False
-                ) -> Tuple[Tensor, Optional[Tensor]]:
+    def predict(
+        self, feats: Sequence[Tensor], with_maps: bool = False
+    ) -> tuple[Tensor, Optional[Tensor]]:
         """Scores and localization maps.
 
         Args:

@@ -4,7 +4,4 @@ from .multi_task import MultiTaskDetector
 from .multi_task_tta import MultiTaskTTAModel
 from .rfcn import RFCN
 
-__all__ = [
-    'ImageClassifier', 'MultiTaskDetector', 'MultiTaskTTAModel', 'RFCN',
-    'gradient_maps'
-]
+__all__ = ['ImageClassifier', 'MultiTaskDetector', 'MultiTaskTTAModel', 'RFCN', 'gradient_maps']

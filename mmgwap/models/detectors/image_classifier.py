@@ -1,5 +1,6 @@
 """Image classification that localizes: boxes from image labels alone."""
-from typing import Optional, Tuple
+
+from typing import Optional
 
 import numpy as np
 import torch
@@ -9,16 +10,19 @@ from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmgwap.argument_checks import (check_config, check_flag,
-                                    check_number, check_settings,
-                                    check_whole)
+from mmgwap.argument_checks import (
+    check_config,
+    check_flag,
+    check_number,
+    check_settings,
+    check_whole,
+)
 from mmgwap.localization import boxes_from_map
 from mmgwap.localization.boxes import WHICH
 from mmgwap.registry import MODELS
 from mmgwap.structures import maps_of_image
 
-DEFAULTS = dict(topk=5, score_thr=0., box_threshold=0.2, boxes='largest',
-                with_maps=False)
+DEFAULTS = dict(topk=5, score_thr=0.0, box_threshold=0.2, boxes='largest', with_maps=False)
 
 
 @MODELS.register_module()
@@ -50,14 +54,16 @@ class ImageClassifier(BaseDetector):
             the neck is not used.
     """
 
-    def __init__(self,
-                 backbone: ConfigType,
-                 cls_head: ConfigType,
-                 neck: OptConfigType = None,
-                 train_cfg: OptConfigType = None,
-                 test_cfg: OptConfigType = None,
-                 data_preprocessor: OptConfigType = None,
-                 init_cfg: OptMultiConfig = None) -> None:
+    def __init__(
+        self,
+        backbone: ConfigType,
+        cls_head: ConfigType,
+        neck: OptConfigType = None,
+        train_cfg: OptConfigType = None,
+        test_cfg: OptConfigType = None,
+        data_preprocessor: OptConfigType = None,
+        init_cfg: OptMultiConfig = None,
+    ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         check_config(backbone, 'ImageClassifier: backbone')
         check_config(neck, 'ImageClassifier: neck', optional=True)
@@ -67,18 +73,19 @@ class ImageClassifier(BaseDetector):
             self.neck = MODELS.build(neck)
         self.cls_head = MODELS.build(cls_head)
         if self.with_neck and self.cls_head.source == 'backbone':
-            raise ValueError("ImageClassifier: cls_head.source='backbone' "
-                             'leaves the neck without use; leave one of both '
-                             'out')
+            raise ValueError(
+                "ImageClassifier: cls_head.source='backbone' "
+                'leaves the neck without use; leave one of both '
+                'out'
+            )
         self.test_cfg = _read(test_cfg)
 
-    def extract_feat(self, batch_inputs: Tensor) -> Tuple[Tensor]:
+    def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor]:
         """Feature maps, of the neck if there is one."""
         feats = self.backbone(batch_inputs)
         return self.neck(feats) if self.with_neck else feats
 
-    def loss(self, batch_inputs: Tensor,
-             batch_data_samples: SampleList) -> dict:
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
         """``loss_image``, of the labels of each image.
 
         Args:
@@ -86,11 +93,11 @@ class ImageClassifier(BaseDetector):
             batch_data_samples (list): with image labels, or boxes to take them
                 from.
         """
-        return self.cls_head.loss(self.extract_feat(batch_inputs),
-                                  batch_data_samples)
+        return self.cls_head.loss(self.extract_feat(batch_inputs), batch_data_samples)
 
-    def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList,
-                rescale: bool = True) -> SampleList:
+    def predict(
+        self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
+    ) -> SampleList:
         """What is on each image, and where.
 
         Args:
@@ -108,36 +115,33 @@ class ImageClassifier(BaseDetector):
         """
         feats = self.extract_feat(batch_inputs)
         scores, maps = self.cls_head.predict(feats, with_maps=True)
-        for sample, image_scores, image_maps in zip(
-                batch_data_samples, scores, maps):
+        for sample, image_scores, image_maps in zip(batch_data_samples, scores, maps):
             sample.pred_image_scores = image_scores
             if self.test_cfg['with_maps']:
                 sample.pred_image_maps = image_maps
-            sample.pred_instances = self._instances(
-                sample, image_scores, image_maps, rescale)
+            sample.pred_instances = self._instances(sample, image_scores, image_maps, rescale)
         return batch_data_samples
 
-    def _instances(self, sample, scores: Tensor, maps: Tensor,
-                   rescale: bool) -> InstanceData:
+    def _instances(self, sample, scores: Tensor, maps: Tensor, rescale: bool) -> InstanceData:
         cfg = self.test_cfg
-        labels = scores.argsort(descending=True, stable=True)[:cfg['topk']]
+        labels = scores.argsort(descending=True, stable=True)[: cfg['topk']]
         labels = labels[scores[labels] >= cfg['score_thr']]
         on_image = maps_of_image(sample, maps[labels], rescale, unflip=False)
         try:
-            boxes = [boxes_from_map(one, cfg['box_threshold'], cfg['boxes'])
-                     for one in on_image.cpu().numpy()]
+            boxes = [
+                boxes_from_map(one, cfg['box_threshold'], cfg['boxes'])
+                for one in on_image.cpu().numpy()
+            ]
         except ValueError as error:
             raise ValueError(f'{sample.get("img_path")}: {error}') from None
-        labels = labels.repeat_interleave(
-            labels.new_tensor([len(each) for each in boxes]))
+        labels = labels.repeat_interleave(labels.new_tensor([len(each) for each in boxes]))
         # float32, whatever the scores are: half has no whole numbers so large.
         boxes = np.concatenate([np.zeros((0, 4), np.float32), *boxes])
         return InstanceData(
-            bboxes=torch.from_numpy(boxes).to(scores.device), labels=labels,
-            scores=scores[labels])
+            bboxes=torch.from_numpy(boxes).to(scores.device), labels=labels, scores=scores[labels]
+        )
 
-    def _forward(self, batch_inputs: Tensor,
-                 batch_data_samples: OptSampleList = None) -> Tensor:
+    def _forward(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> Tensor:
         """Logits (B, K)."""
         return self.cls_head(self.extract_feat(batch_inputs))
 
@@ -151,6 +155,5 @@ def _read(test_cfg: Optional[dict]) -> dict:
     check_number(cfg['box_threshold'], f'{who}.box_threshold', 0, 0.999)
     check_flag(cfg['with_maps'], f'{who}.with_maps')
     if cfg['boxes'] not in WHICH:
-        raise ValueError(f'{who}.boxes must be one of {WHICH}, got '
-                         f'{cfg["boxes"]!r:.80}')
+        raise ValueError(f'{who}.boxes must be one of {WHICH}, got {cfg["boxes"]!r:.80}')
     return cfg

@@ -1,5 +1,4 @@
 """Any detector of mmdet, with an image-level head on its features."""
-from typing import Tuple
 
 from mmdet.models.detectors import BaseDetector
 from mmdet.structures import OptSampleList, SampleList
@@ -8,8 +7,7 @@ from mmengine.dist import get_world_size
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmgwap.argument_checks import (check_config, check_flag,
-                                    check_number, check_settings)
+from mmgwap.argument_checks import check_config, check_flag, check_number, check_settings
 from mmgwap.registry import MODELS
 
 from .multi_task_inputs import fill_instances, take_plain_checkpoint
@@ -45,16 +43,17 @@ class MultiTaskDetector(BaseDetector):
         ValueError: if ``rescore`` is outside of [0, 1].
     """
 
-    def __init__(self,
-                 detector: ConfigType,
-                 cls_head: ConfigType,
-                 test_cfg: OptConfigType = None,
-                 data_preprocessor: OptConfigType = None,
-                 init_cfg: OptMultiConfig = None) -> None:
+    def __init__(
+        self,
+        detector: ConfigType,
+        cls_head: ConfigType,
+        test_cfg: OptConfigType = None,
+        data_preprocessor: OptConfigType = None,
+        init_cfg: OptMultiConfig = None,
+    ) -> None:
         check_config(detector, 'MultiTaskDetector: detector')
         check_config(cls_head, 'MultiTaskDetector: cls_head')
-        check_settings(test_cfg, 'MultiTaskDetector: test_cfg',
-                       ('rescore', 'with_maps'))
+        check_settings(test_cfg, 'MultiTaskDetector: test_cfg', ('rescore', 'with_maps'))
         detector = dict(detector)
         own = detector.pop('data_preprocessor', None)
         super().__init__(data_preprocessor or own, init_cfg)
@@ -62,8 +61,7 @@ class MultiTaskDetector(BaseDetector):
         self.cls_head = MODELS.build(cls_head)
         self.rescore, self.with_maps = _read(**(test_cfg or {}))
         self._register_load_state_dict_pre_hook(take_plain_checkpoint)
-        self.data_preprocessor.register_forward_pre_hook(
-            fill_instances, with_kwargs=True)
+        self.data_preprocessor.register_forward_pre_hook(fill_instances, with_kwargs=True)
 
     def __getattr__(self, name: str):
         try:
@@ -73,7 +71,7 @@ class MultiTaskDetector(BaseDetector):
                 raise
             return getattr(self.detector, name)
 
-    def extract_feat(self, batch_inputs: Tensor) -> Tuple[Tensor]:
+    def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor]:
         """Feature maps of the detector."""
         return self.detector.extract_feat(batch_inputs)
 
@@ -86,8 +84,7 @@ class MultiTaskDetector(BaseDetector):
             feats = self.extract_feat(batch_inputs)
         return feats, outputs[-1]
 
-    def loss(self, batch_inputs: Tensor,
-             batch_data_samples: SampleList) -> dict:
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
         """Losses of a batch, in which any image may lack boxes.
 
         Args:
@@ -100,27 +97,26 @@ class MultiTaskDetector(BaseDetector):
             and the detector's parameters get gradients of zero.
         """
         feats, cls_feats = self._extract(batch_inputs)
-        boxed = [i for i, sample in enumerate(batch_data_samples)
-                 if sample.get('has_boxes', True)]
+        boxed = [i for i, sample in enumerate(batch_data_samples) if sample.get('has_boxes', True)]
         image_loss = self.cls_head.loss(cls_feats, batch_data_samples)
         if boxed:
-            losses = self._detector_loss(
-                batch_inputs, batch_data_samples, feats, boxed)
+            losses = self._detector_loss(batch_inputs, batch_data_samples, feats, boxed)
             return {**losses, **image_loss}
-        image_loss['loss_image'] = image_loss['loss_image'] \
-            + self._no_detector_loss(batch_inputs, batch_data_samples, feats)
+        image_loss['loss_image'] = image_loss['loss_image'] + self._no_detector_loss(
+            batch_inputs, batch_data_samples, feats
+        )
         return image_loss
 
-    def _detector_loss(self, inputs: Tensor, samples: SampleList, feats: tuple,
-                       chosen: list) -> dict:
+    def _detector_loss(
+        self, inputs: Tensor, samples: SampleList, feats: tuple, chosen: list
+    ) -> dict:
         if len(chosen) < len(samples):
             inputs, feats = select_images((inputs, feats), chosen)
             samples = [samples[i] for i in chosen]
         with given_features(self.detector, feats):
             return self.detector.loss(inputs, samples)
 
-    def _no_detector_loss(self, inputs: Tensor, samples: SampleList,
-                          feats: tuple) -> Tensor:
+    def _no_detector_loss(self, inputs: Tensor, samples: SampleList, feats: tuple) -> Tensor:
         """Zero, of which every parameter of the detector is a part.
 
         In distributed training, other processes may have boxed images now, and
@@ -128,15 +124,15 @@ class MultiTaskDetector(BaseDetector):
         positives, synchronised batch norm).  This process has to take part in
         them, so the loss of one image is computed and multiplied by zero.
         """
-        zero = sum(p.sum() for p in self.detector.parameters()
-                   if p.requires_grad) * 0
+        zero = sum(p.sum() for p in self.detector.parameters() if p.requires_grad) * 0
         if get_world_size() > 1:
             losses = self._detector_loss(inputs, samples, feats, [0])
             zero = zero + self.parse_losses(losses)[0] * 0
         return zero
 
-    def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList,
-                rescale: bool = True) -> SampleList:
+    def predict(
+        self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
+    ) -> SampleList:
         """Detections, and what is on the image.
 
         Args:
@@ -152,20 +148,17 @@ class MultiTaskDetector(BaseDetector):
         """
         feats, cls_feats = self._extract(batch_inputs)
         with given_features(self.detector, feats):
-            samples = self.detector.predict(
-                batch_inputs, batch_data_samples, rescale)
+            samples = self.detector.predict(batch_inputs, batch_data_samples, rescale)
         scores, maps = self.cls_head.predict(cls_feats, self.with_maps)
         for i, sample in enumerate(samples):
             sample.pred_image_scores = scores[i]
             if self.with_maps:
                 sample.pred_image_maps = maps[i]
             if self.rescore:
-                sample.pred_instances = _rescored(
-                    sample.pred_instances, scores[i], self.rescore)
+                sample.pred_instances = _rescored(sample.pred_instances, scores[i], self.rescore)
         return samples
 
-    def _forward(self, batch_inputs: Tensor,
-                 batch_data_samples: OptSampleList = None) -> tuple:
+    def _forward(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> tuple:
         """The detector's raw outputs and the image-level logits (B, K)."""
         feats, cls_feats = self._extract(batch_inputs)
         with given_features(self.detector, feats):
@@ -173,15 +166,13 @@ class MultiTaskDetector(BaseDetector):
         return outputs, self.cls_head(cls_feats)
 
 
-def _read(rescore: float = 0., with_maps: bool = False) -> tuple:
+def _read(rescore: float = 0.0, with_maps: bool = False) -> tuple:
     check_number(rescore, 'MultiTaskDetector: test_cfg.rescore', 0, 1)
     check_flag(with_maps, 'MultiTaskDetector: test_cfg.with_maps')
     return rescore, with_maps
 
 
-def _rescored(instances: InstanceData, image_scores: Tensor,
-              share: float) -> InstanceData:
+def _rescored(instances: InstanceData, image_scores: Tensor, share: float) -> InstanceData:
     """Boxes with the image-level score of their class blended into theirs."""
-    instances.scores = instances.scores ** (1 - share) \
-        * image_scores[instances.labels] ** share
+    instances.scores = instances.scores ** (1 - share) * image_scores[instances.labels] ** share
     return instances[instances.scores.argsort(descending=True)]

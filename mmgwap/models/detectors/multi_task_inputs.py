@@ -1,4 +1,5 @@
 """What a MultiTaskDetector is given, brought into the form that it needs."""
+
 import torch
 from mmengine.structures import InstanceData
 from torch import nn
@@ -10,7 +11,7 @@ def take_plain_checkpoint(state_dict: dict, prefix: str, *_) -> None:
     if any(key.startswith(own) for key in state_dict):
         return
     for key in [key for key in state_dict if key.startswith(prefix)]:
-        state_dict[own[0] + key[len(prefix):]] = state_dict.pop(key)
+        state_dict[own[0] + key[len(prefix) :]] = state_dict.pop(key)
 
 
 def fill_instances(_: nn.Module, args: tuple, kwargs: dict) -> None:
@@ -22,7 +23,6 @@ def fill_instances(_: nn.Module, args: tuple, kwargs: dict) -> None:
     data = args[0] if args else kwargs['data']
     for sample in data.get('data_samples') or ():
         if not sample.get('has_boxes', True):
-            nothing = InstanceData(
-                bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long())
+            nothing = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long())
             sample.gt_instances = sample.get('empty_instances', nothing)
             sample.ignored_instances = nothing

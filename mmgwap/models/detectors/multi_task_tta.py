@@ -1,5 +1,4 @@
 """Test-time augmentation that keeps image-level scores."""
-from typing import List
 
 import torch
 from mmdet.models.test_time_augs import DetTTAModel
@@ -16,12 +15,12 @@ class MultiTaskTTAModel(DetTTAModel):
     views differ in size and direction.
     """
 
-    def _merge_single_sample(
-            self, data_samples: List[DetDataSample]) -> DetDataSample:
+    def _merge_single_sample(self, data_samples: list[DetDataSample]) -> DetDataSample:
         merged = super()._merge_single_sample(data_samples)
         # mmdet's merged sample is the first view's, with its predictions.
         if 'pred_image_scores' in data_samples[0]:
             merged.pred_image_scores = torch.stack(
-                [view.pred_image_scores for view in data_samples]).mean(dim=0)
+                [view.pred_image_scores for view in data_samples]
+            ).mean(dim=0)
             merged.pop('pred_image_maps', None)
         return merged

@@ -1,4 +1,5 @@
 """R-FCN: Dai et al., NIPS 2016, arXiv 1605.06409."""
+
 from mmdet.models.detectors import TwoStageDetector
 from torch import nn
 

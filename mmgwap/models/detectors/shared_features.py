@@ -1,6 +1,8 @@
 """Running a detector on features that were computed before."""
+
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Iterator, List
+from typing import Any
 
 from mmdet.models.detectors import BaseDetector
 from torch import Tensor, nn
@@ -8,11 +10,10 @@ from torch.utils._pytree import tree_map_only
 
 
 @contextmanager
-def tapped(module: nn.Module) -> Iterator[List[Any]]:
+def tapped(module: nn.Module) -> Iterator[list[Any]]:
     """Collect what a module returns, call by call."""
     outputs = []
-    hook = module.register_forward_hook(
-        lambda _, inputs, output: outputs.append(output))
+    hook = module.register_forward_hook(lambda _, inputs, output: outputs.append(output))
     try:
         yield outputs
     finally:
@@ -42,10 +43,12 @@ def given_features(detector: BaseDetector, feats: Any) -> Iterator[None]:
     finally:
         del detector.extract_feat
     if not asked:
-        raise TypeError(f'{type(detector).__name__} does not call extract_feat'
-                        ' in this mode, so it cannot share its features')
+        raise TypeError(
+            f'{type(detector).__name__} does not call extract_feat'
+            ' in this mode, so it cannot share its features'
+        )
 
 
-def select_images(batch: Any, chosen: List[int]) -> Any:
+def select_images(batch: Any, chosen: list[int]) -> Any:
     """The chosen images of (nested) tensors whose first dimension they are."""
     return tree_map_only(Tensor, lambda x: x[chosen], batch)

@@ -1,5 +1,6 @@
 """LIP in place of the downsampling of any network."""
-from typing import Any, Callable, Dict, Optional, Tuple
+
+from typing import Any, Callable, Optional
 
 import torch
 from mmengine.logging import print_log
@@ -39,12 +40,12 @@ class LIPConv2d(nn.Sequential):
 def _name_conv(state_dict: dict, prefix: str, *args) -> None:
     for name in ('weight', 'bias'):
         if f'{prefix}{name}' in state_dict:
-            state_dict[f'{prefix}conv.{name}'] = state_dict.pop(
-                f'{prefix}{name}')
+            state_dict[f'{prefix}conv.{name}'] = state_dict.pop(f'{prefix}{name}')
 
 
-def convert_to_lip(model: nn.Module, inputs: Optional[Tensor] = None,
-                   build: Callable[..., LIPLayer] = default_lip) -> nn.Module:
+def convert_to_lip(
+    model: nn.Module, inputs: Optional[Tensor] = None, build: Callable[..., LIPLayer] = default_lip
+) -> nn.Module:
     """Replace max poolings and strided convolutions by LIP, in place.
 
     A max pooling becomes LIP with the same windows.  A convolution of stride s
@@ -71,9 +72,8 @@ def convert_to_lip(model: nn.Module, inputs: Optional[Tensor] = None,
         ValueError: if the channels of a pooling can't be told, or differ from
             call to call.
     """
-    channels = _channels_by_order(model) if inputs is None \
-        else _channels_by_call(model, inputs)
-    made: Dict[nn.Module, nn.Module] = {}
+    channels = _channels_by_order(model) if inputs is None else _channels_by_call(model, inputs)
+    made: dict[nn.Module, nn.Module] = {}
     replaced, left = [], []
     for name, module in list(model.named_modules(remove_duplicate=False)):
         if module not in made:
@@ -88,9 +88,12 @@ def convert_to_lip(model: nn.Module, inputs: Optional[Tensor] = None,
             _adapt(made[module], module, model)
             replaced.append(name)
         model = _put(model, name, made[module])
-    print_log(f'LIP takes the place of {len(replaced)} layers: '
-              f'{", ".join(replaced) or "none"}; left as they are: '
-              f'{", ".join(left) or "none"}', logger='current')
+    print_log(
+        f'LIP takes the place of {len(replaced)} layers: '
+        f'{", ".join(replaced) or "none"}; left as they are: '
+        f'{", ".join(left) or "none"}',
+        logger='current',
+    )
     return model
 
 
@@ -107,55 +110,68 @@ def _why_not(module: nn.Module) -> Optional[str]:
         if module.in_channels < LEAST_CHANNELS:
             return f'{module.in_channels} channels'
         padding = (0, 0) if module.padding == 'valid' else module.padding
-        same = all(2 * pad == rate * (size - 1) for pad, rate, size in zip(
-            padding, module.dilation, module.kernel_size))
+        same = all(
+            2 * pad == rate * (size - 1)
+            for pad, rate, size in zip(padding, module.dilation, module.kernel_size)
+        )
         return '' if same else 'padding does not keep the size'
     return None
 
 
-def _replace(module: nn.Module, name: str, channels: dict,
-             build: Callable[..., LIPLayer]) -> nn.Module:
+def _replace(
+    module: nn.Module, name: str, channels: dict, build: Callable[..., LIPLayer]
+) -> nn.Module:
     if isinstance(module, nn.Conv2d):
-        lip = build(module.in_channels,
-                    kernel_size=tuple(2 * s - 1 for s in module.stride),
-                    stride=module.stride,
-                    padding=tuple(s - 1 for s in module.stride),
-                    ceil_mode=False)
+        lip = build(
+            module.in_channels,
+            kernel_size=tuple(2 * s - 1 for s in module.stride),
+            stride=module.stride,
+            padding=tuple(s - 1 for s in module.stride),
+            ceil_mode=False,
+        )
         module.stride = (1, 1)
         return LIPConv2d(lip, module)
     found = channels.get(module, set())
     if len(found) != 1:
         raise ValueError(
-            f'{name}: ' + (f'pools maps of {sorted(found)} channels; give '
-                           'each its own layer' if found else
-                           'how many channels it pools is not known; pass '
-                           'inputs to convert_to_lip'))
-    return build(found.pop(), kernel_size=module.kernel_size,
-                 stride=module.stride, padding=module.padding,
-                 ceil_mode=module.ceil_mode)
+            f'{name}: '
+            + (
+                f'pools maps of {sorted(found)} channels; give each its own layer'
+                if found
+                else 'how many channels it pools is not known; pass inputs to convert_to_lip'
+            )
+        )
+    return build(
+        found.pop(),
+        kernel_size=module.kernel_size,
+        stride=module.stride,
+        padding=module.padding,
+        ceil_mode=module.ceil_mode,
+    )
 
 
-def _channels_by_order(model: nn.Module) -> Dict[nn.Module, set]:
+def _channels_by_order(model: nn.Module) -> dict[nn.Module, set]:
     channels, last = {}, None
     for module in model.modules():
         if isinstance(module, nn.MaxPool2d) and last is not None:
             channels[module] = {last}
         if not list(module.children()):
-            last = getattr(module, 'out_channels',
-                           getattr(module, 'num_features', last))
+            last = getattr(module, 'out_channels', getattr(module, 'num_features', last))
     return channels
 
 
 @torch.no_grad()
-def _channels_by_call(model: nn.Module,
-                      inputs: Tensor) -> Dict[nn.Module, set]:
-    channels: Dict[nn.Module, set] = {}
+def _channels_by_call(model: nn.Module, inputs: Tensor) -> dict[nn.Module, set]:
+    channels: dict[nn.Module, set] = {}
 
-    def note(module: nn.Module, given: Tuple[Tensor, ...], _: Any) -> None:
+    def note(module: nn.Module, given: tuple[Tensor, ...], _: Any) -> None:
         channels.setdefault(module, set()).add(given[0].shape[1])
 
-    hooks = [module.register_forward_hook(note) for module in model.modules()
-             if isinstance(module, nn.MaxPool2d)]
+    hooks = [
+        module.register_forward_hook(note)
+        for module in model.modules()
+        if isinstance(module, nn.MaxPool2d)
+    ]
     modes = {module: module.training for module in model.modules()}
     try:
         model.eval()  # in training, batch norms would note it too

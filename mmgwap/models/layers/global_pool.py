@@ -4,16 +4,15 @@ Shapes: B images, C channels, maps of H x W.  Each module returns the pooled
 values (B, C) and the map that it weighs by, which sums to 1 over space:
 (B, C, H, W), or (B, 1, H, W) where all channels share it.
 """
+
 import math
-from typing import Tuple
 
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmgwap.argument_checks import check_number, check_whole
-from mmgwap.ops import (class_agnostic_gwap, class_specific_attention,
-                        class_specific_gwap)
+from mmgwap.ops import class_agnostic_gwap, class_specific_attention, class_specific_gwap
 from mmgwap.ops.gwap import spatial_softmax
 from mmgwap.registry import MODELS
 
@@ -29,6 +28,7 @@ class GlobalPool(BaseModule):
         on_scores (bool): whether it pools the score maps of the classes.  Else
             it pools features, and the classifier comes behind it.
     """
+
     on_scores = False
 
     def __init__(self, in_channels: int = None, init_cfg: dict = None) -> None:
@@ -54,7 +54,7 @@ class GlobalPool(BaseModule):
 class GlobalAvgPool(GlobalPool):
     """The mean: Lin et al., Network In Network, ICLR 2014; CAM's GAP."""
 
-    def forward(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
+    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         weights = torch.full_like(maps[:, :1], 1 / math.prod(maps.shape[2:]))
         return maps.mean(dim=(2, 3)), weights
 
@@ -66,7 +66,7 @@ class GlobalMaxPool(GlobalPool):
     Of several positions with the same value the first takes all the weight.
     """
 
-    def forward(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
+    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         values, places = maps.flatten(2).max(dim=2)
         weights = torch.zeros_like(maps).flatten(2)
         weights.scatter_(2, places[..., None], 1)
@@ -84,17 +84,16 @@ class LogSumExpPool(GlobalPool):
         r (float): sharpness, 1e-6 to 1e6.
     """
 
-    def __init__(self, r: float = 5., **kwargs) -> None:
+    def __init__(self, r: float = 5.0, **kwargs) -> None:
         super().__init__(**kwargs)
         # Below, nothing but the error of the logarithm would be left.
         check_number(r, 'LogSumExpPool: r', 1e-6, 10**6)
         self.r = r
 
-    def forward(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
+    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         sharp = maps.float() if maps.dtype.itemsize < 4 else maps
         sharp = self.r * sharp
-        values = sharp.flatten(2).logsumexp(dim=2) - math.log(
-            math.prod(maps.shape[2:]))
+        values = sharp.flatten(2).logsumexp(dim=2) - math.log(math.prod(maps.shape[2:]))
         return (values / self.r).to(maps.dtype), spatial_softmax(sharp)
 
 
@@ -108,11 +107,10 @@ class ClassAgnosticGWAP(GlobalPool):
 
     def __init__(self, in_channels: int, init_cfg: dict = None) -> None:
         check_whole(in_channels, 'ClassAgnosticGWAP: in_channels')
-        super().__init__(init_cfg=init_cfg or dict(
-            type='Constant', layer='Conv2d', val=0))
+        super().__init__(init_cfg=init_cfg or dict(type='Constant', layer='Conv2d', val=0))
         self.attention = nn.Conv2d(in_channels, 1, 1)
 
-    def forward(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
+    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         return class_agnostic_gwap(maps, self.attention(maps))
 
     def foreground(self, maps: Tensor) -> Tensor:
@@ -130,9 +128,10 @@ class ClassSpecificGWAP(GlobalPool):
 
     See :func:`mmgwap.ops.class_specific_gwap`.
     """
+
     on_scores = True
 
-    def forward(self, maps: Tensor) -> Tuple[Tensor, Tensor]:
+    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         return class_specific_gwap(maps)
 
     def localize(self, maps: Tensor, score_map: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ doesn't undo it.
 
 Shapes: maps are (B, C, H, W), pooled maps (B, C, H', W'), as ``lip2d`` has it.
 """
+
 from collections import OrderedDict
 
 import torch
@@ -34,7 +35,8 @@ class SoftGate(nn.Module):
     is for nets of one's own.  The result is float32 or wider, since it will be
     exponentiated: near 12 float16 is exact to 0.004 only.
     """
-    COEFFICIENT = 12.
+
+    COEFFICIENT = 12.0
 
     def forward(self, x: Tensor) -> Tensor:
         return gated(x, self.COEFFICIENT)
@@ -50,7 +52,7 @@ class InstanceNorm(nn.InstanceNorm2d):
         start (float): of the weights.
     """
 
-    def __init__(self, channels: int, start: float = 1.) -> None:
+    def __init__(self, channels: int, start: float = 1.0) -> None:
         super().__init__(channels, affine=True)
         nn.init.constant_(self.weight, start)
 
@@ -58,8 +60,16 @@ class InstanceNorm(nn.InstanceNorm2d):
         if x.shape[0] == 0:  # which torch can't normalize
             return x * self.weight[:, None, None] + self.bias[:, None, None]
         return torch.instance_norm(
-            x, self.weight, self.bias, None, None, True, self.momentum,
-            self.eps, torch.backends.cudnn.enabled)
+            x,
+            self.weight,
+            self.bias,
+            None,
+            None,
+            True,
+            self.momentum,
+            self.eps,
+            torch.backends.cudnn.enabled,
+        )
 
 
 class LIPLayer(BaseModule):
@@ -73,11 +83,11 @@ class LIPLayer(BaseModule):
         ceil_mode (bool): as in ``torch.nn.MaxPool2d``.
     """
 
-    def __init__(self, kernel_size: Pair = 3, stride: Pair = 2,
-                 padding: Pair = 1, ceil_mode: bool = False) -> None:
+    def __init__(
+        self, kernel_size: Pair = 3, stride: Pair = 2, padding: Pair = 1, ceil_mode: bool = False
+    ) -> None:
         super().__init__()
-        self.pool = LIP2d(kernel_size, stride, padding, ceil_mode,
-                          gate=SoftGate.COEFFICIENT)
+        self.pool = LIP2d(kernel_size, stride, padding, ceil_mode, gate=SoftGate.COEFFICIENT)
 
 
 class SimplifiedLIP(LIPLayer):
@@ -90,9 +100,9 @@ class SimplifiedLIP(LIPLayer):
 
     def __init__(self, channels: int, **windows) -> None:
         super().__init__(**windows)
-        self.logit = Sequential(OrderedDict(
-            conv=conv(channels, channels, 3),
-            bn=InstanceNorm(channels, start=0.)))
+        self.logit = Sequential(
+            OrderedDict(conv=conv(channels, channels, 3), bn=InstanceNorm(channels, start=0.0))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pool(x, self.logit(x))
@@ -109,9 +119,13 @@ class BottleneckLIP(LIPLayer):
 
     def __init__(self, channels: int, width: int = 128, **windows) -> None:
         super().__init__(**windows)
-        self.logit = Sequential(OrderedDict(
-            bottleneck(channels, width), conv3=conv(width, channels, 1),
-            bn3=InstanceNorm(channels, start=0.)))
+        self.logit = Sequential(
+            OrderedDict(
+                bottleneck(channels, width),
+                conv3=conv(width, channels, 1),
+                bn3=InstanceNorm(channels, start=0.0),
+            )
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pool(x, self.logit(x))
@@ -145,9 +159,9 @@ class SharedBottleneckLIP(LIPLayer):
 
     def __init__(self, channels: int, width: int = 128, **windows) -> None:
         super().__init__(**windows)
-        self.postprocessing = Sequential(OrderedDict(
-            conv=conv(width, channels, 1),
-            bn=InstanceNorm(channels, start=0.)))
+        self.postprocessing = Sequential(
+            OrderedDict(conv=conv(width, channels, 1), bn=InstanceNorm(channels, start=0.0))
+        )
 
     def forward(self, x: Tensor, shared: Tensor) -> Tensor:
         """``shared`` is (B, width, H, W)."""
@@ -157,12 +171,15 @@ class SharedBottleneckLIP(LIPLayer):
 def bottleneck(channels: int, width: int) -> OrderedDict:
     """1x1 and 3x3 convolution, each with norm and ReLU."""
     return OrderedDict(
-        conv1=conv(channels, width, 1), bn1=InstanceNorm(width),
-        relu1=nn.ReLU(inplace=True), conv2=conv(width, width, 3),
-        bn2=InstanceNorm(width), relu2=nn.ReLU(inplace=True))
+        conv1=conv(channels, width, 1),
+        bn1=InstanceNorm(width),
+        relu1=nn.ReLU(inplace=True),
+        conv2=conv(width, width, 3),
+        bn2=InstanceNorm(width),
+        relu2=nn.ReLU(inplace=True),
+    )
 
 
 def conv(channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
     # A norm follows, which would take a bias away.
-    return nn.Conv2d(channels, out_channels, kernel_size,
-                     padding=kernel_size // 2, bias=False)
+    return nn.Conv2d(channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)

@@ -1,5 +1,4 @@
 """R-FCN's RoI head: Dai et al., NIPS 2016, arXiv 1605.06409, section 2."""
-from typing import Tuple
 
 from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.structures import SampleList
@@ -31,40 +30,43 @@ class RFCNRoIHead(StandardRoIHead):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if self.with_mask or self.with_shared_head:
-            raise ValueError('RFCNRoIHead has neither mask head nor shared '
-                             'head: remove mask_head and shared_head')
-        sizes = (self.bbox_roi_extractor.output_size,
-                 self.bbox_head.output_size)
+            raise ValueError(
+                'RFCNRoIHead has neither mask head nor shared '
+                'head: remove mask_head and shared_head'
+            )
+        sizes = (self.bbox_roi_extractor.output_size, self.bbox_head.output_size)
         if sizes[0] != sizes[1]:
             raise ValueError(
                 'output_size must be the same in bbox_roi_extractor and '
-                f'bbox_head, got {sizes[0]} and {sizes[1]}')
+                f'bbox_head, got {sizes[0]} and {sizes[1]}'
+            )
 
-    def forward(self,
-                x: Tuple[Tensor],
-                rpn_results_list: InstanceList,
-                batch_data_samples: SampleList = None) -> tuple:
+    def forward(
+        self,
+        x: tuple[Tensor],
+        rpn_results_list: InstanceList,
+        batch_data_samples: SampleList = None,
+    ) -> tuple:
         """Scores (K, classes+1) and deltas (K, 4 or classes*4) of all RoIs."""
-        return super().forward(
-            self.bbox_head(x[-1]), rpn_results_list, batch_data_samples)
+        return super().forward(self.bbox_head(x[-1]), rpn_results_list, batch_data_samples)
 
-    def loss(self, x: Tuple[Tensor], rpn_results_list: InstanceList,
-             batch_data_samples: SampleList) -> dict:
+    def loss(
+        self, x: tuple[Tensor], rpn_results_list: InstanceList, batch_data_samples: SampleList
+    ) -> dict:
         """Losses of the sampled RoIs; arguments as in ``StandardRoIHead``."""
-        return super().loss(
-            self.bbox_head(x[-1]), rpn_results_list, batch_data_samples)
+        return super().loss(self.bbox_head(x[-1]), rpn_results_list, batch_data_samples)
 
-    def predict(self,
-                x: Tuple[Tensor],
-                rpn_results_list: InstanceList,
-                batch_data_samples: SampleList,
-                rescale: bool = False) -> InstanceList:
+    def predict(
+        self,
+        x: tuple[Tensor],
+        rpn_results_list: InstanceList,
+        batch_data_samples: SampleList,
+        rescale: bool = False,
+    ) -> InstanceList:
         """Detections of each image; arguments as in ``StandardRoIHead``."""
-        return super().predict(
-            self.bbox_head(x[-1]), rpn_results_list, batch_data_samples,
-            rescale)
+        return super().predict(self.bbox_head(x[-1]), rpn_results_list, batch_data_samples, rescale)
 
-    def _bbox_forward(self, maps: Tuple[Tensor], rois: Tensor) -> dict:
+    def _bbox_forward(self, maps: tuple[Tensor], rois: Tensor) -> dict:
         """Vote.
 
         Args:
@@ -76,6 +78,5 @@ class RFCNRoIHead(StandardRoIHead):
             dict: ``cls_score`` (K, classes+1) before softmax, ``bbox_pred``
             (K, 4) or (K, classes*4).
         """
-        cls_score, bbox_pred = (
-            self.bbox_roi_extractor(one, rois) for one in maps)
+        cls_score, bbox_pred = (self.bbox_roi_extractor(one, rois) for one in maps)
         return dict(cls_score=cls_score, bbox_pred=bbox_pred)

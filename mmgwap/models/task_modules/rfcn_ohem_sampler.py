@@ -5,6 +5,7 @@ Shrivastava et al., CVPR 2016, arXiv 1604.03540; Dai et al., R-FCN, arXiv
 loss train.  mmdet's ``OHEMSampler`` is another thing: it mines positives and
 negatives apart, with a quota, by the classification loss alone.
 """
+
 import torch
 from mmdet.models.task_modules import AssignResult, SamplingResult
 from mmdet.structures.bbox import bbox2roi, cat_boxes
@@ -29,17 +30,20 @@ class RFCNOHEMSampler:
         ValueError: if an argument is of another kind.
     """
 
-    def __init__(self, num: int, context,
-                 add_gt_as_proposals: bool = True) -> None:
+    def __init__(self, num: int, context, add_gt_as_proposals: bool = True) -> None:
         check_whole(num, 'RFCNOHEMSampler: num')
-        check_flag(add_gt_as_proposals,
-                   'RFCNOHEMSampler: add_gt_as_proposals')
+        check_flag(add_gt_as_proposals, 'RFCNOHEMSampler: add_gt_as_proposals')
         self.num = num
         self.context = context
         self.add_gt_as_proposals = add_gt_as_proposals
 
-    def sample(self, assign_result: AssignResult, pred_instances: InstanceData,
-               gt_instances: InstanceData, feats: list) -> SamplingResult:
+    def sample(
+        self,
+        assign_result: AssignResult,
+        pred_instances: InstanceData,
+        gt_instances: InstanceData,
+        feats: list,
+    ) -> SamplingResult:
         """Choose the hard RoIs of one image.
 
         RoIs that the assigner ignores are neither positive nor negative and
@@ -67,14 +71,14 @@ class RFCNOHEMSampler:
         negative = (assign_result.gt_inds == 0).nonzero().flatten()
 
         def result(pos_inds: Tensor, neg_inds: Tensor) -> SamplingResult:
-            return SamplingResult(pos_inds, neg_inds, priors, gt_bboxes,
-                                  assign_result, is_gt.byte())
+            return SamplingResult(
+                pos_inds, neg_inds, priors, gt_bboxes, assign_result, is_gt.byte()
+            )
 
         loss = self._roi_losses(result(positive, negative), feats)
         hard = torch.zeros_like(loss, dtype=torch.bool)
         hard[loss.topk(min(self.num, len(loss))).indices] = True
-        return result(positive[hard[:len(positive)]],
-                      negative[hard[len(positive):]])
+        return result(positive[hard[: len(positive)]], negative[hard[len(positive) :]])
 
     @torch.no_grad()
     def _roi_losses(self, candidates: SamplingResult, feats: list) -> Tensor:
@@ -85,8 +89,9 @@ class RFCNOHEMSampler:
         votes = self.context._bbox_forward(feats, rois)
         head = self.context.bbox_head
         targets = head.get_targets([candidates], self.context.train_cfg)
-        losses = head.loss(votes['cls_score'], votes['bbox_pred'], rois,
-                           *targets, reduction_override='none')
+        losses = head.loss(
+            votes['cls_score'], votes['bbox_pred'], rois, *targets, reduction_override='none'
+        )
         loss = losses['loss_cls'].clone()
         num_pos = len(candidates.pos_inds)
         if num_pos:

@@ -3,6 +3,7 @@
 ``MMGWAP_KERNELS=auto``, the default, takes the kernels for tensors on a CUDA
 device; ``MMGWAP_KERNELS=off`` never does.
 """
+
 import os
 import warnings
 from contextlib import contextmanager
@@ -47,21 +48,18 @@ def kernels_interpreted() -> ContextManager:
             anything imports Triton.
     """
     if os.environ.get('TRITON_INTERPRET') != '1':
-        raise RuntimeError('set TRITON_INTERPRET=1 before Python starts, to '
-                           'interpret kernels')
+        raise RuntimeError('set TRITON_INTERPRET=1 before Python starts, to interpret kernels')
     return _set('interpret')
 
 
 def use_kernels(*tensors: Tensor) -> bool:
     """Whether an operator on these tensors runs as a Triton kernel."""
-    if _mode == 'off' or torch.jit.is_tracing() \
-            or torch.onnx.is_in_onnx_export():
+    if _mode == 'off' or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():
         return False
     device = tensors[0].device
     if device.type != ('cpu' if _mode == 'interpret' else 'cuda'):
         return False
-    return all(one.device == device and one.dtype in DTYPES
-               for one in tensors) and _ready(device)
+    return all(one.device == device and one.dtype in DTYPES for one in tensors) and _ready(device)
 
 
 _reasons = {}
@@ -74,8 +72,10 @@ def _ready(device: torch.device) -> bool:
     if device not in _reasons:
         _reasons[device] = _why_not(device)
         if _reasons[device]:
-            warnings.warn(f'{_reasons[device]}: lip2d and ps_roi_vote run as '
-                          'PyTorch operators on this GPU, which is slower')
+            warnings.warn(
+                f'{_reasons[device]}: lip2d and ps_roi_vote run as '
+                'PyTorch operators on this GPU, which is slower'
+            )
     return not _reasons[device]
 
 
@@ -87,15 +87,15 @@ def _why_not(device: torch.device) -> str:
         return f'Triton does not import ({error})'
     version = triton.__version__.split('.')
     if tuple(map(int, version[:2])) < TRITON:
-        return 'Triton {} is older than {}.{}'.format(triton.__version__,
-                                                      *TRITON)
+        return 'Triton {} is older than {}.{}'.format(triton.__version__, *TRITON)
     if device.type == 'cuda':
         capability = torch.cuda.get_device_capability(device)
         if capability < CAPABILITY:
             return 'Triton needs compute capability {}.{}, {} has {}.{}'.format(
-                *CAPABILITY, torch.cuda.get_device_name(device), *capability)
+                *CAPABILITY, torch.cuda.get_device_name(device), *capability
+            )
         try:
-            triton.runtime.driver.active.utils  # compiled at its first use
+            _ = triton.runtime.driver.active.utils  # compiled at its first use
         except Exception as error:
             return f'Triton does not start ({error})'
     return ''

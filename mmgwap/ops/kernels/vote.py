@@ -3,6 +3,7 @@
 It has a meta kernel and a gradient, so that autograd, ``torch.compile`` and
 ``torch.export`` see one node; what it runs are the Triton kernels.
 """
+
 from typing import List, Tuple
 
 import torch
@@ -23,8 +24,7 @@ LANES = 128
 
 
 @torch.library.custom_op('mmgwap::ps_roi_vote', mutates_args=())
-def ps_roi_vote(maps: Tensor, rois: Tensor, bins: int, scale: float,
-                samples: int) -> Tensor:
+def ps_roi_vote(maps: Tensor, rois: Tensor, bins: int, scale: float, samples: int) -> Tensor:
     """Vote, as :func:`mmgwap.ops.ps_roi_vote` says.
 
     Args:
@@ -35,24 +35,22 @@ def ps_roi_vote(maps: Tensor, rois: Tensor, bins: int, scale: float,
     Returns:
         Tensor: (K, C), in the dtype of ``maps``; NaN for a RoI of no image.
     """
-    votes = maps.new_empty((len(rois), bins, maps.size(-1)),
-                           dtype=exact(maps))
+    votes = maps.new_empty((len(rois), bins, maps.size(-1)), dtype=exact(maps))
     if not len(maps):
         return votes[:, 0].fill_(torch.nan).to(maps.dtype)
-    _launch(vote_kernels.forward, maps, rois, votes, maps.shape, bins, scale,
-            samples)
+    _launch(vote_kernels.forward, maps, rois, votes, maps.shape, bins, scale, samples)
     return votes.sum(1).to(maps.dtype)
 
 
 @ps_roi_vote.register_fake
-def _(maps: Tensor, rois: Tensor, bins: int, scale: float,
-      samples: int) -> Tensor:
+def _(maps: Tensor, rois: Tensor, bins: int, scale: float, samples: int) -> Tensor:
     return maps.new_empty((rois.size(0), maps.size(-1)))
 
 
 @torch.library.custom_op('mmgwap::ps_roi_vote_backward', mutates_args=())
-def ps_roi_vote_backward(grad: Tensor, rois: Tensor, shape: List[int],
-                         bins: int, scale: float, samples: int) -> Tensor:
+def ps_roi_vote_backward(
+    grad: Tensor, rois: Tensor, shape: List[int], bins: int, scale: float, samples: int
+) -> Tensor:
     """Gradient of the maps, whose shape is given.
 
     With ``torch.use_deterministic_algorithms`` each cell adds its RoIs up in a
@@ -61,26 +59,27 @@ def ps_roi_vote_backward(grad: Tensor, rois: Tensor, shape: List[int],
     if torch.are_deterministic_algorithms_enabled():
         return _in_fixed_order(grad, rois, shape, bins, scale, samples)
     result = grad.new_zeros(shape, dtype=exact(grad))
-    _launch(vote_kernels.backward, grad.contiguous(), rois, result, shape,
-            bins, scale, samples)
+    _launch(vote_kernels.backward, grad.contiguous(), rois, result, shape, bins, scale, samples)
     return result.to(grad.dtype)
 
 
 @ps_roi_vote_backward.register_fake
-def _(grad: Tensor, rois: Tensor, shape: List[int], bins: int, scale: float,
-      samples: int) -> Tensor:
+def _(
+    grad: Tensor, rois: Tensor, shape: List[int], bins: int, scale: float, samples: int
+) -> Tensor:
     return grad.new_empty(shape)
 
 
-def _in_fixed_order(grad: Tensor, rois: Tensor, shape: List[int], bins: int,
-                    scale: float, samples: int) -> Tensor:
+def _in_fixed_order(
+    grad: Tensor, rois: Tensor, shape: List[int], bins: int, scale: float, samples: int
+) -> Tensor:
     batch, height, width, *_, channels = shape
     known = (rois[:, :1] >= 0) & (rois[:, :1] < batch)
     rois = torch.where(known, rois, rois.new_tensor([0] + 4 * [torch.inf]))
     taps = vote_taps(rois, bins, scale, samples, height, width)
     result = spread_taps(
-        grad, taps, torch.Size((batch, channels, bins**2, height, width)),
-        vote=True, by_cell=True)
+        grad, taps, torch.Size((batch, channels, bins**2, height, width)), vote=True, by_cell=True
+    )
     return result.permute(BY_CELL)
 
 
@@ -91,16 +90,23 @@ def _save(ctx, inputs: tuple, output: Tensor) -> None:
 
 
 def _backward(ctx, grad: Tensor) -> tuple:
-    grad_maps = ps_roi_vote_backward(grad, *ctx.saved_tensors, ctx.shape,
-                                     *ctx.options)
+    grad_maps = ps_roi_vote_backward(grad, *ctx.saved_tensors, ctx.shape, *ctx.options)
     return grad_maps, None, None, None, None
 
 
 ps_roi_vote.register_autograd(_backward, setup_context=_save)
 
 
-def _launch(kernel, source: Tensor, rois: Tensor, result: Tensor,
-            shape: List[int], bins: int, scale: float, samples: int) -> None:
+def _launch(
+    kernel,
+    source: Tensor,
+    rois: Tensor,
+    result: Tensor,
+    shape: List[int],
+    bins: int,
+    scale: float,
+    samples: int,
+) -> None:
     """A program for each RoI, row of bins and block of channels."""
     batch, height, width, *_, channels = shape
     if not (len(rois) and batch * height * width * channels):
@@ -110,29 +116,41 @@ def _launch(kernel, source: Tensor, rois: Tensor, result: Tensor,
     with torch.cuda.device_of(source):
         cells, weights = _cut(rois, height, width, bins, scale, samples)
         kernel[(len(rois), bins, triton.cdiv(channels, block))](
-            source, rois, cells, weights, result, batch, height, width,
-            channels, BINS=bins, SAMPLES=samples, SIDE=_side(samples, block),
+            source,
+            rois,
+            cells,
+            weights,
+            result,
+            batch,
+            height,
+            width,
+            channels,
+            BINS=bins,
+            SAMPLES=samples,
+            SIDE=_side(samples, block),
             BLOCK=block,
             WIDE=tl.float64 if result.dtype == torch.float64 else tl.float32,
             INDEX=_index(height * width * bins**2 * channels),
-            num_warps=WARPS)
+            num_warps=WARPS,
+        )
 
 
-def _cut(rois: Tensor, height: int, width: int, bins: int, scale: float,
-         samples: int) -> Tuple[Tensor, Tensor]:
+def _cut(
+    rois: Tensor, height: int, width: int, bins: int, scale: float, samples: int
+) -> Tuple[Tensor, Tensor]:
     """Where the bins lie, as ``bin_kernels`` writes it."""
     count = 2 * bins * len(rois)
     shape = (len(rois), 2, bins, 2 * max(samples, 1))
     cells = rois.new_empty(shape, dtype=torch.int32)
-    grid = (triton.cdiv(count, LANES), )
+    grid = (triton.cdiv(count, LANES),)
     options = dict(BINS=bins, SCALE=scale, BLOCK=LANES, enable_fp_fusion=False)
     if not samples:
-        bin_kernels.quantised[grid](rois, cells, count, height, width,
-                                    **options)
+        bin_kernels.quantised[grid](rois, cells, count, height, width, **options)
         return cells, cells  # all cells weigh the same
     weights = rois.new_empty(shape)
-    bin_kernels.sampled[grid](rois, cells, weights, count, height, width,
-                              SAMPLES=samples, **options)
+    bin_kernels.sampled[grid](
+        rois, cells, weights, count, height, width, SAMPLES=samples, **options
+    )
     return cells, weights
 
 

@@ -3,6 +3,7 @@ many instructions of each kind go to memory.
 
 A process of its own: where Triton interprets, it compiles nothing.
 """
+
 import json
 import re
 from itertools import product
@@ -14,8 +15,19 @@ from triton.compiler import ASTSource
 
 from mmgwap.ops.kernels import bin_kernels, lip_kernels, vote_kernels
 
-LIP = dict(KERNEL_H=3, KERNEL_W=3, STRIDE_H=2, STRIDE_W=2, PAD_H=1, PAD_W=1,
-           ROWS=8, GATE=0., BLOCK=128, WIDE=tl.float32, INDEX=tl.int32)
+LIP = dict(
+    KERNEL_H=3,
+    KERNEL_W=3,
+    STRIDE_H=2,
+    STRIDE_W=2,
+    PAD_H=1,
+    PAD_W=1,
+    ROWS=8,
+    GATE=0.0,
+    BLOCK=128,
+    WIDE=tl.float32,
+    INDEX=tl.int32,
+)
 VOTE = dict(BINS=7, SIDE=4, BLOCK=128, WIDE=tl.float32, INDEX=tl.int32)
 CUT = dict(BINS=7, SCALE=1 / 16, BLOCK=128)
 
@@ -23,65 +35,87 @@ CUT = dict(BINS=7, SCALE=1 / 16, BLOCK=128)
 def cases():
     """Name, kernel, constants, and the types of pointers."""
     for dtype, axis in product(('fp32', 'bf16', 'fp16'), 'cw'):
-        types = dict(x=dtype, logit=dtype, out=dtype, mean='fp32',
-                     level='fp32')
-        yield f'lip forward {dtype} {axis}', lip_kernels.forward, dict(
-            LIP, CHANNELS_LAST=axis == 'c', KEEP=False,
-            **{f'{one}_{axis}': 1 for one in 'xlo'}), types
+        types = dict(x=dtype, logit=dtype, out=dtype, mean='fp32', level='fp32')
+        yield (
+            f'lip forward {dtype} {axis}',
+            lip_kernels.forward,
+            dict(
+                LIP, CHANNELS_LAST=axis == 'c', KEEP=False, **{f'{one}_{axis}': 1 for one in 'xlo'}
+            ),
+            types,
+        )
     for of_logit in (False, True):
-        types = dict.fromkeys(('x', 'logit', 'grad', 'grad_x', 'grad_logit'),
-                              'fp16')
-        yield f'lip backward {of_logit}', lip_kernels.backward, dict(
-            LIP, CHANNELS_LAST=False, OF_LOGIT=of_logit,
-            **{f'{one}_w': 1 for one in 'xlog'}), dict(
-                types, mean='fp32', level='fp32')
+        types = dict.fromkeys(('x', 'logit', 'grad', 'grad_x', 'grad_logit'), 'fp16')
+        yield (
+            f'lip backward {of_logit}',
+            lip_kernels.backward,
+            dict(LIP, CHANNELS_LAST=False, OF_LOGIT=of_logit, **{f'{one}_w': 1 for one in 'xlog'}),
+            dict(types, mean='fp32', level='fp32'),
+        )
     for name, samples in product(('forward', 'backward'), (0, 2)):
-        types = dict(maps='bf16', grad='bf16', rois='fp32', cells='i32',
-                     weights='fp32' if samples else 'i32', votes='fp32',
-                     grad_maps='fp32')
-        yield f'vote {name} {samples}', getattr(vote_kernels, name), dict(
-            VOTE, SAMPLES=samples), types
+        types = dict(
+            maps='bf16',
+            grad='bf16',
+            rois='fp32',
+            cells='i32',
+            weights='fp32' if samples else 'i32',
+            votes='fp32',
+            grad_maps='fp32',
+        )
+        yield (
+            f'vote {name} {samples}',
+            getattr(vote_kernels, name),
+            dict(VOTE, SAMPLES=samples),
+            types,
+        )
     for dtype in ('fp32', 'fp64'):
         types = dict(rois=dtype, cells='i32', weights=dtype)
         yield f'bins quantised {dtype}', bin_kernels.quantised, CUT, types
-        yield f'bins sampled {dtype}', bin_kernels.sampled, dict(
-            CUT, SAMPLES=2), types
+        yield f'bins sampled {dtype}', bin_kernels.sampled, dict(CUT, SAMPLES=2), types
 
 
 def vectors():
     """Channels-last, with sizes that 16 divides, as the launch knows them."""
-    types = dict.fromkeys(('x', 'logit', 'out', 'mean', 'level', 'grad',
-                           'grad_x', 'grad_logit'), 'fp32')
-    options = dict(LIP, CHANNELS_LAST=True, BLOCK=512,
-                   **{f'{one}_c': 1 for one in 'xlo'})
+    types = dict.fromkeys(
+        ('x', 'logit', 'out', 'mean', 'level', 'grad', 'grad_x', 'grad_logit'), 'fp32'
+    )
+    options = dict(LIP, CHANNELS_LAST=True, BLOCK=512, **{f'{one}_c': 1 for one in 'xlo'})
     yield 'forward', lip_kernels.forward, dict(options, KEEP=True), types
-    yield 'backward', lip_kernels.backward, dict(
-        options, g_c=1, OF_LOGIT=True), types
+    yield 'backward', lip_kernels.backward, dict(options, g_c=1, OF_LOGIT=True), types
 
 
 def count(kernel, constants, types, architecture, sixteen=False):
     signature = {
-        name: 'constexpr' if name in constants
-        else '*' + types[name] if name in types else 'i32'
-        for name in kernel.arg_names}
-    known = {(parameter.num, ): [['tt.divisibility', 16]]
-             for parameter in kernel.params
-             if parameter.name not in constants
-             and not parameter.do_not_specialize} if sixteen else None
+        name: 'constexpr' if name in constants else '*' + types[name] if name in types else 'i32'
+        for name in kernel.arg_names
+    }
+    known = (
+        {
+            (parameter.num,): [['tt.divisibility', 16]]
+            for parameter in kernel.params
+            if parameter.name not in constants and not parameter.do_not_specialize
+        }
+        if sixteen
+        else None
+    )
     compiled = triton.compile(
-        ASTSource(kernel, signature, constants, known),
-        target=GPUTarget('cuda', architecture, 32))
+        ASTSource(kernel, signature, constants, known), target=GPUTarget('cuda', architecture, 32)
+    )
     assert compiled.asm['cubin']
-    return {kind: len(re.findall(rf'\b{kind}[.\w]*?\.global',
-                                 compiled.asm['ptx']))
-            for kind in ('ld', 'st', 'atom', 'red')}, {
-        kind: len(re.findall(rf'\b{kind}[.\w]*?\.global[.\w]*\.v4\.',
-                             compiled.asm['ptx'])) for kind in ('ld', 'st')}
+    return {
+        kind: len(re.findall(rf'\b{kind}[.\w]*?\.global', compiled.asm['ptx']))
+        for kind in ('ld', 'st', 'atom', 'red')
+    }, {
+        kind: len(re.findall(rf'\b{kind}[.\w]*?\.global[.\w]*\.v4\.', compiled.asm['ptx']))
+        for kind in ('ld', 'st')
+    }
 
 
 if __name__ == '__main__':
-    found = {f'{name} sm_{architecture}': count(*case, architecture)[0]
-             for name, *case in cases() for architecture in (80, 90)}
-    found['vectors'] = {name: count(*case, 90, sixteen=True)
-                        for name, *case in vectors()}
+    found = {
+        f'{name} sm_{architecture}': count(*case, architecture)[0]
+        for name, *case in cases()
+        for architecture in (80, 90)
+    }
+    found['vectors'] = {name: count(*case, 90, sixteen=True) for name, *case in vectors()}
     print(json.dumps(found))

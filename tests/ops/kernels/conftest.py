@@ -1,4 +1,5 @@
 """Where kernels run: on a GPU, or on a CPU in Triton's interpreter."""
+
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -22,6 +23,5 @@ def pytest_collection_modifyitems(items):
     """Where there is a GPU, tests that run a kernel are tests of it."""
     if torch.cuda.is_available():
         for item in items:
-            if Path(__file__).parent in item.path.parents \
-                    and 'device' in item.fixturenames:
+            if Path(__file__).parent in item.path.parents and 'device' in item.fixturenames:
                 item.add_marker('gpu')

@@ -1,4 +1,5 @@
 """LIP's kernels against the loop over the formula and PyTorch's form."""
+
 import pytest
 import torch
 from torch.autograd import gradcheck
@@ -6,8 +7,7 @@ from torch.autograd import gradcheck
 pytest.importorskip('triton')
 
 from mmgwap.ops import lip2d  # noqa: E402
-from mmgwap.ops.kernels import (kernels_off, lip_kernels,  # noqa: E402
-                                use_kernels)
+from mmgwap.ops.kernels import kernels_off, lip_kernels, use_kernels  # noqa: E402
 from tests.ops.test_lip_pool import WINDOWS, gap, loop, maps  # noqa: E402
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -25,6 +25,7 @@ def _launches(monkeypatch, device):
             def launch(*args, **options):
                 count.append((grid, options))
                 return real[grid](*args, **options)
+
             return launch
 
     monkeypatch.setattr(lip_kernels, 'forward', Counting())
@@ -36,8 +37,10 @@ def both(x, logit, *windows):
     """Result and gradients by the kernels, and in PyTorch's form."""
     found = []
     for form in ('kernels', 'torch'):
-        leaves = [one.detach().clone(memory_format=torch.preserve_format)
-                  .requires_grad_() for one in (x, logit)]
+        leaves = [
+            one.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+            for one in (x, logit)
+        ]
         if form == 'torch':
             with kernels_off():
                 out = lip2d(*leaves, *windows)
@@ -57,9 +60,8 @@ def weights(out):
 @pytest.mark.parametrize('windows', WINDOWS, ids=str)
 @pytest.mark.parametrize('layout', LAYOUTS, ids=NAMES)
 def test_is_the_loop(device, windows, layout):
-    x, logit = maps(2, 3, 9, 7), maps(2, 3, 9, 7, scale=5., seed=1)
-    out = lip2d(*(one.contiguous(memory_format=layout).to(device)
-                  for one in (x, logit)), *windows)
+    x, logit = maps(2, 3, 9, 7), maps(2, 3, 9, 7, scale=5.0, seed=1)
+    out = lip2d(*(one.contiguous(memory_format=layout).to(device) for one in (x, logit)), *windows)
     wanted = loop(x, logit, *windows)
     assert out.shape == wanted.shape
     assert gap(out.cpu(), wanted) < 1e-12
@@ -67,10 +69,12 @@ def test_is_the_loop(device, windows, layout):
 
 @pytest.mark.parametrize('windows', WINDOWS, ids=str)
 @pytest.mark.parametrize('layout', LAYOUTS, ids=NAMES)
-@pytest.mark.parametrize('spread', [1., 300.])
+@pytest.mark.parametrize('spread', [1.0, 300.0])
 def test_has_the_gradients_of_the_torch_form(device, windows, layout, spread):
-    x, logit = (one.contiguous(memory_format=layout).to(device) for one in (
-        maps(2, 3, 7, 6), maps(2, 3, 7, 6, scale=spread, seed=1)))
+    x, logit = (
+        one.contiguous(memory_format=layout).to(device)
+        for one in (maps(2, 3, 7, 6), maps(2, 3, 7, 6, scale=spread, seed=1))
+    )
     ours, theirs = both(x, logit, *windows)
     for one, other in zip(ours, theirs):
         assert one.is_contiguous(memory_format=layout)
@@ -79,13 +83,11 @@ def test_has_the_gradients_of_the_torch_form(device, windows, layout, spread):
 
 @pytest.mark.parametrize('windows', [(3, 2, 1), (2, 2, 0, True)], ids=str)
 def test_gradcheck(device, windows):
-    x, logit = (maps(1, 1, 3, 4, seed=seed).to(device).requires_grad_()
-                for seed in range(2))
+    x, logit = (maps(1, 1, 3, 4, seed=seed).to(device).requires_grad_() for seed in range(2))
     assert gradcheck(lambda *leaves: lip2d(*leaves, *windows), (x, logit))
 
 
-@pytest.mark.parametrize('shape', [(2, 1, 7, 6), (1, 3, 7, 6), (1, 1, 1, 1)],
-                         ids=str)
+@pytest.mark.parametrize('shape', [(2, 1, 7, 6), (1, 3, 7, 6), (1, 1, 1, 1)], ids=str)
 def test_a_logit_that_broadcasts(device, shape):
     x, logit = maps(2, 3, 7, 6).to(device), maps(*shape, seed=1).to(device)
     ours, theirs = both(x, logit)
@@ -95,10 +97,11 @@ def test_a_logit_that_broadcasts(device, shape):
 
 
 @pytest.mark.parametrize('layout', LAYOUTS, ids=NAMES)
-def test_more_rows_and_columns_than_one_program_takes(device, layout,
-                                                      _launches):
-    x, logit = (maps(1, 12, 19, 50, seed=seed).to(device).contiguous(
-        memory_format=layout) for seed in range(2))
+def test_more_rows_and_columns_than_one_program_takes(device, layout, _launches):
+    x, logit = (
+        maps(1, 12, 19, 50, seed=seed).to(device).contiguous(memory_format=layout)
+        for seed in range(2)
+    )
     ours, theirs = both(x, logit)
     for one, other in zip(ours, theirs):
         assert gap(one.cpu(), other.detach().cpu()) < 1e-12
@@ -119,30 +122,29 @@ def test_layouts_may_differ_and_maps_have_gaps(device):
             assert gap(ours[2].cpu(), theirs[2].detach().cpu()) < 1e-13
 
 
-@pytest.mark.parametrize('dtype, error', [(torch.float32, 3e-6),
-                                          (torch.bfloat16, 2e-2),
-                                          (torch.float16, 2e-3)])
+@pytest.mark.parametrize(
+    'dtype, error', [(torch.float32, 3e-6), (torch.bfloat16, 2e-2), (torch.float16, 2e-3)]
+)
 @pytest.mark.parametrize('wide_logit', [True, False])
 def test_types_near_float64(device, dtype, error, wide_logit):
     x = maps(2, 4, 9, 8).to(dtype)
-    logit = (12 * maps(2, 4, 9, 8, seed=1).sigmoid()).to(
-        torch.float32 if wide_logit else dtype)
+    logit = (12 * maps(2, 4, 9, 8, seed=1).sigmoid()).to(torch.float32 if wide_logit else dtype)
     ours = both(x.to(device), logit.to(device))[0]
     exact = both(x.double().to(device), logit.double().to(device))[1]
     assert ours[0].dtype == ours[1].dtype == dtype
     assert ours[2].dtype == logit.dtype
     for one, other in zip(ours, exact):
         assert gap(one.cpu().double(), other.detach().cpu()) < error * max(
-            1, other.abs().max().item())
+            1, other.abs().max().item()
+        )
 
 
-@pytest.mark.parametrize('logit', [-3e38, -1000., 88., 1000., 1e10, 3e38])
+@pytest.mark.parametrize('logit', [-3e38, -1000.0, 88.0, 1000.0, 1e10, 3e38])
 def test_any_finite_logit_of_float32(device, logit):
     x = maps(1, 2, 8, 8, dtype=torch.float32).to(device).requires_grad_()
     logits = torch.full_like(x, logit, requires_grad=True)
     out = lip2d(x, logits)
-    wanted = torch.nn.functional.avg_pool2d(x, 3, 2, 1,
-                                            count_include_pad=False)
+    wanted = torch.nn.functional.avg_pool2d(x, 3, 2, 1, count_include_pad=False)
     assert gap(out.cpu(), wanted.detach().cpu()) < 1e-6
     out.sum().backward()
     assert x.grad.isfinite().all() and logits.grad.isfinite().all()
@@ -162,13 +164,13 @@ def test_wide_indices_give_the_same(device, monkeypatch, _launches):
     import triton.language as tl
 
     from mmgwap.ops.kernels import lip
+
     x, logit = (maps(2, 3, 9, 8, seed=seed).to(device) for seed in range(2))
     wanted = both(x, logit)[0]
     monkeypatch.setattr(lip, '_reach', lambda tensor: 2**31)
     for one, other in zip(both(x, logit)[0], wanted):
         assert torch.equal(one, other)
-    assert [options['INDEX'] for _, options in _launches] == [tl.int32,
-                                                              tl.int64]
+    assert [options['INDEX'] for _, options in _launches] == [tl.int32, tl.int64]
 
 
 def test_the_wider_type_counts(device):
@@ -185,8 +187,7 @@ def test_only_what_is_asked_for(device):
     out = lip2d(alone, logit)
     out.backward(weights(out))
     assert torch.equal(alone.grad, wanted[1])
-    keep = torch.ops.mmgwap.lip2d(x, logit, [3, 3], [2, 2], [1, 1], False,
-                                  False, 0.)
+    keep = torch.ops.mmgwap.lip2d(x, logit, [3, 3], [2, 2], [1, 1], False, False, 0.0)
     assert keep[1].numel() == keep[2].numel() == 0
     assert torch.equal(keep[0], wanted[0])
 
@@ -201,23 +202,23 @@ def test_kernels_can_be_switched_off(device):
 
 
 @pytest.mark.parametrize('layout', LAYOUTS, ids=NAMES)
-@pytest.mark.parametrize('gate', [12., 100.])
+@pytest.mark.parametrize('gate', [12.0, 100.0])
 def test_the_gate_is_the_sigmoid(device, layout, gate):
-    x, raw = (maps(2, 3, 7, 6, scale=4., seed=seed).to(device).contiguous(
-        memory_format=layout) for seed in range(2))
+    x, raw = (
+        maps(2, 3, 7, 6, scale=4.0, seed=seed).to(device).contiguous(memory_format=layout)
+        for seed in range(2)
+    )
     found = []
     for inside in (True, False):
         leaves = [one.clone().requires_grad_() for one in (x, raw)]
-        out = lip2d(*leaves, gate=gate) if inside else lip2d(
-            leaves[0], gate * leaves[1].sigmoid())
+        out = lip2d(*leaves, gate=gate) if inside else lip2d(leaves[0], gate * leaves[1].sigmoid())
         out.backward(weights(out))
         found.append((out, leaves[0].grad, leaves[1].grad))
     for one, other in zip(*found):
         assert gap(one.cpu(), other.detach().cpu()) < 1e-10
 
 
-@pytest.mark.parametrize('logit, error', [(0., 1e-6), (1e3, 1e-4),
-                                          (1e4, 1e-3)])
+@pytest.mark.parametrize('logit, error', [(0.0, 1e-6), (1e3, 1e-4), (1e4, 1e-3)])
 def test_gradients_of_large_logits(device, logit, error):
     """The shares of a window's cells sum to 1."""
     x = maps(1, 2, 8, 8, dtype=torch.float32).to(device).requires_grad_()
@@ -227,8 +228,10 @@ def test_gradients_of_large_logits(device, logit, error):
 
 
 def test_saved_tensors_may_come_back_in_another_layout(device):
-    x, logit = (maps(2, 4, 9, 8, seed=seed).to(device).contiguous(
-        memory_format=torch.channels_last) for seed in range(2))
+    x, logit = (
+        maps(2, 4, 9, 8, seed=seed).to(device).contiguous(memory_format=torch.channels_last)
+        for seed in range(2)
+    )
     wanted = both(x, logit)[0]
 
     def pack(tensor):
@@ -243,10 +246,8 @@ def test_saved_tensors_may_come_back_in_another_layout(device):
 
 
 def test_nothing_kept_is_said(device):
-    x, logit = (maps(1, 1, 4, 4, seed=seed).to(device).requires_grad_()
-                for seed in range(2))
-    out = torch.ops.mmgwap.lip2d(x, logit, [3, 3], [2, 2], [1, 1], False,
-                                 False, 0.)[0]
+    x, logit = (maps(1, 1, 4, 4, seed=seed).to(device).requires_grad_() for seed in range(2))
+    out = torch.ops.mmgwap.lip2d(x, logit, [3, 3], [2, 2], [1, 1], False, False, 0.0)[0]
     with pytest.raises(RuntimeError, match='kept nothing for a backward pass'):
         out.sum().backward()
 

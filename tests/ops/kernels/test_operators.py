@@ -1,5 +1,5 @@
-"""The kernels as operators of torch: schema, meta, autograd, compile, export.
-"""
+"""The kernels as operators of torch: schema, meta, autograd, compile, export."""
+
 import pytest
 import torch
 
@@ -11,48 +11,50 @@ WINDOWS = ([3, 3], [2, 2], [1, 1], False)
 
 
 def pools(device, layout=torch.contiguous_format):
-    return [maps(1, 2, 6, 5, seed=seed).to(device).contiguous(
-        memory_format=layout).requires_grad_() for seed in range(2)]
+    return [
+        maps(1, 2, 6, 5, seed=seed).to(device).contiguous(memory_format=layout).requires_grad_()
+        for seed in range(2)
+    ]
 
 
-@pytest.mark.parametrize('layout', [torch.contiguous_format,
-                                    torch.channels_last])
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize('keep', [True, False])
 def test_lip2d_is_a_sound_operator(device, layout, keep):
     x, logit = pools(device, layout)
     if not keep:
         x, logit = x.detach(), logit.detach()
     from mmgwap.ops.kernels.lip import lip2d
-    torch.library.opcheck(lip2d, (x, logit, *WINDOWS, keep, 12.))
+
+    torch.library.opcheck(lip2d, (x, logit, *WINDOWS, keep, 12.0))
 
 
 @pytest.mark.parametrize('of_logit', [True, False])
 def test_lip2d_backward_is_a_sound_operator(device, of_logit):
     from mmgwap.ops.kernels.lip import lip2d, lip2d_backward
+
     x, logit = (one.detach() for one in pools(device))
-    out, *kept = lip2d(x, logit, *WINDOWS, True, 12.)
-    torch.library.opcheck(lip2d_backward, (out, x, logit, *kept, *WINDOWS[:3],
-                                           12., of_logit))
+    out, *kept = lip2d(x, logit, *WINDOWS, True, 12.0)
+    torch.library.opcheck(lip2d_backward, (out, x, logit, *kept, *WINDOWS[:3], 12.0, of_logit))
 
 
 @pytest.mark.parametrize('samples', [0, 2])
 def test_vote_is_a_sound_operator(device, samples):
     from mmgwap.ops.kernels.vote import ps_roi_vote, ps_roi_vote_backward
+
     maps = torch.randn(2, 5, 4, 4, 3, device=device, requires_grad=True)
     rois = ALL_ROIS[:3].to(device)
     torch.library.opcheck(ps_roi_vote, (maps, rois, 2, SCALE, samples))
     grad = torch.randn(3, 3, device=device)
-    torch.library.opcheck(ps_roi_vote_backward, (
-        grad, rois, list(maps.shape), 2, SCALE, samples))
+    torch.library.opcheck(ps_roi_vote_backward, (grad, rois, list(maps.shape), 2, SCALE, samples))
 
 
 def inputs(name, device):
     """A module, its input and what it takes besides."""
     if name == 'lip2d':
         x, logit = pools(device)
-        return LIP2d(), x, (logit, )
+        return LIP2d(), x, (logit,)
     maps = make_map(bins=2).to(device).requires_grad_()
-    return PSRoIVote(2, SCALE), maps, (ALL_ROIS[:4].to(device), )
+    return PSRoIVote(2, SCALE), maps, (ALL_ROIS[:4].to(device),)
 
 
 @pytest.mark.parametrize('name', ['lip2d', 'ps_roi_vote'])
@@ -69,7 +71,7 @@ def test_compiled_is_eager(device, name):
     found = []
     for function in (module, compiled):
         out = function(x, *others)
-        grad, = torch.autograd.grad(out.square().sum(), x)
+        (grad,) = torch.autograd.grad(out.square().sum(), x)
         found.append((out, grad))
     assert [target for target in seen if name in target], seen
     for one, other in zip(*found):
@@ -80,8 +82,7 @@ def test_compiled_is_eager(device, name):
 def test_an_exported_program_holds_the_operator(device, name):
     module, x, others = inputs(name, device)
     with torch.no_grad():
-        program = torch.export.export(module, (x.detach(), *(
-            one.detach() for one in others)))
+        program = torch.export.export(module, (x.detach(), *(one.detach() for one in others)))
         targets = [str(node.target) for node in program.graph.nodes]
         assert f'mmgwap.{name}.default' in targets
         again = program.module()(x, *others)
@@ -100,8 +101,7 @@ def test_autocast_leaves_the_types_to_the_operators(device):
     x, logit = pools(device)
     with torch.autocast(device, torch.bfloat16):
         out = LIP2d()(x.bfloat16(), logit.float())
-        votes = PSRoIVote(2, SCALE)(make_map(bins=2).bfloat16().to(device),
-                                    ALL_ROIS.to(device))
+        votes = PSRoIVote(2, SCALE)(make_map(bins=2).bfloat16().to(device), ALL_ROIS.to(device))
     assert out.dtype == votes.dtype == torch.bfloat16
 
 
@@ -109,6 +109,6 @@ def test_autocast_leaves_the_types_to_the_operators(device):
 def test_twice_differentiating_is_refused(device, name):
     module, x, others = inputs(name, device)
     out = module(x, *others).square().sum()
-    grad, = torch.autograd.grad(out, x, create_graph=True)
+    (grad,) = torch.autograd.grad(out, x, create_graph=True)
     with pytest.raises(RuntimeError, match='autograd'):
         torch.autograd.grad(grad.square().sum(), x)

@@ -1,4 +1,5 @@
 """When kernels run, and what is said when they can't."""
+
 import subprocess
 import sys
 
@@ -11,24 +12,29 @@ from mmgwap.ops.kernels import selection
 
 def run(code, **variables):
     import os
-    return subprocess.run([sys.executable, '-W', 'ignore', '-c', code],
-                          capture_output=True, text=True,
-                          env=dict(os.environ, **variables))
+
+    return subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', code],
+        capture_output=True,
+        text=True,
+        env=dict(os.environ, **variables),
+    )
 
 
 def test_an_unknown_mode_is_named():
     done = run('import mmgwap.ops', MMGWAP_KERNELS='none')
     assert done.returncode == 1
-    assert done.stderr.strip().endswith(
-        "MMGWAP_KERNELS must be one of ('auto', 'off'), got 'none'")
+    assert done.stderr.strip().endswith("MMGWAP_KERNELS must be one of ('auto', 'off'), got 'none'")
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize('mode', ['auto', 'off'])
 def test_the_variable_decides(mode):
-    done = run('import torch; from mmgwap.ops.kernels import use_kernels; '
-               'print(use_kernels(torch.ones(1, device="cuda")))',
-               MMGWAP_KERNELS=mode)
+    done = run(
+        'import torch; from mmgwap.ops.kernels import use_kernels; '
+        'print(use_kernels(torch.ones(1, device="cuda")))',
+        MMGWAP_KERNELS=mode,
+    )
     assert done.stdout.strip() == str(mode == 'auto'), done.stderr
 
 
@@ -49,12 +55,16 @@ def test_types_that_kernels_have_not(device):
     assert not kernels.use_kernels(one, torch.ones(1, device='meta'))
 
 
-@pytest.mark.parametrize('version, reason', [
-    (None, r'Triton does not import \(.*\): lip2d and ps_roi_vote run as'),
-    ('3.1.0', 'Triton 3.1.0 is older than 3.2: lip2d and')])
-def test_what_is_missing_is_said_once(monkeypatch, device, version, reason,
-                                      recwarn):
+@pytest.mark.parametrize(
+    'version, reason',
+    [
+        (None, r'Triton does not import \(.*\): lip2d and ps_roi_vote run as'),
+        ('3.1.0', 'Triton 3.1.0 is older than 3.2: lip2d and'),
+    ],
+)
+def test_what_is_missing_is_said_once(monkeypatch, device, version, reason, recwarn):
     import triton
+
     monkeypatch.setattr(selection, '_reasons', {})
     if version:
         monkeypatch.setattr(triton, '__version__', version)
@@ -74,8 +84,7 @@ def test_a_gpu_that_triton_cannot_serve(monkeypatch):
     gpu = torch.device('cuda', 0)
     monkeypatch.setattr(torch.cuda, 'get_device_name', lambda _: 'Old GPU')
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda _: (6, 1))
-    assert selection._why_not(gpu) == (
-        'Triton needs compute capability 7.0, Old GPU has 6.1')
+    assert selection._why_not(gpu) == ('Triton needs compute capability 7.0, Old GPU has 6.1')
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda _: (9, 0))
     # There is no driver here, and there may be no compiler elsewhere.
     assert selection._why_not(gpu).startswith('Triton does not start (')

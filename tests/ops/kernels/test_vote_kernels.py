@@ -1,4 +1,5 @@
 """The kernels of voting against PyTorch's form and the loops."""
+
 import pytest
 import torch
 from torch.autograd import gradcheck
@@ -10,8 +11,7 @@ from mmgwap.ops.kernels import kernels_off  # noqa: E402
 from mmgwap.ops.kernels import vote as operator  # noqa: E402
 from mmgwap.ops.ps_roi_pool import _bin_range  # noqa: E402
 from mmgwap.ops.taps import BY_CELL  # noqa: E402
-from tests.ops.test_ps_roi import (ALL_ROIS, HEIGHT, SCALE,  # noqa: E402
-                                   WIDTH, make_map, random_rois)
+from tests.ops.test_ps_roi import ALL_ROIS, HEIGHT, SCALE, WIDTH, make_map, random_rois  # noqa: E402
 from tests.references import ps_roi as reference  # noqa: E402
 
 # mode, sampling ratio
@@ -24,8 +24,7 @@ def _launches(monkeypatch, device):
     """Refuses to pass where no kernel ran."""
     count = []
     real = operator._launch
-    monkeypatch.setattr(operator, '_launch',
-                        lambda *args: (count.append(args), real(*args)))
+    monkeypatch.setattr(operator, '_launch', lambda *args: (count.append(args), real(*args)))
     yield count
     assert count
 
@@ -34,15 +33,15 @@ def both(maps, rois, bins, *form):
     """Votes and gradients by the kernels, and in PyTorch's form."""
     found = []
     for off in (False, True):
-        leaf = maps.detach().clone(
-            memory_format=torch.preserve_format).requires_grad_()
+        leaf = maps.detach().clone(memory_format=torch.preserve_format).requires_grad_()
         if off:
             with kernels_off():
                 votes = ps_roi_vote(leaf, rois, bins, SCALE, *form)
         else:
             votes = ps_roi_vote(leaf, rois, bins, SCALE, *form)
-        weight = torch.arange(votes.numel(), device=maps.device).view(
-            votes.shape).to(votes.dtype).cos()
+        weight = (
+            torch.arange(votes.numel(), device=maps.device).view(votes.shape).to(votes.dtype).cos()
+        )
         votes.backward(weight)
         found.append((votes.detach(), leaf.grad))
     return found
@@ -52,11 +51,13 @@ def both(maps, rois, bins, *form):
 def test_is_the_mean_of_the_loop(device, form):
     maps, rois = make_map(bins=2, dtype=torch.float64), ROIS.double()
     votes = ps_roi_vote(maps.to(device), rois.to(device), 2, SCALE, *form)
-    pool = reference.ps_roi_pool if form[0] == 'pool' else \
-        lambda *args: reference.ps_roi_align(*args, form[1])
+    pool = (
+        reference.ps_roi_pool
+        if form[0] == 'pool'
+        else lambda *args: reference.ps_roi_align(*args, form[1])
+    )
     wanted = pool(maps.numpy(), rois.numpy(), 2, SCALE).mean((2, 3))
-    torch.testing.assert_close(votes.cpu(), torch.tensor(wanted), rtol=1e-9,
-                               atol=1e-12)
+    torch.testing.assert_close(votes.cpu(), torch.tensor(wanted), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize('form', FORMS, ids=str)
@@ -90,10 +91,11 @@ def test_blocks_of_channels(device, channels):
 @pytest.mark.parametrize('form', FORMS[::2], ids=str)
 def test_gradcheck(device, form):
     maps = make_map(channels=1, bins=1, dtype=torch.float64)[..., :2, :3]
-    rois = torch.tensor([[0., 3, 2, 40, 30], [1, -8, 5, 20, 12]]).double()
+    rois = torch.tensor([[0.0, 3, 2, 40, 30], [1, -8, 5, 20, 12]]).double()
     assert gradcheck(
         lambda x: ps_roi_vote(x, rois.to(device), 1, SCALE, *form),
-        (maps.to(device).requires_grad_(), ))
+        (maps.to(device).requires_grad_(),),
+    )
 
 
 @pytest.mark.parametrize('form', FORMS[::2], ids=str)
@@ -103,14 +105,13 @@ def test_bin_major_maps_are_read_where_they_lie(device, form, _launches):
     view = by_cell.permute(0, 4, 3, 1, 2).requires_grad_()
     votes = ps_roi_vote(view, ROIS.to(device), 2, SCALE, *form)
     assert _launches[0][1].data_ptr() == by_cell.data_ptr()
-    wanted = ps_roi_vote(maps.flatten(1, 2).to(device), ROIS.to(device), 2,
-                         SCALE, *form)
+    wanted = ps_roi_vote(maps.flatten(1, 2).to(device), ROIS.to(device), 2, SCALE, *form)
     assert torch.equal(votes, wanted)
     votes.sum().backward()  # whose gradient is one number, expanded
     assert view.grad.permute(BY_CELL).is_contiguous()
-    grad, = torch.autograd.grad(
-        ps_roi_vote(view, ROIS.to(device), 2, SCALE, *form), view,
-        torch.ones_like(votes))
+    (grad,) = torch.autograd.grad(
+        ps_roi_vote(view, ROIS.to(device), 2, SCALE, *form), view, torch.ones_like(votes)
+    )
     torch.testing.assert_close(view.grad, grad, rtol=0, atol=1e-6)
 
 
@@ -122,12 +123,11 @@ def test_half_precision(device, dtype, form):
     exact = both(maps.float(), ROIS.to(device), 2, *form)[1]
     for one, other in zip(ours, exact):
         assert one.dtype == dtype
-        torch.testing.assert_close(one.float(), other, atol=1e-3,
-                                   rtol=torch.finfo(dtype).eps)
+        torch.testing.assert_close(one.float(), other, atol=1e-3, rtol=torch.finfo(dtype).eps)
 
 
 def test_half_precision_does_not_overflow(device):
-    maps = torch.full((2, 8, 9, 13), 60000., dtype=torch.float16)
+    maps = torch.full((2, 8, 9, 13), 60000.0, dtype=torch.float16)
     votes = ps_roi_vote(maps.to(device), ROIS[:3].to(device), 2, SCALE, 'pool')
     assert votes.eq(60000).all()
 
@@ -139,8 +139,7 @@ def test_deterministic_gradients_take_no_atomics(device, form, _launches):
     del _launches[:]
     torch.use_deterministic_algorithms(True)
     try:
-        grads = [both(maps, ROIS.to(device), 2, *form)[0][1]
-                 for _ in range(2)]
+        grads = [both(maps, ROIS.to(device), 2, *form)[0][1] for _ in range(2)]
     finally:
         torch.use_deterministic_algorithms(False)
     assert len(_launches) == 2  # two forward passes
@@ -154,18 +153,15 @@ def test_a_roi_of_no_image_is_nan(device):
     rois = ROIS[:4].clone()
     rois[:, 0] = torch.tensor([0, 2, -1, float('nan')])
     for deterministic in (False, True):
-        votes = torch.ops.mmgwap.ps_roi_vote(maps, rois.to(device), 2, SCALE,
-                                             2)
+        votes = torch.ops.mmgwap.ps_roi_vote(maps, rois.to(device), 2, SCALE, 2)
         assert votes[1:].isnan().all() and votes[0].isfinite().all()
         torch.use_deterministic_algorithms(deterministic)
         try:
-            grad, = torch.autograd.grad(votes[:1].sum() + votes[1:].sum(),
-                                        maps)
+            (grad,) = torch.autograd.grad(votes[:1].sum() + votes[1:].sum(), maps)
         finally:
             torch.use_deterministic_algorithms(False)
-        alone = torch.ops.mmgwap.ps_roi_vote(maps, rois[:1].to(device), 2,
-                                             SCALE, 2)
-        wanted, = torch.autograd.grad(alone.sum(), maps)
+        alone = torch.ops.mmgwap.ps_roi_vote(maps, rois[:1].to(device), 2, SCALE, 2)
+        (wanted,) = torch.autograd.grad(alone.sum(), maps)
         assert wanted.ne(0).any()
         torch.testing.assert_close(grad, wanted, rtol=0, atol=1e-6)
 
@@ -176,8 +172,7 @@ def test_a_roi_that_is_not_finite_votes_zero(device, value, place):
     rois = ROIS[:2].clone()
     rois[1, place] = value
     for form in FORMS[::2]:
-        votes = ps_roi_vote(make_map(bins=1).to(device), rois.to(device), 1,
-                            SCALE, *form)
+        votes = ps_roi_vote(make_map(bins=1).to(device), rois.to(device), 1, SCALE, *form)
         assert votes[1].eq(0).all() and votes[0].ne(0).any()
 
 
@@ -192,6 +187,7 @@ def test_nothing(device, images, count):
 
 def test_wide_indices_give_the_same(device, monkeypatch):
     import triton.language as tl
+
     maps = make_map(channels=3, bins=2).to(device)
     wanted = both(maps, ROIS.to(device), 2, 'pool')[0]
     monkeypatch.setattr(operator, '_index', lambda length: tl.int64)
@@ -202,8 +198,8 @@ def test_wide_indices_give_the_same(device, monkeypatch):
 
 def test_an_inverted_roi_in_float64(device):
     """Where the least size of a RoI, 0.1 cells, decides."""
-    maps = torch.arange(300.).double().view(1, 1, 15, 20).to(device)
-    rois = torch.tensor([[0., 49, 49, 20, 20]]).double().to(device)
+    maps = torch.arange(300.0).double().view(1, 1, 15, 20).to(device)
+    rois = torch.tensor([[0.0, 49, 49, 20, 20]]).double().to(device)
     votes = ps_roi_vote(maps, rois, 1, 0.1, 'pool')
     with kernels_off():
         wanted = ps_roi_vote(maps, rois, 1, 0.1, 'pool')
@@ -212,8 +208,7 @@ def test_an_inverted_roi_in_float64(device):
 
 def test_without_images_there_is_no_roi_of_one(device, _launches):
     maps = torch.randn(0, 5, 4, 4, 3, device=device)
-    votes = torch.ops.mmgwap.ps_roi_vote(maps, ROIS[:2].to(device), 2, SCALE,
-                                         2)
+    votes = torch.ops.mmgwap.ps_roi_vote(maps, ROIS[:2].to(device), 2, SCALE, 2)
     assert votes.shape == (2, 3) and votes.isnan().all()
     ps_roi_vote(make_map(bins=1).to(device), ROIS[:1].to(device), 1, SCALE)
 
@@ -224,8 +219,7 @@ def test_bins_are_cut_where_torch_cuts_them(device, bins, scale):
     rois = random_rois(1000).to(device)
     cells, _ = operator._cut(rois, HEIGHT, WIDTH, bins, scale, 0)
     for axis, length in ((0, WIDTH), (1, HEIGHT)):
-        first, count = _bin_range(rois[:, 1 + axis], rois[:, 3 + axis], bins,
-                                  scale, length)
+        first, count = _bin_range(rois[:, 1 + axis], rois[:, 3 + axis], bins, scale, length)
         filled = count.T > 0  # where an empty bin lies is nobody's business
         assert torch.equal(cells[:, axis, :, 1], count.T)
         assert torch.equal(cells[:, axis, :, 0][filled], first.T[filled])

@@ -1,4 +1,5 @@
 """R-FCN's box head: Dai et al., NIPS 2016, arXiv 1605.06409, section 2."""
+
 import torch
 from mmdet.models.roi_heads import BBoxHead
 from torch import Tensor, nn
@@ -16,8 +17,7 @@ class PositionSensitiveConv(nn.Conv2d):
     keeps.
     """
 
-    def __init__(self, in_features: int, out_features: int,
-                 output_size: int) -> None:
+    def __init__(self, in_features: int, out_features: int, output_size: int) -> None:
         super().__init__(in_features, out_features * output_size**2, 1)
         self.num_bins = output_size**2
 
@@ -30,9 +30,9 @@ class PositionSensitiveConv(nn.Conv2d):
         """
         weight, bias = (
             one.unflatten(0, (-1, self.num_bins)).transpose(0, 1).flatten(0, 1)
-            for one in (self.weight, self.bias))
-        maps = F.conv2d(x, weight, bias).contiguous(
-            memory_format=torch.channels_last)
+            for one in (self.weight, self.bias)
+        )
+        maps = F.conv2d(x, weight, bias).contiguous(memory_format=torch.channels_last)
         return maps.unflatten(1, (self.num_bins, -1)).transpose(1, 2)
 
 
@@ -60,13 +60,15 @@ class RFCNBBoxHead(BBoxHead):
         ValueError: if a number is outside of its range.
     """
 
-    def __init__(self,
-                 in_channels: int = 2048,
-                 feat_channels: int = 1024,
-                 output_size: int = 7,
-                 reg_class_agnostic: bool = True,
-                 init_cfg: dict = None,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        in_channels: int = 2048,
+        feat_channels: int = 1024,
+        output_size: int = 7,
+        reg_class_agnostic: bool = True,
+        init_cfg: dict = None,
+        **kwargs,
+    ) -> None:
         check_whole(in_channels, 'RFCNBBoxHead: in_channels')
         check_whole(feat_channels, 'RFCNBBoxHead: feat_channels', least=0)
         check_whole(output_size, 'RFCNBBoxHead: output_size', most=100)
@@ -80,15 +82,14 @@ class RFCNBBoxHead(BBoxHead):
             cls_predictor_cfg=predictor,
             reg_predictor_cfg=predictor,
             init_cfg=init_cfg,
-            **kwargs)
+            **kwargs,
+        )
         self.output_size = output_size
         self.conv_new = None
         if feat_channels:
             self.conv_new = nn.Conv2d(in_channels, feat_channels, 1)
             if init_cfg is None:
-                self.init_cfg.append(
-                    dict(type='Normal', std=0.01,
-                         override=dict(name='conv_new')))
+                self.init_cfg.append(dict(type='Normal', std=0.01, override=dict(name='conv_new')))
 
     def forward(self, x: Tensor) -> tuple:
         """Predict the maps that the RoIs vote on.

@@ -2,6 +2,7 @@
 
 R-FCN: Dai et al., NIPS 2016, arXiv 1605.06409, section 2.
 """
+
 from mmengine.model import BaseModule
 from torch import Tensor
 
@@ -27,23 +28,21 @@ class PSRoIExtractor(BaseModule):
         ValueError: if an argument is outside of its range.
     """
 
-    def __init__(self,
-                 output_size: int = 7,
-                 featmap_stride: int = 16,
-                 mode: str = 'pool',
-                 sampling_ratio: int = 2,
-                 init_cfg: dict = None) -> None:
+    def __init__(
+        self,
+        output_size: int = 7,
+        featmap_stride: int = 16,
+        mode: str = 'pool',
+        sampling_ratio: int = 2,
+        init_cfg: dict = None,
+    ) -> None:
         super().__init__(init_cfg=init_cfg)
         check_whole(output_size, 'PSRoIExtractor: output_size', most=100)
-        check_whole(sampling_ratio, 'PSRoIExtractor: sampling_ratio',
-                    most=100)
-        check_number(featmap_stride, 'PSRoIExtractor: featmap_stride', 1,
-                     10**6)
+        check_whole(sampling_ratio, 'PSRoIExtractor: sampling_ratio', most=100)
+        check_number(featmap_stride, 'PSRoIExtractor: featmap_stride', 1, 10**6)
         if mode not in ('pool', 'align'):
-            raise ValueError("PSRoIExtractor: mode must be 'pool' or 'align', "
-                             f'got {mode!r:.80}')
-        self.vote = PSRoIVote(output_size, 1 / featmap_stride, mode,
-                              sampling_ratio)
+            raise ValueError(f"PSRoIExtractor: mode must be 'pool' or 'align', got {mode!r:.80}")
+        self.vote = PSRoIVote(output_size, 1 / featmap_stride, mode, sampling_ratio)
 
     @property
     def output_size(self) -> int:
