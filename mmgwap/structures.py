@@ -6,7 +6,7 @@ import torch
 from mmdet.structures import DetDataSample
 from torch import Tensor
 
-from mmgwap.localization import maps_on_image
+from mmgwap.localization import resize_maps
 
 
 class PartialDataSample(DetDataSample):
@@ -105,7 +105,7 @@ def multi_hot(sample: Union[DetDataSample, dict], num_classes: int) -> Tensor:
     return target
 
 
-def maps_of_image(
+def maps_to_image(
     sample: Union[DetDataSample, dict], maps: Tensor, rescale: bool = True, unflip: bool = True
 ) -> Tensor:
     """Bring maps of a padded batch to the image of a data sample.
@@ -124,7 +124,7 @@ def maps_of_image(
     padded, valid, original = (
         tuple(sample.get(name)[:2]) for name in ('batch_input_shape', 'img_shape', 'ori_shape')
     )
-    return maps_on_image(
+    return resize_maps(
         maps.float() if maps.dtype.itemsize < 4 else maps,
         padded,
         valid,

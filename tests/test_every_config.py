@@ -19,7 +19,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmgwap.host_tools import find_tool
-from mmgwap.structures import maps_of_image
+from mmgwap.structures import maps_to_image
 from mmgwap.testing import (
     write_cards,
     write_coco,
@@ -255,7 +255,7 @@ def check_image_level(cfg, sample, num_classes):
     if not cfg.model.cls_head.get('multi_label', True):
         assert scores.sum().item() == pytest.approx(1, abs=1e-4)
     if cfg.model.get('test_cfg', {}).get('with_maps'):
-        maps = maps_of_image(sample, sample.pred_image_maps[:2])
+        maps = maps_to_image(sample, sample.pred_image_maps[:2])
         assert maps.shape == (2, *sample.ori_shape)
         assert torch.isfinite(maps).all()
 

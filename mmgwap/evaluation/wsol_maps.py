@@ -97,7 +97,7 @@ class MapSums:
 
 
 def resize_map(score_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bilinear, as :func:`mmgwap.localization.maps_on_image`.
+    """Bilinear, as :func:`mmgwap.localization.resize_maps`.
 
     The WSOL evaluation's own maps come at its size and stay as they are.
 

@@ -3,7 +3,7 @@
 from .boxes import boxes_from_map, normalize_map
 from .cam import class_activation_maps
 from .gradient_cam import GRADIENT_CAMS, grad_cam, grad_cam_plusplus, layer_cam
-from .maps import maps_on_image
+from .maps import resize_maps
 
 __all__ = [
     'GRADIENT_CAMS',
@@ -12,6 +12,6 @@ __all__ = [
     'grad_cam',
     'grad_cam_plusplus',
     'layer_cam',
-    'maps_on_image',
+    'resize_maps',
     'normalize_map',
 ]

@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 FLIPS = dict(horizontal=(-1,), vertical=(-2,), diagonal=(-2, -1))
 
 
-def maps_on_image(
+def resize_maps(
     maps: Tensor,
     padded: tuple[int, int],
     valid: tuple[int, int],

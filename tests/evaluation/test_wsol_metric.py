@@ -10,7 +10,7 @@ from mmdet.structures import DetDataSample
 from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
 
-from mmgwap.localization import boxes_from_map, maps_on_image
+from mmgwap.localization import boxes_from_map, resize_maps
 from mmgwap.registry import METRICS
 
 from ..references import wsol
@@ -45,7 +45,7 @@ def sample(image, seed=0, flip=None, **fields):
 
 
 def on_image(one, label):
-    return maps_on_image(
+    return resize_maps(
         one['pred_image_maps'][label][None],
         PADDED,
         (64, 80),

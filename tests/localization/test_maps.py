@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmgwap.localization import maps_on_image
+from mmgwap.localization import resize_maps
 
 
 def test_evidence_stays_where_it_was():
@@ -10,7 +10,7 @@ def test_evidence_stays_where_it_was():
     places = [(0, 0), (9, 14), (5, 7)]
     for i, (row, column) in enumerate(places):
         maps[i, row, column] = 1
-    on_image = maps_on_image(maps, (48, 64), (40, 60), (60, 90))
+    on_image = resize_maps(maps, (48, 64), (40, 60), (60, 90))
     assert on_image.shape == (3, 60, 90)
     for one, (row, column) in zip(on_image, places):
         peak = torch.nonzero(one == one.max()).float().mean(dim=0)
@@ -26,23 +26,23 @@ def test_evidence_stays_where_it_was():
 def test_padding_is_cut_off():
     maps = torch.zeros(1, 12, 16)
     maps[0, 11, 15] = 1  # in the padding
-    assert maps_on_image(maps, (48, 64), (40, 56), (40, 56)).max() == 0
+    assert resize_maps(maps, (48, 64), (40, 56), (40, 56)).max() == 0
 
 
 def test_a_constant_map_stays_constant():
     maps = torch.full((2, 3, 5), 0.7)
-    on_image = maps_on_image(maps, (33, 47), (31, 40), (62, 81))
+    on_image = resize_maps(maps, (33, 47), (31, 40), (62, 81))
     assert torch.equal(on_image, torch.full((2, 62, 81), 0.7))
 
 
 def test_the_same_size_is_the_same_map():
     maps = torch.rand(2, 6, 7)
-    assert torch.equal(maps_on_image(maps, (6, 7), (6, 7), (6, 7)), maps)
+    assert torch.equal(resize_maps(maps, (6, 7), (6, 7), (6, 7)), maps)
 
 
 def test_an_image_larger_than_the_input():
     with pytest.raises(ValueError, match=r'\(7, 7\).*\(6, 7\)'):
-        maps_on_image(torch.zeros(1, 2, 2), (6, 7), (7, 7), (7, 7))
+        resize_maps(torch.zeros(1, 2, 2), (6, 7), (7, 7), (7, 7))
 
 
 @pytest.mark.parametrize('direction', ['horizontal', 'vertical', 'diagonal'])
@@ -51,14 +51,14 @@ def test_a_flip_is_undone(direction):
     axes = dict(horizontal=[2], vertical=[1], diagonal=[1, 2])[direction]
     padded = torch.zeros(1, 16, 16)
     padded[:, :8, :12] = image.flip(axes)
-    back = maps_on_image(padded, (16, 16), (8, 12), (8, 12), direction)
+    back = resize_maps(padded, (16, 16), (8, 12), (8, 12), direction)
     assert torch.equal(back, image)
 
 
 def test_an_unknown_flip():
     with pytest.raises(ValueError, match="'left'"):
-        maps_on_image(torch.zeros(1, 2, 2), (2, 2), (2, 2), (2, 2), 'left')
+        resize_maps(torch.zeros(1, 2, 2), (2, 2), (2, 2), (2, 2), 'left')
 
 
 def test_no_maps():
-    assert maps_on_image(torch.zeros(0, 2, 2), (8, 8), (8, 8), (4, 6)).shape == (0, 4, 6)
+    assert resize_maps(torch.zeros(0, 2, 2), (8, 8), (8, 8), (4, 6)).shape == (0, 4, 6)

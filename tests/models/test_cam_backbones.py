@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 from torch import nn
 
-from mmgwap.localization import maps_on_image
+from mmgwap.localization import resize_maps
 from mmgwap.models.backbones import VGG, AlexNet, GoogLeNet, LIPResNet
 from mmgwap.structures import PartialDataSample
 from tests.references import googlenet as reference
@@ -522,7 +522,7 @@ def test_evidence_is_found_on_the_image(net, size):
     with torch.no_grad():
         maps = evenly(build())(inputs)[-1].mean(dim=1, keepdim=True)
     for one, centre in zip(maps, centres):
-        (plane,) = maps_on_image(one, padded, size, size)
+        (plane,) = resize_maps(one, padded, size, size)
         assert (peak(plane) - centre).abs().max() <= stride
 
 

@@ -11,7 +11,7 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from torch import nn
 
-from mmgwap.structures import maps_of_image
+from mmgwap.structures import maps_to_image
 
 register_all_modules()
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'wsol'
@@ -102,7 +102,7 @@ def test_maps_line_up_with_the_image(net, direction):
                 data_samples=[one, other],
             )
         )
-    score_map = maps_of_image(one, one.pred_image_maps[:1])[0]
+    score_map = maps_to_image(one, one.pred_image_maps[:1])[0]
     assert score_map.shape == (2 * height, 2 * width)
     # The middle of what is above half of the maximum, in the resized image.
     rows, columns = (score_map > score_map.max() / 2).nonzero().float().t() / 2

@@ -12,7 +12,7 @@ from mmengine.config import ConfigDict
 from torch import nn
 
 from mmgwap.registry import MODELS as OWN
-from mmgwap.structures import PartialDataSample, maps_of_image
+from mmgwap.structures import PartialDataSample, maps_to_image
 
 register_all_modules()
 
@@ -145,7 +145,7 @@ def test_evidence_is_found_where_it_is(direction):
         sample.set_metainfo(dict(flip=True, flip_direction=direction))
     one, _ = predict(colours(with_maps=True), (pixels, sample), image(96, 80))
     assert one.batch_input_shape == (96, 80)
-    on_image = maps_of_image(one, one.pred_image_maps)[1]
+    on_image = maps_to_image(one, one.pred_image_maps)[1]
     peak = (on_image == on_image.max()).nonzero().float().mean(dim=0)
     assert on_image.shape == original.shape
     assert (peak - torch.tensor([47.5, 95.5])).abs().max() <= 8  # half a cell

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.fileio import get
 from torch import nn
 
-from mmgwap.structures import maps_of_image
+from mmgwap.structures import maps_to_image
 
 HEADER = 0.6  # inches above the pictures
 
@@ -97,7 +97,7 @@ def _draw_maps(axis, result, threshold: float, classes: tuple) -> None:
     """
     scores = result.pred_image_scores
     found = (scores >= min(threshold, scores.max())).nonzero().flatten()
-    maps = maps_of_image(result, result.pred_image_maps[found]).numpy()
+    maps = maps_to_image(result, result.pred_image_maps[found]).numpy()
     low, high = (f(maps, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
     maps = (maps - low) / np.maximum(high - low, 1e-12)
     axis.imshow(maps.max(axis=0), cmap='inferno', vmin=0, vmax=1, alpha=0.7)

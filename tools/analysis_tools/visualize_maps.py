@@ -26,7 +26,7 @@ from pictures import SETS, Picture, pictures
 from mmgwap.checkpoint import safe_checkpoints
 from mmgwap.localization import GRADIENT_CAMS, boxes_from_map
 from mmgwap.models import ImageClassifier, MultiTaskDetector, gradient_maps
-from mmgwap.structures import maps_of_image
+from mmgwap.structures import maps_to_image
 from mmgwap.visualization import Tile, save_overlay, save_sheet
 
 SHEET = 60  # tiles; nobody looks at more
@@ -186,7 +186,7 @@ def look(model: torch.nn.Module, picture: Picture, args: argparse.Namespace) -> 
                 args.layer or 'backbone',
                 -1 if args.index is None else args.index,
             )
-        on_image = maps_of_image(sample, score_map)[0].cpu().numpy()
+        on_image = maps_to_image(sample, score_map)[0].cpu().numpy()
         boxes = boxes_from_map(on_image, args.box_threshold, args.boxes)
         shown.append(Shown(label, float(scores[label]), on_image, boxes))
     return shown

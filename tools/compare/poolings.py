@@ -29,7 +29,7 @@ from thresholds import tuned_gt_known
 
 from mmgwap.checkpoint import safe_checkpoints
 from mmgwap.localization import boxes_from_map
-from mmgwap.structures import image_labels, maps_of_image
+from mmgwap.structures import image_labels, maps_to_image
 from mmgwap.visualization import Tile, save_sheet
 
 POOLINGS = dict(
@@ -154,7 +154,7 @@ def load(run: Run) -> torch.nn.Module:
 def _tile(model: torch.nn.Module, data: dict, image: np.ndarray, label: int, name: str) -> Tile:
     with torch.no_grad():
         (sample,) = model.test_step(data)
-    (score_map,) = maps_of_image(sample, sample.pred_image_maps[label][None], rescale=False).numpy()
+    (score_map,) = maps_to_image(sample, sample.pred_image_maps[label][None], rescale=False).numpy()
     score = float(sample.pred_image_scores[label])
     return Tile(image, f'{name} {score:.2f}', score_map, boxes_from_map(score_map))
 

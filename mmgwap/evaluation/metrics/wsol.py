@@ -15,7 +15,7 @@ from mmgwap.evaluation.wsol_maps import SIZE, MapSums
 from mmgwap.evaluation.wsol_truth import WSOLTruth
 from mmgwap.localization import boxes_from_map
 from mmgwap.registry import METRICS
-from mmgwap.structures import maps_of_image
+from mmgwap.structures import maps_to_image
 
 
 @METRICS.register_module()
@@ -211,7 +211,7 @@ def _read(sample: dict, image: str, label: int) -> tuple:
             f'WSOLMetric: {image} is of class {label}, but there '
             f'are {len(scores)} scores and {len(maps)} maps'
         )
-    (score_map,) = maps_of_image(sample, maps[label : label + 1])
+    (score_map,) = maps_to_image(sample, maps[label : label + 1])
     return scores, score_map.cpu().numpy()
 
 

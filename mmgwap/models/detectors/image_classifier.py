@@ -20,7 +20,7 @@ from mmgwap.argument_checks import (
 from mmgwap.localization import boxes_from_map
 from mmgwap.localization.boxes import WHICH
 from mmgwap.registry import MODELS
-from mmgwap.structures import maps_of_image
+from mmgwap.structures import maps_to_image
 
 DEFAULTS = dict(topk=5, score_thr=0.0, box_threshold=0.2, boxes='largest', with_maps=False)
 
@@ -126,7 +126,7 @@ class ImageClassifier(BaseDetector):
         cfg = self.test_cfg
         labels = scores.argsort(descending=True, stable=True)[: cfg['topk']]
         labels = labels[scores[labels] >= cfg['score_thr']]
-        on_image = maps_of_image(sample, maps[labels], rescale, unflip=False)
+        on_image = maps_to_image(sample, maps[labels], rescale, unflip=False)
         try:
             boxes = [
                 boxes_from_map(one, cfg['box_threshold'], cfg['boxes'])

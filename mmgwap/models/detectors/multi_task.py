@@ -11,7 +11,7 @@ from mmgwap.argument_checks import check_config, check_flag, check_number, check
 from mmgwap.registry import MODELS
 
 from .multi_task_inputs import fill_instances, take_plain_checkpoint
-from .shared_features import given_features, select_images, tapped
+from .shared_features import record_outputs, reuse_features, select_images
 
 
 @MODELS.register_module()
@@ -80,7 +80,7 @@ class MultiTaskDetector(BaseDetector):
         source = self.cls_head.source
         if source == 'neck' and not self.detector.with_neck:
             source = 'backbone'
-        with tapped(getattr(self.detector, source)) as outputs:
+        with record_outputs(getattr(self.detector, source)) as outputs:
             feats = self.extract_feat(batch_inputs)
         return feats, outputs[-1]
 
@@ -113,7 +113,7 @@ class MultiTaskDetector(BaseDetector):
         if len(chosen) < len(samples):
             inputs, feats = select_images((inputs, feats), chosen)
             samples = [samples[i] for i in chosen]
-        with given_features(self.detector, feats):
+        with reuse_features(self.detector, feats):
             return self.detector.loss(inputs, samples)
 
     def _no_detector_loss(self, inputs: Tensor, samples: SampleList, feats: tuple) -> Tensor:
@@ -147,7 +147,7 @@ class MultiTaskDetector(BaseDetector):
             over the padded batch.
         """
         feats, cls_feats = self._extract(batch_inputs)
-        with given_features(self.detector, feats):
+        with reuse_features(self.detector, feats):
             samples = self.detector.predict(batch_inputs, batch_data_samples, rescale)
         scores, maps = self.cls_head.predict(cls_feats, self.with_maps)
         for i, sample in enumerate(samples):
@@ -161,7 +161,7 @@ class MultiTaskDetector(BaseDetector):
     def _forward(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> tuple:
         """The detector's raw outputs and the image-level logits (B, K)."""
         feats, cls_feats = self._extract(batch_inputs)
-        with given_features(self.detector, feats):
+        with reuse_features(self.detector, feats):
             outputs = self.detector._forward(batch_inputs, batch_data_samples)
         return outputs, self.cls_head(cls_feats)
 

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_map_only
 
 
 @contextmanager
-def tapped(module: nn.Module) -> Iterator[list[Any]]:
+def record_outputs(module: nn.Module) -> Iterator[list[Any]]:
     """Collect what a module returns, call by call."""
     outputs = []
     hook = module.register_forward_hook(lambda _, inputs, output: outputs.append(output))
@@ -21,7 +21,7 @@ def tapped(module: nn.Module) -> Iterator[list[Any]]:
 
 
 @contextmanager
-def given_features(detector: BaseDetector, feats: Any) -> Iterator[None]:
+def reuse_features(detector: BaseDetector, feats: Any) -> Iterator[None]:
     """Let a detector's methods take these features for those of their input.
 
     Every detector of mmdet calls ``extract_feat`` once, and goes on from what
