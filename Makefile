@@ -1,6 +1,8 @@
 # make demo     train a small detector on few boxes, then with image labels
 #               and without; measure and draw both (minutes, on a CPU)
-# make test     run the tests
+# make test     lint, then the fast tests in parallel processes (10 minutes)
+# make test-all   lint, then all tests (30 minutes)
+# make lint     ruff check and ruff format --check
 # make compare  shares of boxes, seeds and poolings: a table and a plot (two hours)
 # make poolings  classifiers with five poolings, and what their maps show (half an hour)
 # make bench    speed and memory beside other operators and models, on the CPU
@@ -15,6 +17,7 @@
 # PYTHON=python3.11     what it is made with
 # WHEELS=folder         install from a folder, without a network; filled on
 #                       another machine by: make wheels WHEELS=folder
+# JOBS=2                processes that run tests, each with one thread
 # Of make gpu-check:
 # VENV=.venv-gpu        where what the local Python lacks goes
 # PYTHON=python3        whose torch has CUDA; the first that has it
@@ -31,10 +34,12 @@ RUN := $(VENV)/bin/python
 DEMO := work_dirs/demo
 FEW := configs/gwap/rfcn_r18_digits-p10-boxes-only.py
 LABELS := configs/gwap/rfcn_r18_gwap_digits-p10.py
+JOBS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS)
 COMPARE ?= --jobs 2
 POOLINGS ?= --jobs 2
 
-.PHONY: gpu-check gpu-wheels install wheels test demo compare poolings bench bench-gpu
+.PHONY: gpu-check gpu-wheels install wheels lint test test-all demo compare poolings bench bench-gpu
 install:
 	@$(or $(PYTHON),python3) tools/install --stack $(STACK) \
 		--venv $(VENV) --wheels "$(WHEELS)"
@@ -44,8 +49,15 @@ wheels:
 	@$(or $(PYTHON),python3) tools/install --stack $(STACK) \
 		--venv $(VENV) --save-wheels "$(WHEELS)"
 
-test: install
-	$(RUN) -m pytest
+lint: install
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+test: lint
+	$(PYTEST) -m "not slow"
+
+test-all: lint
+	$(PYTEST)
 
 demo: install
 	$(RUN) tools/dataset_converters/make_digits.py
