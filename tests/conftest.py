@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmgwap.testing import tiny_rfcn_run
+from tests.toy_data import tiny_rfcn_run
 
 if not torch.cuda.is_available():
     # Read where Triton is imported: kernels are run by its interpreter then.

@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmgwap.host_tools import find_tool
 from mmgwap.structures import maps_to_image
-from mmgwap.testing import (
+from tests.toy_data import (
     write_cards,
     write_coco,
     write_cub,

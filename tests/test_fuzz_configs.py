@@ -19,7 +19,7 @@ from mmengine.dataset import DefaultSampler
 from mmengine.structures import InstanceData
 
 from mmgwap.registry import DATA_SAMPLERS, DATASETS, METRICS, MODELS, TASK_UTILS, TRANSFORMS
-from mmgwap.testing import tiny_rfcn
+from tests.toy_data import tiny_rfcn
 
 from .datasets.test_annotation_files import coco, load_voc
 from .datasets.test_checked import CLASSES, PIPELINE, write_images

@@ -15,7 +15,7 @@ from mmengine.dataset import pseudo_collate
 
 from mmgwap.datasets import CheckedCocoDataset, CheckedXMLDataset
 from mmgwap.datasets.degenerate import is_degenerate
-from mmgwap.testing import tiny_rfcn
+from tests.toy_data import tiny_rfcn
 
 register_all_modules()
 CLASSES = dict(classes=('cat', 'dog'))

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from mmgwap.testing import tiny_rfcn_run
 from tests.models.conftest import build, multi_task
 from tests.processes import launch
+from tests.toy_data import tiny_rfcn_run
 
 from .accumulated_steps import BATCHES, COUNTS, RATE, micro_batch
 

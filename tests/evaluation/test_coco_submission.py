@@ -21,7 +21,7 @@ from mmgwap.evaluation.functional import (
     write_coco_results,
     zip_coco_results,
 )
-from mmgwap.testing import write_coco
+from tests.toy_data import write_coco
 
 GOOD = dict(image_id=7, category_id=18, bbox=[1, 2.5, 3, 4], score=0.5)
 

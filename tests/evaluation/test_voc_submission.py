@@ -18,7 +18,7 @@ from mmgwap.evaluation.functional import (
     voc_lines,
     write_voc_results,
 )
-from mmgwap.testing import write_voc
+from tests.toy_data import write_voc
 
 CLASSES = CheckedVOCDataset.METAINFO['classes']
 

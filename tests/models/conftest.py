@@ -7,7 +7,7 @@ from mmdet.testing import demo_mm_inputs
 from mmdet.utils import register_all_modules
 
 from mmgwap.structures import PartialDataSample
-from mmgwap.testing import DETECTORS, LAST_CHANNELS, tiny_detector
+from tests.toy_data import DETECTORS, LAST_CHANNELS, tiny_detector
 
 register_all_modules()
 

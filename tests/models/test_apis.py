@@ -8,7 +8,7 @@ from mmdet.apis import DetInferencer, inference_detector, init_detector
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 
-from mmgwap.testing import tiny_rfcn, tiny_rfcn_run
+from tests.toy_data import tiny_rfcn, tiny_rfcn_run
 
 
 @pytest.fixture(scope='module', params=['plain', 'with image-level head'])

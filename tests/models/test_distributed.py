@@ -2,8 +2,8 @@
 
 import pytest
 
-from mmgwap.testing import DETECTORS
 from tests.processes import launch
+from tests.toy_data import DETECTORS
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from mmdet.utils import register_all_modules
 from mmgwap.localization import GRADIENT_CAMS
 from mmgwap.models.detectors import gradient_maps
 from mmgwap.models.detectors.gradient_maps import score_gradients
-from mmgwap.testing import DETECTORS, LAST_CHANNELS, tiny_detector
+from tests.toy_data import DETECTORS, LAST_CHANNELS, tiny_detector
 
 register_all_modules()
 

@@ -11,7 +11,7 @@ from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import load_checkpoint
 from mmengine.structures import InstanceData
 
-from mmgwap.testing import tiny_detector
+from tests.toy_data import tiny_detector
 
 from .conftest import batch, build, losses, multi_task
 

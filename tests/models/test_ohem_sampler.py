@@ -8,7 +8,7 @@ from mmdet.utils import register_all_modules
 from mmengine.structures import InstanceData
 from torch.nn import functional as F
 
-from mmgwap.testing import tiny_rfcn
+from tests.toy_data import tiny_rfcn
 
 register_all_modules()
 GT = InstanceData(

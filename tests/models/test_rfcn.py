@@ -8,8 +8,8 @@ from mmdet.testing import demo_mm_inputs
 from mmdet.utils import register_all_modules
 from mmengine.structures import InstanceData
 
-from mmgwap.testing import tiny_rfcn
 from tests.references import ps_roi as reference
+from tests.toy_data import tiny_rfcn
 
 register_all_modules()
 SHAPES = [[3, 96, 128], [3, 128, 112]]

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from mmgwap.testing import tiny_rfcn_run
 from tests.datasets.bad_files import BAD_FILES
+from tests.toy_data import tiny_rfcn_run
 
 KINDS = ('truncated_jpeg', 'empty', 'text', 'gif_header', 'png_header')
 # 5 % of 40 images of each kind, and two more to measure on.

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from mmgwap.testing import tiny_rfcn, tiny_rfcn_run
+from tests.toy_data import tiny_rfcn, tiny_rfcn_run
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 
 from mmgwap.datasets.partial_split import read_split
-from mmgwap.testing import tiny_rfcn
+from tests.toy_data import tiny_rfcn
 
 register_all_modules()
 SPLIT = 'tools/dataset_converters/make_partial_split.py'

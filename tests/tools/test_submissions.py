@@ -18,7 +18,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from mmgwap.submissions import algorithm_of, coco_test_dev, voc_results
-from mmgwap.testing import tiny_detector, tiny_rfcn, write_coco, write_voc
+from tests.toy_data import tiny_detector, tiny_rfcn, write_coco, write_voc
 
 COCO_CONFIG = 'rfcn/rfcn_r50_8xb1-120k_coco.py'
 VOC_CONFIG = 'rfcn/rfcn_r50_1xb2-110k_voc0712.py'

@@ -110,7 +110,7 @@ def test_maps_of_a_multi_task_detector(repo, tool, digits, tmp_path):
     from mmdet.registry import MODELS
     from mmdet.utils import register_all_modules
 
-    from mmgwap.testing import tiny_rfcn_run
+    from tests.toy_data import tiny_rfcn_run
 
     register_all_modules()
     cfg = tiny_rfcn_run(repo / 'configs', digits)

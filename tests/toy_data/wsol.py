@@ -13,8 +13,8 @@ import numpy as np
 from mmgwap.datasets.wsol_metadata import Masks, WSOLMetadata
 from mmgwap.datasets.wsol_writer import write_wsol_metadata
 
-from .miniatures import Scene, draw, write_image, write_lines
-from .miniatures_voc import corners, write_xml
+from .drawing import Scene, draw, write_image, write_lines
+from .voc import corners, write_xml
 
 
 def write_ilsvrc(folder: Union[str, Path], train: int = 40, val: int = 8, seed: int = 0) -> Path:

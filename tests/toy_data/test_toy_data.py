@@ -14,7 +14,7 @@ from mmgwap.datasets.partial_split import stratified_split
 from mmgwap.datasets.wsol_cub import read_cub
 from mmgwap.datasets.wsol_ilsvrc import read_ilsvrc
 from mmgwap.datasets.wsol_metadata import read_wsol_metadata
-from mmgwap.testing import (
+from tests.toy_data import (
     write_cards,
     write_coco,
     write_cub,
@@ -22,7 +22,7 @@ from mmgwap.testing import (
     write_openimages,
     write_voc,
 )
-from mmgwap.testing.miniatures import colour, draw
+from tests.toy_data.drawing import colour, draw
 
 register_all_modules()
 

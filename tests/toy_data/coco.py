@@ -7,7 +7,7 @@ from typing import Union
 import numpy as np
 from mmdet.datasets import CocoDataset
 
-from .miniatures import Scene, in_groups, scenes, write_image
+from .drawing import Scene, in_groups, scenes, write_image
 
 CLASSES = CocoDataset.METAINFO['classes']
 # Of the 91 planned categories these were never annotated.

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 from mmdet.datasets import VOCDataset
 from numpy.random import RandomState
 
-from .miniatures import Scene, in_groups, scenes, write_image, write_lines
+from .drawing import Scene, in_groups, scenes, write_image, write_lines
 
 CLASSES = VOCDataset.METAINFO['classes']
 POSES = ('Unspecified', 'Left', 'Right', 'Frontal', 'Rear')

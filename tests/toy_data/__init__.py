@@ -1,0 +1,18 @@
+from .coco import write_coco
+from .detectors import DETECTORS, LAST_CHANNELS, tiny_detector, tiny_rfcn, tiny_rfcn_run
+from .voc import write_cards, write_voc
+from .wsol import write_cub, write_ilsvrc, write_openimages
+
+__all__ = [
+    'DETECTORS',
+    'LAST_CHANNELS',
+    'tiny_detector',
+    'tiny_rfcn',
+    'tiny_rfcn_run',
+    'write_cards',
+    'write_coco',
+    'write_cub',
+    'write_ilsvrc',
+    'write_openimages',
+    'write_voc',
+]
