@@ -18,7 +18,6 @@ from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmgwap.host_tools import find_tool
 from mmgwap.structures import maps_to_image
 from tests.toy_data import (
     write_cards,
@@ -28,6 +27,7 @@ from tests.toy_data import (
     write_openimages,
     write_voc,
 )
+from tools.run_mmdet_tool import find_tool
 
 FOLDER = Path(__file__).resolve().parents[1] / 'configs'
 # Those in own_data are to be changed first, see test_own_data.py.

@@ -1,12 +1,12 @@
-"""Test a detector: mmdet's own tools/test.py, with safe checkpoints.
+"""Test a detector: mmdet's own tools/test.py with safe checkpoints.
 
-For an evaluation server, which has the annotations, it writes the results:
+Write the files for an evaluation server, which has the annotations:
 
     tools/test.py CONFIG CHECKPOINT --coco-test-dev --out DIR [--alg NAME]
     tools/test.py CONFIG CHECKPOINT --voc-results [2007|2012] --out DIR
 
-Together with these --out is a folder, and DIR also gets the log and the config
-of the run.  All other options are mmdet's:
+With these options --out is a folder. DIR also receives the log and the config of the run.
+All other options are mmdet's:
 """
 
 import argparse
@@ -15,16 +15,16 @@ import tempfile
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from run_mmdet_tool import parse_tool_args, run_tool
+from submissions import YEARS, algorithm_name, coco_test_dev, voc_results
 
 from mmgwap.evaluation.functional import SubmissionError
-from mmgwap.host_tools import parse_tool_args, run_tool
-from mmgwap.submissions import YEARS, algorithm_of, coco_test_dev, voc_results
 
-OURS = ('--coco-test-dev', '--voc-results')
+SUBMISSION_OPTIONS = ('--coco-test-dev', '--voc-results')
 
 
-def parse_args() -> argparse.Namespace:
-    """Our options; what is left of the command line stays in sys.argv."""
+def parse_submission_args() -> argparse.Namespace:
+    """Parse the options for servers and remove them from ``sys.argv``."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     server = parser.add_mutually_exclusive_group(required=True)
     server.add_argument('--coco-test-dev', action='store_true')
@@ -34,34 +34,34 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
     args, sys.argv[1:] = parser.parse_known_args()
     if args.alg is not None and not args.coco_test_dev:
-        parser.error('--alg goes with --coco-test-dev')
+        parser.error('--alg is allowed with --coco-test-dev only')
     if args.out.exists() and not args.out.is_dir():
-        parser.error(f'--out {args.out}: is a file; a folder is needed')
+        parser.error(f'--out {args.out}: must be a folder, got a file')
     return args
 
 
 def submission_config(args: argparse.Namespace, config: str) -> Config:
-    """The config that tests for the server."""
+    """Return the config that tests for the server."""
     if not Path(config).is_file():
-        raise SubmissionError(f'{config}: there is no such config')
+        raise SubmissionError(f'{config}: config does not exist')
     cfg = Config.fromfile(config)
     cfg.merge_from_dict(args.cfg_options)
     if args.coco_test_dev:
-        coco_test_dev(cfg, args.out, args.alg or algorithm_of(Path(config)))
+        coco_test_dev(cfg, args.out, args.alg or algorithm_name(Path(config)))
     else:
         voc_results(cfg, args.out, args.voc_results)
     return cfg
 
 
 def run_for_server() -> None:
-    args = parse_args()
+    args = parse_submission_args()
     config = parse_tool_args('test.py').config
     cfg = submission_config(args, config)
-    kind = 'test-dev' if args.coco_test_dev else f'voc{args.voc_results}'
-    # Each process has a file of its own, so none waits for another; the first
-    # leaves a copy in the work directory, as after each test.
+    suffix = 'test-dev' if args.coco_test_dev else f'voc{args.voc_results}'
+    # Each process writes its own file, so that no process has to wait for another. mmdet copies
+    # the file of the first process to the work directory.
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f'{Path(config).stem}_{kind}.py'
+        path = Path(folder) / f'{Path(config).stem}_{suffix}.py'
         cfg.dump(path)
         sys.argv[sys.argv.index(config)] = str(path)
         run_tool('test.py')
@@ -70,7 +70,7 @@ def run_for_server() -> None:
 def main(argv: list[str]) -> None:
     if {'-h', '--help'} & set(argv):
         print(__doc__)
-    elif any(word.split('=')[0] in OURS for word in argv):
+    elif any(word.split('=')[0] in SUBMISSION_OPTIONS for word in argv):
         try:
             return run_for_server()
         except SubmissionError as error:

@@ -1,15 +1,14 @@
-"""Train a detector: mmdet's own tools/train.py, with safe checkpoints."""
+"""Train a detector: mmdet's own tools/train.py with safe checkpoints."""
 
 import os.path as osp
 import sys
 
 from mmengine.config import Config
+from run_mmdet_tool import parse_tool_args, run_tool
 
-from mmgwap.host_tools import parse_tool_args, run_tool
 
-
-def nothing_to_resume() -> str:
-    """The work directory, if ``--resume`` finds no checkpoint there."""
+def find_empty_work_dir() -> str:
+    """Return the work directory if ``--resume`` finds no checkpoint in it, else ''."""
     args = parse_tool_args('train.py')
     if args.resume != 'auto' or not osp.isfile(args.config):
         return ''
@@ -22,9 +21,9 @@ def nothing_to_resume() -> str:
 
 if __name__ == '__main__':
     if '--resume' in sys.argv:
-        work_dir = nothing_to_resume()
+        work_dir = find_empty_work_dir()
         if work_dir:
-            # mmdet would start from random weights, load_from or not.
-            print(f'nothing to resume in {work_dir}: the run starts anew')
+            # mmdet would ignore load_from and start from random weights.
+            print(f'nothing to resume in {work_dir}: training starts from the beginning')
             sys.argv.remove('--resume')
     run_tool('train.py')

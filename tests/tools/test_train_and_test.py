@@ -128,7 +128,7 @@ def test_no_thread_of_the_group_outlives_the_run(tool, config, tmp_path):
     # One that does can abort the process while the interpreter ends.
     script = (
         'import pathlib, sys\n'
-        'from mmgwap.host_tools import run_tool\n'
+        'from tools.run_mmdet_tool import run_tool\n'
         "sys.argv[1:] = [*sys.argv[1:], '--launcher', 'pytorch']\n"
         "run_tool('train.py')\n"
         "for task in pathlib.Path('/proc/self/task').iterdir():\n"
