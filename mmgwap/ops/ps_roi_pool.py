@@ -1,34 +1,31 @@
 """Position-sensitive RoI pooling.
 
-R-FCN: Dai et al., "R-FCN: Object Detection via Region-based Fully
-Convolutional Networks", NIPS 2016, arXiv 1605.06409, equation 1.  The paper
-leaves rounding open; this follows the authors' Caffe operator
-(``psroi_pooling_layer.cu``).  torchvision's ``ps_roi_pool`` is another
-operator: it never reads the last row and column of the map.
+R-FCN: Dai et al., "R-FCN: Object Detection via Region-based Fully Convolutional Networks", NIPS
+2016, arXiv 1605.06409, equation 1.  The paper leaves rounding open; this follows the authors'
+Caffe operator (``psroi_pooling_layer.cu``).  torchvision's ``ps_roi_pool`` is another operator:
+it never reads the last row and column of the map.
 """
 
 import torch
 from torch import Tensor, nn
 
-from .position_sensitive import check_arguments, split_rois
-from .taps import Taps, sum_taps
+from .bin_cells import BinCells, check_arguments, gather_cells, split_rois
 
 
 def ps_roi_pool(input: Tensor, rois: Tensor, output_size: int, spatial_scale: float) -> Tensor:
-    """Average each bin of each RoI over that bin's own map.
+    """Average each bin of each RoI over its own map.
 
-    With ``start = round(x1) * spatial_scale``, ``end = (round(x2) + 1) *
-    spatial_scale`` and ``size = max(end - start, 0.1)``, bin ``i`` covers the
-    cells from ``floor(i * size / P + start)`` up to, excluding,
-    ``ceil((i + 1) * size / P + start)``, clipped to the map; likewise in y.
-    ``round`` is half away from zero.  A bin without cells is 0.
+    With ``start = round(x1) * spatial_scale``, ``end = (round(x2) + 1) * spatial_scale`` and
+    ``size = max(end - start, 0.1)``, bin ``i`` covers the cells from ``floor(i * size / P +
+    start)`` up to, excluding, ``ceil((i + 1) * size / P + start)``, clipped to the map; likewise
+    in y.  ``round`` rounds halves away from zero.  A bin without cells is 0.
 
     Args:
         input (Tensor): position-sensitive map, (B, C*P*P, H, W), with channel
             ``(c_out * P + row) * P + col``, or (B, C, P*P, H, W).
-        rois (Tensor): (K, 5), rows of (batch index, x1, y1, x2, y2) in pixels
-            of the image.  No gradient flows to them.
-        output_size (int): P, the bins on each side.
+        rois (Tensor): (K, 5), rows of (batch index, x1, y1, x2, y2) in pixels of the image.  No
+            gradient flows to the RoIs.
+        output_size (int): P, the number of bins on each side.
         spatial_scale (float): cells per pixel, 1 / stride of the map.
 
     Returns:
@@ -36,40 +33,48 @@ def ps_roi_pool(input: Tensor, rois: Tensor, output_size: int, spatial_scale: fl
 
     Raises:
         ValueError: if a shape does not fit.
+
+    Example:
+        >>> maps = torch.arange(4.0).view(1, 4, 1, 1).expand(1, 4, 8, 8)
+        >>> rois = torch.tensor([[0.0, 16, 16, 95, 95]])
+        >>> ps_roi_pool(maps, rois, output_size=2, spatial_scale=1 / 16)
+        tensor([[[[0., 1.],
+                  [2., 3.]]]])
     """
     maps = check_arguments(input, rois, output_size)
-    taps = pool_taps(rois, output_size, spatial_scale, *maps.shape[-2:])
-    pooled = sum_taps(maps, taps, vote=False)
+    cells = pool_cells(rois, output_size, spatial_scale, *maps.shape[-2:])
+    pooled = gather_cells(maps, cells, average_bins=False)
     pooled = pooled.view(output_size, output_size, *pooled.shape[1:])
     return pooled.permute(2, 3, 0, 1).contiguous()
 
 
-def pool_taps(
+def pool_cells(
     rois: Tensor, output_size: int, spatial_scale: float, height: int, width: int
-) -> Taps:
-    """The cells that each bin averages."""
+) -> BinCells:
+    """Return the cells that each quantised bin averages."""
     batch, boxes = split_rois(rois)
     left, columns = _bin_range(boxes[:, 0], boxes[:, 2], output_size, spatial_scale, width)
-    top, lines = _bin_range(boxes[:, 1], boxes[:, 3], output_size, spatial_scale, height)
-    count = (lines[:, None] * columns).flatten(0, 1)
+    top, rows = _bin_range(boxes[:, 1], boxes[:, 3], output_size, spatial_scale, height)
+    count = (rows[:, None] * columns).flatten(0, 1)
     first = (batch * height * width + top[:, None] * width + left).flatten()
-    # One entry for each cell of each bin: which bin it is, and which of its
-    # cells, counted line by line.
+    # For each cell of each bin: the bin, and the rank of the cell in the bin, row by row.
     flat = count.flatten()
     bag = torch.arange(len(flat), device=flat.device, dtype=torch.int32).repeat_interleave(flat)
     rank = torch.arange(len(bag), device=flat.device, dtype=torch.int32)
     rank = rank - (flat.cumsum(0) - flat).int()[bag]
     columns = columns.expand(output_size, -1, -1).flatten()[bag]
-    line = rank.div(columns, rounding_mode='floor')
-    cell = first[bag] + line * width + rank - line * columns
-    return Taps(cell, flat.double().reciprocal()[bag], bag, count.long())
+    row = rank.div(columns, rounding_mode='floor')
+    cell = first[bag] + row * width + rank - row * columns
+    return BinCells(cell, flat.double().reciprocal()[bag], bag, count.long())
 
 
-def _bin_range(low: Tensor, high: Tensor, bins: int, scale: float, length: int) -> tuple:
-    """First cell and number of cells of each bin along one axis, (P, K)."""
+def _bin_range(
+    low: Tensor, high: Tensor, bins: int, scale: float, length: int
+) -> tuple[Tensor, Tensor]:
+    """Return the first cell and the number of cells of each bin along one axis, (P, K)."""
     start = _round_half_away(low) * scale
     end = (_round_half_away(high) + 1.0) * scale
-    # By a tensor: by a number, CUDA multiplies by the rounded reciprocal.
+    # A tensor divisor: for a Python number CUDA multiplies by the rounded reciprocal.
     size = (end - start).clamp(min=0.1) / start.new_full((), bins)
     step = torch.arange(bins + 1, device=low.device, dtype=low.dtype)
     edge = step[:, None] * size + start
@@ -79,7 +84,7 @@ def _bin_range(low: Tensor, high: Tensor, bins: int, scale: float, length: int) 
 
 
 def _round_half_away(x: Tensor) -> Tensor:
-    """C's ``round``; ``torch.round`` rounds halves to even."""
+    """Round as C's ``round`` does; ``torch.round`` rounds halves to even."""
     whole = x.trunc()
     return whole + (x - whole).abs().ge(0.5) * x.sign()
 

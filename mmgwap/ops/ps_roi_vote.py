@@ -1,93 +1,131 @@
 """Position-sensitive RoI pooling and voting in one pass.
 
-R-FCN (Dai et al., arXiv 1605.06409, section 2) scores a RoI by the mean over
-its bins, so the bins themselves are never needed: the vote is a weighted sum
-of map rows, with weights that depend on the RoI alone.
+R-FCN (Dai et al., arXiv 1605.06409, section 2) scores an RoI by the mean over its bins.  The
+mean is a weighted sum of cells whose weights depend on the RoI alone, so the bins are never
+stored.
 """
+
+from collections.abc import Sequence
+from typing import Union
 
 import torch
 from torch import Tensor, nn
 
-from .kernels import use_kernels
-from .position_sensitive import check_arguments
-from .ps_roi_align import ps_roi_align
-from .taps import BY_CELL, sum_taps
-from .vote_taps import vote_taps
+from .bin_cells import CELL_MAJOR, check_arguments, gather_cells
+from .ps_roi_align import align_cells, ps_roi_align
+from .ps_roi_pool import pool_cells
+from .triton import use_triton
 
 MODES = ('pool', 'align')
-# On a CPU, without a gradient: the taps of more leave the cache.  With one,
-# each part would write a gradient of the whole map.
-ROIS_AT_ONCE = 512
+# CPU inference runs in chunks of RoIs whose lists of cells fit in the cache.  Training does
+# not: every chunk would allocate a gradient of the whole map.
+ROIS_PER_CHUNK = 512
 
 
 def ps_roi_vote(
-    input: Tensor,
+    input: Union[Tensor, Sequence[Tensor]],
     rois: Tensor,
     output_size: int,
     spatial_scale: float,
     mode: str = 'align',
     sampling_ratio: int = 2,
-) -> Tensor:
-    """Mean over the bins of a position-sensitive pooling.
+) -> Union[Tensor, tuple[Tensor, ...]]:
+    """Average a position-sensitive pooling over its bins.
 
-    Equals ``ps_roi_pool(...).mean((2, 3))`` or ``ps_roi_align(...).mean((2,
-    3))``, empty bins counting as 0, without storing the bins.
+    Equals ``ps_roi_pool(...).mean((2, 3))`` or ``ps_roi_align(...).mean((2, 3))``, where empty
+    bins count as 0, without storing the bins.
 
     Args:
-        input (Tensor): position-sensitive map, (B, C*P*P, H, W), with channel
-            ``(c_out * P + row) * P + col``, or (B, C, P*P, H, W), which is
-            read without a copy if it lies in memory as (B, H, W, P*P, C).
-        rois (Tensor): (K, 5), rows of (batch index, x1, y1, x2, y2) in pixels
-            of the image.  No gradient flows to them.  On a GPU they are not
-            looked at, for which the queue would have to be waited for: there
-            the Triton kernel makes NaN of one that names no image.
-        output_size (int): P, the bins on each side.
+        input (Tensor | Sequence[Tensor]): position-sensitive map, (B, C*P*P, H, W), with channel
+            ``(c_out * P + row) * P + col``, or (B, C, P*P, H, W).  A map of the latter shape
+            that lies in memory as (B, H, W, P*P, C) is read without a copy.  Several maps may
+            differ in C and dtype; their bins are computed once.
+        rois (Tensor): (K, 5), rows of (batch index, x1, y1, x2, y2) in pixels of the image.  No
+            gradient flows to the RoIs.  On a GPU the batch indices are not checked, because
+            reading them would stall the queue: the Triton kernel returns NaN for an RoI whose
+            batch index is outside the batch.
+        output_size (int): P, the number of bins on each side.
         spatial_scale (float): cells per pixel, 1 / stride of the map.
-        mode (str): 'pool', R-FCN's quantised bins, or 'align', bilinear
-            samples.
-        sampling_ratio (int): samples along each side of a bin, for 'align';
-            0 is adaptive, as in :func:`~mmgwap.ops.ps_roi_align`, and pools
-            the bins first.
+        mode (str): 'pool' for R-FCN's quantised bins, 'align' for bilinear samples.
+        sampling_ratio (int): samples along each side of a bin in mode 'align'.  0 is adaptive,
+            as in :func:`~mmgwap.ops.ps_roi_align`, and stores the bins.
 
     Returns:
-        Tensor: (K, C), in the dtype of ``input``.
+        Tensor | tuple[Tensor]: (K, C) for each map, in the dtype of the map.
 
     Raises:
-        ValueError: if a shape does not fit, ``mode`` is unknown, or, on CPU, a
-            RoI names an image outside of the batch.
+        ValueError: if a shape does not fit, ``mode`` is unknown, or, on CPU, a batch index is
+            outside the batch.
+
+    Example:
+        >>> maps = torch.arange(4.0).view(1, 4, 1, 1).expand(1, 4, 8, 8)
+        >>> rois = torch.tensor([[0.0, 16, 16, 95, 95]])
+        >>> ps_roi_vote(maps, rois, output_size=2, spatial_scale=1 / 16, mode='pool')
+        tensor([[1.5000]])
     """
     if mode not in MODES:
         raise ValueError(f'mode must be one of {MODES}, got {mode!r}')
+    inputs = [input] if isinstance(input, Tensor) else list(input)
     if mode == 'align' and (sampling_ratio < 1 or torch.onnx.is_in_onnx_export()):
-        # The number of samples is known at run time only, or the standard
-        # operator is wanted.
-        return ps_roi_align(input, rois, output_size, spatial_scale, sampling_ratio).mean((2, 3))
-    maps = check_arguments(input, rois, output_size)
-    samples = sampling_ratio if mode == 'align' else 0
-    if use_kernels(maps):
-        return _by_kernel(maps, rois, output_size, spatial_scale, samples)
-    if maps.requires_grad and torch.is_grad_enabled() or maps.is_cuda:
-        return _by_taps(maps, rois, output_size, spatial_scale, samples)
-    return torch.cat(
-        [
-            _by_taps(maps, part, output_size, spatial_scale, samples)
-            for part in rois.split(ROIS_AT_ONCE)
-        ]
+        # Adaptive sampling has no fixed number of cells; ONNX has a standard operator.
+        options = (rois, output_size, spatial_scale, sampling_ratio)
+        votes = [ps_roi_align(maps, *options).mean((2, 3)) for maps in inputs]
+    else:
+        maps = [check_arguments(one, rois, output_size) for one in inputs]
+        _check_same_cells(maps)
+        samples = sampling_ratio if mode == 'align' else 0
+        votes = _vote(maps, rois, output_size, spatial_scale, samples)
+    return votes[0] if isinstance(input, Tensor) else tuple(votes)
+
+
+def _check_same_cells(inputs: list[Tensor]) -> None:
+    for maps in inputs[1:]:
+        if maps.shape[0] != inputs[0].shape[0] or maps.shape[3:] != inputs[0].shape[3:]:
+            raise ValueError(
+                'maps must have the same batch size, height and width, got shapes '
+                f'{[tuple(maps.shape) for maps in inputs]}'
+            )
+
+
+def _vote(
+    inputs: list[Tensor], rois: Tensor, bins: int, scale: float, samples: int
+) -> list[Tensor]:
+    """Vote with ``samples`` along each side of a bin, or with quantised bins if 0."""
+    if use_triton(*inputs):
+        return _vote_by_triton(inputs, rois, bins, scale, samples)
+    needs_grad = torch.is_grad_enabled() and any(maps.requires_grad for maps in inputs)
+    if needs_grad or rois.is_cuda:
+        return _vote_by_gather(inputs, rois, bins, scale, samples)
+    chunks = [
+        _vote_by_gather(inputs, chunk, bins, scale, samples) for chunk in rois.split(ROIS_PER_CHUNK)
+    ]
+    return [torch.cat(votes) for votes in zip(*chunks)]
+
+
+def _vote_by_gather(
+    inputs: list[Tensor], rois: Tensor, bins: int, scale: float, samples: int
+) -> list[Tensor]:
+    size = inputs[0].shape[-2:]
+    cells = (
+        align_cells(rois, bins, scale, samples, *size)
+        if samples
+        else pool_cells(rois, bins, scale, *size)
     )
+    return [gather_cells(maps, cells, average_bins=True) for maps in inputs]
 
 
-def _by_taps(maps: Tensor, rois: Tensor, bins: int, scale: float, samples: int) -> Tensor:
-    return sum_taps(maps, vote_taps(rois, bins, scale, samples, *maps.shape[-2:]), vote=True)
-
-
-def _by_kernel(maps: Tensor, rois: Tensor, bins: int, scale: float, samples: int) -> Tensor:
-    from .kernels.vote import ps_roi_vote as kernel  # needs Triton
+def _vote_by_triton(
+    inputs: list[Tensor], rois: Tensor, bins: int, scale: float, samples: int
+) -> list[Tensor]:
+    from .triton.vote import ps_roi_vote as kernel  # needs Triton
 
     if rois.dtype != torch.float64:
-        rois = rois.float()  # half has too few digits for coordinates
-    return kernel(
-        maps.permute(BY_CELL).contiguous(), rois.detach().contiguous(), bins, float(scale), samples
-    )
+        rois = rois.float()  # half precision has too few digits for coordinates
+    rois = rois.detach().contiguous()
+    return [
+        kernel(maps.permute(CELL_MAJOR).contiguous(), rois, bins, float(scale), samples)
+        for maps in inputs
+    ]
 
 
 class PSRoIVote(nn.Module):
@@ -102,14 +140,15 @@ class PSRoIVote(nn.Module):
         self.mode = mode
         self.sampling_ratio = sampling_ratio
 
-    def forward(self, input: Tensor, rois: Tensor) -> Tensor:
+    def forward(
+        self, input: Union[Tensor, Sequence[Tensor]], rois: Tensor
+    ) -> Union[Tensor, tuple[Tensor, ...]]:
         return ps_roi_vote(
             input, rois, self.output_size, self.spatial_scale, self.mode, self.sampling_ratio
         )
 
     def extra_repr(self) -> str:
         return (
-            f'output_size={self.output_size}, '
-            f'spatial_scale={self.spatial_scale:g}, mode={self.mode!r}, '
-            f'sampling_ratio={self.sampling_ratio}'
+            f'output_size={self.output_size}, spatial_scale={self.spatial_scale:g}, '
+            f'mode={self.mode!r}, sampling_ratio={self.sampling_ratio}'
         )

@@ -186,7 +186,7 @@ def test_layers_know_their_bounds(monkeypatch):
     def look(logit):
         raise AssertionError('looked')
 
-    monkeypatch.setattr('mmgwap.ops.lip_pool._is_bounded', look)
+    monkeypatch.setattr('mmgwap.ops.lip._is_bounded', look)
     shared = BottleneckLogit(4)
     x = image(1, 4, 8, 8)
     for made in [layer(4) for layer in LAYERS]:

@@ -36,10 +36,10 @@ def contenders(device: torch.device, gated: bool) -> dict[str, Contender]:
         POOLINGS: Contender(gated_average_poolings if gated else average_poolings),
     }
     if device.type == 'cuda':
-        from mmgwap.ops.kernels import kernels_off
+        from mmgwap.ops.triton import triton_disabled
 
         def without(x: Tensor, logit: Tensor) -> Tensor:
-            with kernels_off():
+            with triton_disabled():
                 return ours(x, logit)
 
         found['lip2d, MMGWAP_KERNELS=off'] = Contender(without)

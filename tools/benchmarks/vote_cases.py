@@ -73,9 +73,9 @@ def _vote(maps: Tensor, rois: Tensor, mode: str) -> Tensor:
 
 
 def _without_kernels(maps: Tensor, rois: Tensor, mode: str) -> Tensor:
-    from mmgwap.ops.kernels import kernels_off
+    from mmgwap.ops.triton import triton_disabled
 
-    with kernels_off():
+    with triton_disabled():
         return _vote(maps, rois, mode)
 
 

@@ -23,8 +23,7 @@ import torch
 from mmengine.model import BaseModule, Sequential
 from torch import Tensor, nn
 
-from mmgwap.ops.lip_forms import gated
-from mmgwap.ops.lip_pool import LIP2d
+from mmgwap.ops.lip import LIP2d, apply_gate
 from mmgwap.ops.windows import Pair
 
 
@@ -39,7 +38,7 @@ class SoftGate(nn.Module):
     COEFFICIENT = 12.0
 
     def forward(self, x: Tensor) -> Tensor:
-        return gated(x, self.COEFFICIENT)
+        return apply_gate(x, self.COEFFICIENT)
 
 
 class InstanceNorm(nn.InstanceNorm2d):

@@ -3,6 +3,6 @@
 The operators themselves are in :mod:`mmgwap.ops`; nothing else needs these.
 """
 
-from .selection import kernels_interpreted, kernels_off, use_kernels
+from .dispatch import triton_disabled, triton_interpreted, use_triton
 
-__all__ = ['kernels_interpreted', 'kernels_off', 'use_kernels']
+__all__ = ['triton_disabled', 'triton_interpreted', 'use_triton']

@@ -33,13 +33,13 @@ def _set(mode: str) -> Iterator[None]:
         _mode = before
 
 
-def kernels_off() -> ContextManager:
+def triton_disabled() -> ContextManager:
     """Within, operators run in their PyTorch form, as ``MMGWAP_KERNELS=off``
     has it: to compare the two."""
     return _set('off')
 
 
-def kernels_interpreted() -> ContextManager:
+def triton_interpreted() -> ContextManager:
     """Within, tensors on a CPU take the kernels too, which Triton's interpreter
     then runs, slowly: to test them without a GPU.
 
@@ -52,7 +52,7 @@ def kernels_interpreted() -> ContextManager:
     return _set('interpret')
 
 
-def use_kernels(*tensors: Tensor) -> bool:
+def use_triton(*tensors: Tensor) -> bool:
     """Whether an operator on these tensors runs as a Triton kernel."""
     if _mode == 'off' or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():
         return False

@@ -6,8 +6,8 @@ import sys
 import pytest
 import torch
 
-from mmgwap.ops import kernels
-from mmgwap.ops.kernels import selection
+from mmgwap.ops import triton as kernels
+from mmgwap.ops.triton import dispatch
 
 
 def run(code, **variables):
@@ -31,28 +31,28 @@ def test_an_unknown_mode_is_named():
 @pytest.mark.parametrize('mode', ['auto', 'off'])
 def test_the_variable_decides(mode):
     done = run(
-        'import torch; from mmgwap.ops.kernels import use_kernels; '
-        'print(use_kernels(torch.ones(1, device="cuda")))',
+        'import torch; from mmgwap.ops.triton import use_triton; '
+        'print(use_triton(torch.ones(1, device="cuda")))',
         MMGWAP_KERNELS=mode,
     )
     assert done.stdout.strip() == str(mode == 'auto'), done.stderr
 
 
 def test_a_cpu_takes_no_kernels_unasked():
-    assert not kernels.use_kernels(torch.ones(1))
+    assert not kernels.use_triton(torch.ones(1))
 
 
 def test_interpreting_needs_the_variable(monkeypatch):
     monkeypatch.delenv('TRITON_INTERPRET', raising=False)
     with pytest.raises(RuntimeError, match='set TRITON_INTERPRET=1'):
-        kernels.kernels_interpreted()
+        kernels.triton_interpreted()
 
 
 def test_types_that_kernels_have_not(device):
     one = torch.ones(1, device=device)
-    assert kernels.use_kernels(one, one.double())
-    assert not kernels.use_kernels(one, one.int())
-    assert not kernels.use_kernels(one, torch.ones(1, device='meta'))
+    assert kernels.use_triton(one, one.double())
+    assert not kernels.use_triton(one, one.int())
+    assert not kernels.use_triton(one, torch.ones(1, device='meta'))
 
 
 @pytest.mark.parametrize(
@@ -65,16 +65,16 @@ def test_types_that_kernels_have_not(device):
 def test_what_is_missing_is_said_once(monkeypatch, device, version, reason, recwarn):
     import triton
 
-    monkeypatch.setattr(selection, '_reasons', {})
+    monkeypatch.setattr(dispatch, '_reasons', {})
     if version:
         monkeypatch.setattr(triton, '__version__', version)
     else:
         monkeypatch.setitem(sys.modules, 'triton', None)
     one = torch.ones(1, device=device)
     with pytest.warns(UserWarning, match=reason):
-        assert not kernels.use_kernels(one)
+        assert not kernels.use_triton(one)
     recwarn.clear()
-    assert not kernels.use_kernels(one)
+    assert not kernels.use_triton(one)
     assert not recwarn.list
 
 
@@ -84,7 +84,7 @@ def test_a_gpu_that_triton_cannot_serve(monkeypatch):
     gpu = torch.device('cuda', 0)
     monkeypatch.setattr(torch.cuda, 'get_device_name', lambda _: 'Old GPU')
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda _: (6, 1))
-    assert selection._why_not(gpu) == ('Triton needs compute capability 7.0, Old GPU has 6.1')
+    assert dispatch._why_not(gpu) == ('Triton needs compute capability 7.0, Old GPU has 6.1')
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda _: (9, 0))
     # There is no driver here, and there may be no compiler elsewhere.
-    assert selection._why_not(gpu).startswith('Triton does not start (')
+    assert dispatch._why_not(gpu).startswith('Triton does not start (')

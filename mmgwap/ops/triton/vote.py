@@ -11,8 +11,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..taps import BY_CELL, exact, spread_taps
-from ..vote_taps import vote_taps
+from ..bin_cells import CELL_MAJOR, accumulation_dtype, scatter_cells
+from ..ps_roi_align import align_cells
+from ..ps_roi_pool import pool_cells
 from . import bin_kernels, vote_kernels
 
 # Most channels of a program, and its warps.  Chosen by counting instructions,
@@ -35,7 +36,7 @@ def ps_roi_vote(maps: Tensor, rois: Tensor, bins: int, scale: float, samples: in
     Returns:
         Tensor: (K, C), in the dtype of ``maps``; NaN for a RoI of no image.
     """
-    votes = maps.new_empty((len(rois), bins, maps.size(-1)), dtype=exact(maps))
+    votes = maps.new_empty((len(rois), bins, maps.size(-1)), dtype=accumulation_dtype(maps))
     if not len(maps):
         return votes[:, 0].fill_(torch.nan).to(maps.dtype)
     _launch(vote_kernels.forward, maps, rois, votes, maps.shape, bins, scale, samples)
@@ -58,7 +59,7 @@ def ps_roi_vote_backward(
     """
     if torch.are_deterministic_algorithms_enabled():
         return _in_fixed_order(grad, rois, shape, bins, scale, samples)
-    result = grad.new_zeros(shape, dtype=exact(grad))
+    result = grad.new_zeros(shape, dtype=accumulation_dtype(grad))
     _launch(vote_kernels.backward, grad.contiguous(), rois, result, shape, bins, scale, samples)
     return result.to(grad.dtype)
 
@@ -76,11 +77,14 @@ def _in_fixed_order(
     batch, height, width, *_, channels = shape
     known = (rois[:, :1] >= 0) & (rois[:, :1] < batch)
     rois = torch.where(known, rois, rois.new_tensor([0] + 4 * [torch.inf]))
-    taps = vote_taps(rois, bins, scale, samples, height, width)
-    result = spread_taps(
-        grad, taps, torch.Size((batch, channels, bins**2, height, width)), vote=True, by_cell=True
+    cells = (
+        align_cells(rois, bins, scale, samples, height, width)
+        if samples
+        else pool_cells(rois, bins, scale, height, width)
     )
-    return result.permute(BY_CELL)
+    shape = torch.Size((batch, channels, bins**2, height, width))
+    result = scatter_cells(grad, cells, shape, average_bins=True, cell_major=True)
+    return result.permute(CELL_MAJOR)
 
 
 def _save(ctx, inputs: tuple, output: Tensor) -> None:

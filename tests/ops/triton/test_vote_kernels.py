@@ -7,10 +7,10 @@ from torch.autograd import gradcheck
 pytest.importorskip('triton')
 
 from mmgwap.ops import ps_roi_vote  # noqa: E402
-from mmgwap.ops.kernels import kernels_off  # noqa: E402
-from mmgwap.ops.kernels import vote as operator  # noqa: E402
+from mmgwap.ops.bin_cells import CELL_MAJOR  # noqa: E402
 from mmgwap.ops.ps_roi_pool import _bin_range  # noqa: E402
-from mmgwap.ops.taps import BY_CELL  # noqa: E402
+from mmgwap.ops.triton import triton_disabled  # noqa: E402
+from mmgwap.ops.triton import vote as operator  # noqa: E402
 from tests.ops.test_ps_roi import ALL_ROIS, HEIGHT, SCALE, WIDTH, make_map, random_rois  # noqa: E402
 from tests.references import ps_roi as reference  # noqa: E402
 
@@ -35,7 +35,7 @@ def both(maps, rois, bins, *form):
     for off in (False, True):
         leaf = maps.detach().clone(memory_format=torch.preserve_format).requires_grad_()
         if off:
-            with kernels_off():
+            with triton_disabled():
                 votes = ps_roi_vote(leaf, rois, bins, SCALE, *form)
         else:
             votes = ps_roi_vote(leaf, rois, bins, SCALE, *form)
@@ -101,14 +101,14 @@ def test_gradcheck(device, form):
 @pytest.mark.parametrize('form', FORMS[::2], ids=str)
 def test_bin_major_maps_are_read_where_they_lie(device, form, _launches):
     maps = make_map(channels=3, bins=2).unflatten(1, (3, 4))
-    by_cell = maps.permute(BY_CELL).contiguous().to(device)
+    by_cell = maps.permute(CELL_MAJOR).contiguous().to(device)
     view = by_cell.permute(0, 4, 3, 1, 2).requires_grad_()
     votes = ps_roi_vote(view, ROIS.to(device), 2, SCALE, *form)
     assert _launches[0][1].data_ptr() == by_cell.data_ptr()
     wanted = ps_roi_vote(maps.flatten(1, 2).to(device), ROIS.to(device), 2, SCALE, *form)
     assert torch.equal(votes, wanted)
     votes.sum().backward()  # whose gradient is one number, expanded
-    assert view.grad.permute(BY_CELL).is_contiguous()
+    assert view.grad.permute(CELL_MAJOR).is_contiguous()
     (grad,) = torch.autograd.grad(
         ps_roi_vote(view, ROIS.to(device), 2, SCALE, *form), view, torch.ones_like(votes)
     )
@@ -201,7 +201,7 @@ def test_an_inverted_roi_in_float64(device):
     maps = torch.arange(300.0).double().view(1, 1, 15, 20).to(device)
     rois = torch.tensor([[0.0, 49, 49, 20, 20]]).double().to(device)
     votes = ps_roi_vote(maps, rois, 1, 0.1, 'pool')
-    with kernels_off():
+    with triton_disabled():
         wanted = ps_roi_vote(maps, rois, 1, 0.1, 'pool')
     assert torch.equal(votes, wanted)
 

@@ -13,7 +13,7 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from mmgwap.ops.kernels import bin_kernels, lip_kernels, vote_kernels
+from mmgwap.ops.triton import bin_kernels, lip_kernels, vote_kernels
 
 LIP = dict(
     KERNEL_H=3,

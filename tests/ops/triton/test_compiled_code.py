@@ -17,7 +17,7 @@ ARCHITECTURES = [80, 90]
 def counts(repo):
     pytest.importorskip('triton', minversion='3.3')  # told of divisors so
     done = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-m', 'tests.ops.kernels.assemble'],
+        [sys.executable, '-W', 'ignore', '-m', 'tests.ops.triton.assemble'],
         cwd=repo,
         capture_output=True,
         text=True,

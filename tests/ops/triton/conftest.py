@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmgwap.ops.kernels import kernels_interpreted
+from mmgwap.ops.triton import triton_interpreted
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def device():
     """The device to put tensors on; kernels are what its operators run."""
     pytest.importorskip('triton')
     has_gpu = torch.cuda.is_available()
-    with nullcontext() if has_gpu else kernels_interpreted():
+    with nullcontext() if has_gpu else triton_interpreted():
         yield 'cuda' if has_gpu else 'cpu'
 
 

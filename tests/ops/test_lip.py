@@ -205,7 +205,7 @@ def test_one_cell():
     [
         (((2, 3, 8, 8), (2, 2, 8, 8)), {}, r'broadcasts.*\(2, 2, 8, 8\)'),
         (((2, 3, 8, 8), (2, 3, 8, 7)), {}, 'broadcasts'),
-        (((3, 8, 8), (3, 8, 8)), {}, r'needs x \(B, C, H, W\)'),
+        (((3, 8, 8), (3, 8, 8)), {}, r'got \(3, 8, 8\)'),
         (((2, 3, 8, 8), (2, 3, 8, 8)), dict(padding=2), 'padding from 0 to'),
         (((2, 3, 8, 8), (2, 3, 8, 8)), dict(stride=0), 'stride >= 1'),
         (((2, 3, 8, 1), (2, 3, 8, 1)), dict(padding=0), '8 x 1 is too small'),
@@ -347,7 +347,7 @@ def test_the_gate_keeps_no_memory():
 @pytest.mark.parametrize('gate', [0.0, -1.0, float('nan')])
 def test_a_gate_that_is_not_above_0_is_refused(gate):
     x = torch.zeros(1, 1, 4, 4)
-    with pytest.raises(ValueError, match=f'a gate above 0, got {gate}'):
+    with pytest.raises(ValueError, match=f'gate must be above 0, got {gate}'):
         lip2d(x, x, gate=gate)
 
 

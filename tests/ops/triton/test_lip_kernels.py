@@ -7,8 +7,8 @@ from torch.autograd import gradcheck
 pytest.importorskip('triton')
 
 from mmgwap.ops import lip2d  # noqa: E402
-from mmgwap.ops.kernels import kernels_off, lip_kernels, use_kernels  # noqa: E402
-from tests.ops.test_lip_pool import WINDOWS, gap, loop, maps  # noqa: E402
+from mmgwap.ops.triton import lip_kernels, triton_disabled, use_triton  # noqa: E402
+from tests.ops.test_lip import WINDOWS, gap, loop, maps  # noqa: E402
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 NAMES = ['nchw', 'channels_last']
@@ -42,7 +42,7 @@ def both(x, logit, *windows):
             for one in (x, logit)
         ]
         if form == 'torch':
-            with kernels_off():
+            with triton_disabled():
                 out = lip2d(*leaves, *windows)
         else:
             out = lip2d(*leaves, *windows)
@@ -163,7 +163,7 @@ def test_a_result_may_be_changed_in_place(device):
 def test_wide_indices_give_the_same(device, monkeypatch, _launches):
     import triton.language as tl
 
-    from mmgwap.ops.kernels import lip
+    from mmgwap.ops.triton import lip
 
     x, logit = (maps(2, 3, 9, 8, seed=seed).to(device) for seed in range(2))
     wanted = both(x, logit)[0]
@@ -194,9 +194,9 @@ def test_only_what_is_asked_for(device):
 
 def test_kernels_can_be_switched_off(device):
     x = maps(1, 1, 4, 4).to(device)
-    assert use_kernels(x)
-    with kernels_off():
-        assert not use_kernels(x)
+    assert use_triton(x)
+    with triton_disabled():
+        assert not use_triton(x)
         out = lip2d(x, x)
     assert gap(lip2d(x, x).cpu(), out.cpu()) < 1e-14
 

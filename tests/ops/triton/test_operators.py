@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmgwap.ops import LIP2d, PSRoIVote
-from tests.ops.test_lip_pool import gap, maps
+from tests.ops.test_lip import gap, maps
 from tests.ops.test_ps_roi import ALL_ROIS, SCALE, make_map
 
 WINDOWS = ([3, 3], [2, 2], [1, 1], False)
@@ -23,14 +23,14 @@ def test_lip2d_is_a_sound_operator(device, layout, keep):
     x, logit = pools(device, layout)
     if not keep:
         x, logit = x.detach(), logit.detach()
-    from mmgwap.ops.kernels.lip import lip2d
+    from mmgwap.ops.triton.lip import lip2d
 
     torch.library.opcheck(lip2d, (x, logit, *WINDOWS, keep, 12.0))
 
 
 @pytest.mark.parametrize('of_logit', [True, False])
 def test_lip2d_backward_is_a_sound_operator(device, of_logit):
-    from mmgwap.ops.kernels.lip import lip2d, lip2d_backward
+    from mmgwap.ops.triton.lip import lip2d, lip2d_backward
 
     x, logit = (one.detach() for one in pools(device))
     out, *kept = lip2d(x, logit, *WINDOWS, True, 12.0)
@@ -39,7 +39,7 @@ def test_lip2d_backward_is_a_sound_operator(device, of_logit):
 
 @pytest.mark.parametrize('samples', [0, 2])
 def test_vote_is_a_sound_operator(device, samples):
-    from mmgwap.ops.kernels.vote import ps_roi_vote, ps_roi_vote_backward
+    from mmgwap.ops.triton.vote import ps_roi_vote, ps_roi_vote_backward
 
     maps = torch.randn(2, 5, 4, 4, 3, device=device, requires_grad=True)
     rois = ALL_ROIS[:3].to(device)
