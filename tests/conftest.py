@@ -1,21 +1,26 @@
-"""Marks and places that tests share."""
+"""Settings and fixtures that all tests share."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+# Tests run in parallel processes, each with one thread. torch reads this at import.
+os.environ.update(OMP_NUM_THREADS='1', MKL_NUM_THREADS='1', OPENBLAS_NUM_THREADS='1')
+
 import pytest
 import torch
 
+from tests.processes import Command
 from tests.toy_data import tiny_rfcn_run
 
 if not torch.cuda.is_available():
-    # Read where Triton is imported: kernels are run by its interpreter then.
+    # Triton reads this at import. Its interpreter then runs the kernels on the CPU.
     os.environ['TRITON_INTERPRET'] = '1'
 
 
 def pytest_collection_modifyitems(items):
+    """Skip the tests marked ``gpu`` on a machine without a GPU."""
     if torch.cuda.is_available():
         return
     for item in items:
@@ -25,21 +30,30 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope='session')
 def repo() -> Path:
+    """Root of the repository."""
     return Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope='session')
 def tool(repo):
-    """Run a tool in a process of its own; returns what it printed."""
+    """Function that runs a script of the repository in a process of its own.
 
-    def run(*command, check=True, **variables):
-        done = subprocess.run(
-            [sys.executable, '-W', 'ignore', *map(str, command)],
-            cwd=repo,
-            capture_output=True,
-            text=True,
-            env=dict(os.environ, **variables),
-        )
+    Options of Python, such as ``-c``, start a new interpreter instead. Returns a
+    ``subprocess.CompletedProcess`` with the output. Fails unless the exit status is 0 or
+    ``check=False``; other keyword arguments are environment variables.
+    """
+
+    def run(script, *args, check=True, **variables):
+        if str(script).startswith('-'):
+            done = subprocess.run(
+                [sys.executable, '-W', 'ignore', script, *map(str, args)],
+                cwd=repo,
+                capture_output=True,
+                text=True,
+                env=dict(os.environ, **variables),
+            )
+        else:
+            done = Command(repo, script, args, variables).wait()
         if check:
             assert done.returncode == 0, done.stderr[-3000:]
         return done
@@ -49,7 +63,7 @@ def tool(repo):
 
 @pytest.fixture(scope='session')
 def digits(tool, tmp_path_factory):
-    """Digits in clutter, 16 + 8 images."""
+    """Folder of digits in clutter, 16 images for training and 8 for validation."""
     out = tmp_path_factory.mktemp('digits')
     tool('tools/dataset_converters/make_digits.py', '--out', out, '--train', '16', '--val', '8')
     return out
@@ -57,7 +71,7 @@ def digits(tool, tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def config(repo, digits, tmp_path_factory):
-    """A config of 8 iterations on them."""
+    """Path of a config that trains a tiny R-FCN for 8 iterations on ``digits``."""
     path = tmp_path_factory.mktemp('config') / 'tiny.py'
     tiny_rfcn_run(repo / 'configs', digits).dump(path)
     return path
@@ -65,7 +79,7 @@ def config(repo, digits, tmp_path_factory):
 
 @pytest.fixture
 def cards() -> Path:
-    """Real photographs in VOC layout, for trials; not part of the product."""
+    """Folder of photographs in VOC layout, which the repository does not contain."""
     root = Path(os.environ.get('MMGWAP_TRIAL_DATA', '')) / 'cards'
     if not os.environ.get('MMGWAP_TRIAL_DATA') or not root.is_dir():
         pytest.skip('set MMGWAP_TRIAL_DATA to a folder that holds cards/')

@@ -1,47 +1,97 @@
-"""Several processes that train together, over gloo on this machine."""
+"""Run scripts, and groups of training processes, apart from the test's own process."""
 
+import multiprocessing
 import os
+import runpy
 import socket
-import subprocess
 import sys
+import tempfile
+import warnings
 from pathlib import Path
-from typing import NamedTuple
+from subprocess import CompletedProcess
+
+# Importing mmdet takes most of the time of a short command. The server imports it once and
+# forks a clean process for each command. mmgwap is imported by the command itself.
+_SERVER = multiprocessing.get_context('forkserver')
+_SERVER.set_forkserver_preload(
+    ['mmdet.apis', 'mmdet.datasets', 'mmdet.engine', 'mmdet.evaluation', 'mmdet.visualization']
+)
 
 
-class Done(NamedTuple):
-    """What is left of a process."""
+class Command:
+    """``python -W ignore SCRIPT ARGS`` or ``python -W ignore -m MODULE ARGS``, started.
 
-    code: int
-    output: str
-    errors: str
+    Args:
+        repo (Path): working directory.
+        name (str): path of a script, path of a folder with ``__main__.py``, or name of a
+            module (no slash).
+        args (list): arguments of the command line.
+        variables (dict): environment variables to change.
+    """
+
+    def __init__(self, repo: Path, name: str, args: list, variables: dict):
+        self.args = [str(name), *map(str, args)]
+        self.folder = tempfile.TemporaryDirectory()
+        self.process = _SERVER.Process(
+            target=_run, args=(str(repo), self.args, variables, self.folder.name)
+        )
+        self.process.start()
+
+    def wait(self, timeout: float = 600) -> CompletedProcess:
+        """Wait for the end; kill the process after ``timeout`` seconds."""
+        self.process.join(timeout)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        output = [(Path(self.folder.name) / name).read_text() for name in ('stdout', 'stderr')]
+        self.folder.cleanup()
+        return CompletedProcess(self.args, self.process.exitcode, *output)
+
+
+def _run(repo: str, command: list, variables: dict, folder: str) -> None:
+    """Become the command, with its output in two files of the folder."""
+    for name in ('stdout', 'stderr'):
+        stream = getattr(sys, name)
+        stream.flush()
+        with open(os.path.join(folder, name), 'w') as file:
+            os.dup2(file.fileno(), stream.fileno())
+    os.chdir(repo)
+    os.environ.update(variables)
+    warnings.simplefilter('ignore')
+    sys.argv = command
+    if '/' not in command[0]:
+        sys.path.insert(0, repo)
+        runpy.run_module(command[0], run_name='__main__', alter_sys=True)
+        return
+    script = os.path.abspath(command[0])
+    sys.path.insert(0, script if os.path.isdir(script) else os.path.dirname(script))
+    runpy.run_path(script, run_name='__main__')
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(('127.0.0.1', 0))
-        return listener.getsockname()[1]
+    """Choose a port that no process of this machine listens on.
+
+    Each pytest worker has a range of its own, below the range from which the system hands
+    out ports, so parallel tests do not choose the same port.
+    """
+    worker = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])
+    first = 20000 + worker % 100 * 100
+    for port in range(first, first + 100):
+        with socket.socket() as listener:
+            try:
+                listener.bind(('127.0.0.1', port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError(f'no port from {first} to {first + 99} is free')
 
 
-def launch(repo: Path, world: int, module: str, *args) -> list[Done]:
-    """Run a module in so many processes, and wait for all of them."""
+def launch(repo: Path, world: int, module: str, *args) -> list[CompletedProcess]:
+    """Run a module in ``world`` processes connected over gloo, and wait for all of them."""
     variables = dict(
-        os.environ,
-        WORLD_SIZE=str(world),
-        LOCAL_RANK='0',
-        MASTER_ADDR='127.0.0.1',
-        MASTER_PORT=str(free_port()),
-        OMP_NUM_THREADS='1',
+        WORLD_SIZE=str(world), LOCAL_RANK='0', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port())
     )
-    processes = [
-        subprocess.Popen(
-            [sys.executable, '-W', 'ignore', '-m', module, *map(str, args)],
-            cwd=repo,
-            env=dict(variables, RANK=str(rank)),
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        for rank in range(world)
+    commands = [
+        Command(repo, module, args, dict(variables, RANK=str(rank))) for rank in range(world)
     ]
-    outputs = [process.communicate(timeout=600) for process in processes]
-    return [Done(process.returncode, *output) for process, output in zip(processes, outputs)]
+    return [command.wait() for command in commands]

@@ -14,7 +14,7 @@ from .accumulated_steps import BATCHES, COUNTS, RATE, micro_batch
 
 def succeed(*args):
     for done in launch(*args):
-        assert done.code == 0, done.errors[-3000:]
+        assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.fixture(scope='module')

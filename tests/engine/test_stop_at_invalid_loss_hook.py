@@ -160,9 +160,9 @@ def test_one_of_two_processes(repo, config, tmp_path):
     """Both stop, with the same message, of the one whose loss it is."""
     messages = []
     for done in launch(repo, 2, 'tests.engine.invalid_loss_steps', config, tmp_path):
-        assert done.code == 1
+        assert done.returncode == 1
         # torch puts the rank before it.
-        messages += re.findall('FloatingPointError: (.*)', done.errors)
+        messages += re.findall('FloatingPointError: (.*)', done.stderr)
     assert len(messages) == 2 and messages[0] == messages[1]
     assert 'process 1' in messages[0] and 'process 0' not in messages[0]
     state = torch.load(tmp_path / 'invalid_loss_at_iter_2.pth', weights_only=True)

@@ -11,5 +11,5 @@ from tests.toy_data import DETECTORS
 )
 def test_every_combination_of_batches(repo, name, steps):
     for done in launch(repo, 2, 'tests.models.distributed_steps', name, steps):
-        assert done.code == 0, done.errors[-3000:]
-        assert float(done.output.split()[-1]) > 0
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert float(done.stdout.split()[-1]) > 0
