@@ -35,7 +35,7 @@ DEMO := work_dirs/demo
 FEW := configs/gwap/rfcn_r18_digits-p10-boxes-only.py
 LABELS := configs/gwap/rfcn_r18_gwap_digits-p10.py
 JOBS ?= 2
-PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS)
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist worksteal
 COMPARE ?= --jobs 2
 POOLINGS ?= --jobs 2
 
