@@ -98,10 +98,11 @@ def apply_gate(logit: Tensor, gate: Optional[float]) -> Tensor:
 
 
 def _check_arguments(x: Tensor, logit: Tensor, gate: Optional[float]) -> None:
-    fits = x.dim() == logit.dim() == 4 and all(
-        size in (1, wanted) for size, wanted in zip(logit.shape, x.shape)
-    )
-    if not fits:
+    if not (
+        x.dim() == logit.dim() == 4
+        # Comparisons rather than `in`, which Dynamo evaluates by identity for dynamic shapes.
+        and all(size == 1 or size == wanted for size, wanted in zip(logit.shape, x.shape))
+    ):
         raise ValueError(
             'lip2d needs x of shape (B, C, H, W) and a logit that broadcasts to x, '
             f'got {tuple(x.shape)} and {tuple(logit.shape)}'
