@@ -12,7 +12,7 @@ model = dict(
 )
 train_dataloader = dict(
     batch_size=12,
-    batch_sampler=dict(type='mmgwap.PartialBoxBatchSampler', boxed=4),
+    batch_sampler=dict(type='mmgwap.PartialBoxBatchSampler', num_boxed=4),
     dataset=dict(
         _delete_=True,
         type='mmgwap.PartialBoxDataset',

@@ -10,7 +10,7 @@ model = dict(
 )
 train_dataloader = dict(
     batch_size=4,
-    batch_sampler=dict(_delete_=True, type='mmgwap.PartialBoxBatchSampler', boxed=2),
+    batch_sampler=dict(_delete_=True, type='mmgwap.PartialBoxBatchSampler', num_boxed=2),
     dataset=dict(datasets=[voc07, dict(type='mmgwap.PartialBoxDataset', percent=0, dataset=voc12)]),
 )
 val_evaluator = [_base_.val_evaluator, dict(type='mmgwap.MultiLabelMetric', classwise=False)]

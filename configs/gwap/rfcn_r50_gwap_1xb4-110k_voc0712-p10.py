@@ -9,7 +9,7 @@ model = dict(
 )
 train_dataloader = dict(
     batch_size=4,
-    batch_sampler=dict(_delete_=True, type='mmgwap.PartialBoxBatchSampler', boxed=2),
+    batch_sampler=dict(_delete_=True, type='mmgwap.PartialBoxBatchSampler', num_boxed=2),
     dataset=dict(
         _delete_=True,
         type='mmgwap.PartialBoxDataset',

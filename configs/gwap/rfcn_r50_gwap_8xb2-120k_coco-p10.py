@@ -9,7 +9,7 @@ model = dict(
 )
 train_dataloader = dict(
     batch_size=2,
-    batch_sampler=dict(_delete_=True, type='mmgwap.PartialBoxBatchSampler', boxed=1),
+    batch_sampler=dict(_delete_=True, type='mmgwap.PartialBoxBatchSampler', num_boxed=1),
     dataset=dict(
         _delete_=True,
         type='mmgwap.PartialBoxDataset',

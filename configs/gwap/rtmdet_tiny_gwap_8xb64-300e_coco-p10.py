@@ -9,7 +9,7 @@ model = dict(
 )
 train_dataloader = dict(
     batch_size=64,
-    batch_sampler=dict(_delete_=True, type='mmgwap.PartialBoxBatchSampler', boxed=32),
+    batch_sampler=dict(_delete_=True, type='mmgwap.PartialBoxBatchSampler', num_boxed=32),
     dataset=dict(
         _delete_=True,
         type='mmgwap.PartialBoxDataset',

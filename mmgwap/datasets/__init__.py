@@ -3,8 +3,7 @@ from .image_label import ImageLabelDataset
 from .partial_box import PartialBoxDataset
 from .samplers import PartialBoxBatchSampler
 from .transforms import DropDegenerateBoxes, PackPartialInputs
-from .voc import CheckedVOCDataset, CheckedXMLDataset
-from .voc_unannotated import UnannotatedVOCDataset
+from .voc import CheckedVOCDataset, CheckedXMLDataset, UnannotatedVOCDataset
 from .wsol import WSOLDataset
 
 __all__ = [

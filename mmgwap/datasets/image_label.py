@@ -1,4 +1,4 @@
-"""Images of which only labels are known."""
+"""A data set of images with image labels only."""
 
 import logging
 from typing import Optional
@@ -7,64 +7,55 @@ import numpy as np
 from mmdet.datasets import BaseDetDataset
 from mmengine.logging import print_log
 
-from mmgwap.argument_checks import check_flag
 from mmgwap.registry import DATASETS
 
-from .bad_images import BadImages
-from .class_names import check_classes
-from .image_label_readers import READERS, Labelled
-from .partial_pipeline import adapt_pipeline, for_labels
-from .reports import UNLABELLED, report_unlabelled
-
-CHOICES = dict(
-    format=tuple(READERS), unlisted_categories=('error', 'ignore'), unlabelled=UNLABELLED
-)
+from .annotation_checks import UNLABELLED, check_classes, check_unlabelled
+from .image_label_readers import READERS, LabelledImage
+from .transforms import pack_image_labels, without_boxes
+from .unreadable_images import UnreadableImageMixin
 
 
 @DATASETS.register_module()
-class ImageLabelDataset(BadImages, BaseDetDataset):
-    """Images that never had boxes, with the classes that are on them.
+class ImageLabelDataset(UnreadableImageMixin, BaseDetDataset):
+    """Images without boxes, with image labels from folders, CSV, COCO JSON or VOC image sets.
 
-    Mix it with boxed data in a ``ConcatDataset``, whose ``ignore_keys`` names
-    what else than the classes differs in their metainfo.
+    Combine it with a data set with boxes in a ``ConcatDataset``, whose ``ignore_keys`` lists the
+    keys of the metainfo that differ.
 
-    A pipeline that ends in ``PackDetInputs`` ends in ``PackPartialInputs``
-    instead; one that mixes images is refused.
+    ``PackDetInputs`` at the end of the pipeline is replaced by ``PackPartialInputs``. Transforms
+    that mix images are refused.
 
     Args:
-        format (str): how the labels are kept:
+        format (str): format of the labels:
 
             * 'folders': ``data_prefix['img']/CLASS/.../IMAGE``.
-            * 'csv': ``ann_file`` with the columns ``image`` and ``label``, a
-              row for each label of an image; a row with an empty label is an
-              image without.
-            * 'coco': ``ann_file`` is COCO JSON; labels are the category ids in
-              ``image_labels`` of the entries of ``images``, and the categories
-              of ``annotations``, whose boxes, if any, are not read.
-            * 'voc': ``ann_file`` holds ``{}`` for the class, as in
-              ``ImageSets/Main/{}_train.txt``, whose lines are an id and 1
-              (present), -1 (absent) or 0 (difficult: not known).
-        names (dict): classes by the names in the files, where they differ,
-            such as ``dict(n02084071='dog')``.
-        complete (bool): whether an image has none of the classes that are not
-            among its labels.  Else they are not known.
-        unlisted_categories (str): what to do about a label that is not among
-            the classes: 'error', or 'ignore' it, with a warning.  An image of
-            such labels alone is taken for ``unlabelled`` or, if labels are not
-            ``complete``, left out.
-        unlabelled (str): what an image without labels is taken for: 'ignore'
-            (nothing is known of it, with a warning), 'negative' (it has none
-            of the classes) or 'error'.
-        on_bad_image (str): 'error' or 'skip', see :class:`BadImages`.
-        ann_file, data_root, data_prefix, metainfo, pipeline, ...: as for
-            mmdet's data sets.  ``metainfo`` has to list the classes.
+            * 'csv': ``ann_file`` with the columns ``image`` and ``label``, one row per label. A row
+              with an empty label adds an image without labels.
+            * 'coco': ``ann_file`` in COCO JSON. Labels are the category ids in ``image_labels`` of
+              each entry of ``images``, and the categories of ``annotations``, whose boxes are not
+              read.
+            * 'voc': ``ann_file`` with ``{}`` for the class, such as
+              ``ImageSets/Main/{}_train.txt``. Lines hold an id and 1 (present), -1 (absent) or 0
+              (difficult: unknown).
+        names (dict): classes of names in the files that differ, such as
+            ``dict(n02084071='dog')``.
+        complete (bool): whether classes that are not among the labels of an image are absent. If
+            false, they are unknown.
+        unlisted_categories (str): treatment of labels that are not among the classes: 'error', or
+            'ignore' with a warning. An image without any other label is treated as ``unlabelled``;
+            if labels are not ``complete``, it is left out.
+        unlabelled (str): treatment of images without labels: 'ignore' (all classes are unknown,
+            with a warning), 'negative' (all classes are absent, with a warning) or 'error'.
+        on_bad_image (str): 'error' or 'skip', see :class:`UnreadableImageMixin`.
+        ann_file, data_root, data_prefix, metainfo, pipeline, ...: as for mmdet's data sets.
+            ``metainfo`` must list the classes.
 
     Attributes:
         boxed (np.ndarray): (len(self), ) bool, all false.
 
     Raises:
-        ValueError: if an argument is none of its choices, the classes are not
-            given, a file is not as described or there is no image.
+        ValueError: if an argument is not among its choices, the classes are missing, a file is
+            malformed, or there are no images.
     """
 
     def __init__(
@@ -77,20 +68,15 @@ class ImageLabelDataset(BadImages, BaseDetDataset):
         unlabelled: str = 'ignore',
         **kwargs,
     ) -> None:
-        for name, value in (
-            ('format', format),
-            ('unlisted_categories', unlisted_categories),
-            ('unlabelled', unlabelled),
+        for name, value, choices in (
+            ('format', format, tuple(READERS)),
+            ('unlisted_categories', unlisted_categories, ('error', 'ignore')),
+            ('unlabelled', unlabelled, UNLABELLED),
         ):
-            if value not in CHOICES[name]:
+            if value not in choices:
                 raise ValueError(
-                    f'ImageLabelDataset: {name} must be one of {CHOICES[name]}, got {value!r}'
+                    f'ImageLabelDataset: {name} must be one of {choices}, got {value!r}'
                 )
-        check_flag(complete, 'ImageLabelDataset: complete')
-        if not (names is None or isinstance(names, dict)):
-            raise ValueError(
-                f'ImageLabelDataset: names must be a dict of classes by names, got {names!r:.80}'
-            )
         self.format, self.names, self.complete = format, names or {}, complete
         self.unlisted_categories = unlisted_categories
         self.unlabelled = unlabelled
@@ -101,51 +87,57 @@ class ImageLabelDataset(BadImages, BaseDetDataset):
             return
         super().full_init()
         self.boxed = np.zeros(len(self), dtype=bool)
-        self.pipeline = for_labels(
-            adapt_pipeline(self.pipeline), 'the pipeline of ImageLabelDataset'
+        self.pipeline = without_boxes(
+            pack_image_labels(self.pipeline), 'the pipeline of ImageLabelDataset'
         )
 
     def load_data_list(self) -> list[dict]:
         """Read the labels of all images."""
-        check_classes(self._metainfo, 'ImageLabelDataset')
         if 'img' not in self.data_prefix:
             raise ValueError(
-                "ImageLabelDataset needs data_prefix=dict(img='...'), the folder of the images"
+                "ImageLabelDataset: data_prefix=dict(img='...') must give the folder of the images"
             )
         self._where = self.ann_file or self.data_prefix['img']
-        # A class is known by its own name, and by those that stand for it.
-        self._numbers = {name: i for i, name in enumerate(self.metainfo['classes'])}
-        for name, stands_for in self.names.items():
-            if stands_for not in self._numbers:
-                raise ValueError(
-                    f'names: {stands_for!r}, for {name!r}, is not '
-                    f'among the classes {self.metainfo["classes"]}'
-                )
-            self._numbers[name] = self._numbers[stands_for]
-        self._unlisted = {}
+        self._label_of = self._labels_by_name()
+        self._unlisted = {}  # number of labels by name
         images = READERS[self.format](self)
-        data_list = list(filter(None, map(self._info, images)))
         if not images:
-            raise ValueError(f'{self._where}: no image found')
-        self._report(data_list, len(images) - len(data_list))
+            raise ValueError(f'{self._where}: no images found')
+        data_list = list(filter(None, map(self._data_info, images)))
+        print_log(f'{self._where}: {len(data_list)} images with image labels only', 'current')
+        if self._unlisted:
+            self._report_unlisted(len(images) - len(data_list))
+        unlabelled = [info['img_path'] for info in data_list if info.pop('unlabelled')]
+        check_unlabelled(unlabelled, self.unlabelled, self._where)
         if not data_list:
             raise ValueError(
-                f'{self._where}: no image has a label that is '
-                f'among the classes {self.metainfo["classes"]}'
+                f'{self._where}: no image has a label among the classes {self.metainfo["classes"]}'
             )
         return data_list
 
-    def _info(self, image: Labelled) -> Optional[dict]:
-        """Data info of an image, None if its labels say nothing."""
-        present = self._classes(image.present)
-        ignored = self._classes(image.ignored) - present
-        absent = self._classes(image.absent) - present
-        bare = not (present or ignored or absent)
-        if bare and image.present and not self.complete:
+    def _labels_by_name(self) -> dict[str, int]:
+        """Number the class names, and the names in the files that stand for them."""
+        classes = check_classes(self._metainfo, 'ImageLabelDataset')
+        labels = {name: i for i, name in enumerate(classes)}
+        for name, class_name in self.names.items():
+            if class_name not in classes:
+                raise ValueError(
+                    f'ImageLabelDataset: names maps {name!r} to {class_name!r}, which is not among '
+                    f'the classes {classes}'
+                )
+            labels[name] = labels[class_name]
+        return labels
+
+    def _data_info(self, image: LabelledImage) -> Optional[dict]:
+        """Return the data info of an image; None if its labels leave every class unknown."""
+        present = self._labels(image.present)
+        ignored = self._labels(image.ignored) - present
+        absent = self._labels(image.absent) - present
+        unlabelled = not (present or ignored or absent)
+        if unlabelled and image.present and not self.complete:
             return None
-        if self.unlabelled == 'ignore' if bare else not self.complete:
-            ignored = set(range(len(self.metainfo['classes'])))
-            ignored -= present | absent
+        if self.unlabelled == 'ignore' if unlabelled else not self.complete:
+            ignored = set(range(len(self.metainfo['classes']))) - present - absent
         return dict(
             img_path=image.path,
             img_id=image.id,
@@ -153,39 +145,29 @@ class ImageLabelDataset(BadImages, BaseDetDataset):
             has_boxes=False,
             image_labels=sorted(present),
             ignored_image_labels=sorted(ignored),
-            bare=bare,
+            unlabelled=unlabelled,
         )
 
-    def _classes(self, names: list[str]) -> set:
+    def _labels(self, names: list[str]) -> set[int]:
         for name in names:
-            if name not in self._numbers:
+            if name not in self._label_of:
                 self._unlisted[name] = self._unlisted.get(name, 0) + 1
-        return {self._numbers[name] for name in names if name in self._numbers}
+        return {self._label_of[name] for name in names if name in self._label_of}
 
-    def _report(self, data_list: list[dict], left_out: int) -> None:
-        """Log how many images there are, and what looks wrong."""
-        print_log(f'{self._where}: {len(data_list)} images with image labels only', 'current')
-        if self._unlisted:
-            what = (
-                f'{self._where}: {sum(self._unlisted.values())} labels are '
-                'not among the classes of the config, '
-                f'{self.metainfo["classes"]}: {sorted(self._unlisted)[:10]}'
+    def _report_unlisted(self, num_left_out: int) -> None:
+        message = (
+            f'{self._where}: {sum(self._unlisted.values())} labels are not among the classes of '
+            f'the config, {self.metainfo["classes"]}: {sorted(self._unlisted)[:10]}'
+        )
+        if self.unlisted_categories == 'error':
+            raise ValueError(
+                f'{message}; add them to metainfo=dict(classes=...) or names=dict(...), or set '
+                "unlisted_categories='ignore'"
             )
-            if self.unlisted_categories == 'error':
-                raise ValueError(
-                    f'{what}; list them in metainfo=dict(classes='
-                    '...) or names=dict(...), or set '
-                    "unlisted_categories='ignore'"
-                )
-            print_log(
-                f'{what}; they are ignored, and {left_out} images left out',
-                'current',
-                logging.WARNING,
-            )
-        report_unlabelled(
-            [info['img_path'] for info in data_list if info.pop('bare')],
-            self.unlabelled,
-            self._where,
+        print_log(
+            f'{message}; they are ignored, and {num_left_out} images left out',
+            'current',
+            logging.WARNING,
         )
 
     def get_cat_ids(self, idx: int) -> list[int]:

@@ -1,8 +1,9 @@
-"""mmdet's VOC data sets, with bad input named instead of passed on."""
+"""mmdet's VOC data sets with checks of image sets and XML files."""
 
 import logging
 import math
 import os.path as osp
+from typing import Optional
 from xml.etree import ElementTree
 
 import mmcv
@@ -12,45 +13,40 @@ from mmengine.logging import print_log
 
 from mmgwap.registry import DATASETS
 
-from .annotation_checks import AnnotationChecks
-from .box_limit import BoxLimit
-from .class_names import check_classes
-from .degenerate import is_degenerate
-from .image_suffixes import ImageSuffixes
-from .xml_file import parse_xml, read_ids, read_object, read_size
+from .annotation_checks import MAX_COORDINATE, AnnotationChecks, check_classes, is_degenerate
+from .files import ImageFinder, read_text
+
+SIDES = ('xmin', 'ymin', 'xmax', 'ymax')
 
 
 @DATASETS.register_module()
-class CheckedXMLDataset(AnnotationChecks, BoxLimit, XMLDataset):
+class CheckedXMLDataset(AnnotationChecks, XMLDataset):
     """mmdet's ``XMLDataset`` with the checks of :class:`AnnotationChecks`.
 
-    Images may be PNG or others as well, see :class:`ImageSuffixes`.  The size
-    of one whose XML has none, or 0, is the image's own.
+    Images may have any suffix of ``files.IMAGE_SUFFIXES``. If an XML file has no size, or 0, the
+    size is read from the image.
 
-    Args:
-        max_boxes_per_image (int): more are an error, see :class:`BoxLimit`.
+    Data infos have ``dropped_labels``: classes of degenerate boxes. The image may show these
+    classes.
 
     Raises:
         FileNotFoundError: if an XML file is missing.
-        ValueError: also if a file is not XML, or not as VOC's; with its path.
+        ValueError: if a file is not XML, or not in VOC's format; with the path.
     """
 
     def load_data_list(self) -> list[dict]:
-        """As mmdet's, for images of any suffix."""
+        """Load the images of an image set, with any image suffix."""
         classes = check_classes(self._metainfo, type(self).__name__)
         self.cat2label = {name: i for i, name in enumerate(classes)}
-        suffixes = ImageSuffixes(self.backend_args)
+        finder = ImageFinder(self.backend_args)
         data_list = []
         for img_id in read_ids(self.ann_file, self.backend_args):
             name = osp.join(self.img_subdir, img_id)
-            suffix = suffixes.of(osp.join(self.sub_data_root, name))
+            suffix = finder.suffix_of(osp.join(self.sub_data_root, name))
+            xml_path = osp.join(self.sub_data_root, self.ann_subdir, f'{img_id}.xml')
             data_list.append(
                 self.parse_data_info(
-                    dict(
-                        img_id=img_id,
-                        file_name=name + suffix,
-                        xml_path=osp.join(self.sub_data_root, self.ann_subdir, f'{img_id}.xml'),
-                    )
+                    dict(img_id=img_id, file_name=name + suffix, xml_path=xml_path)
                 )
             )
         return data_list
@@ -61,7 +57,7 @@ class CheckedXMLDataset(AnnotationChecks, BoxLimit, XMLDataset):
             data = get(path, backend_args=self.backend_args)
         except FileNotFoundError:
             raise FileNotFoundError(
-                f'{path}: missing, the annotation of {img_info["img_id"]!r} in {self.ann_file}'
+                f'{path}: missing; {self.ann_file} lists the image {img_info["img_id"]!r}'
             ) from None
         root = parse_xml(data, path)
         img_path = osp.join(self.sub_data_root, img_info['file_name'])
@@ -80,16 +76,16 @@ class CheckedXMLDataset(AnnotationChecks, BoxLimit, XMLDataset):
         )
 
     def _size_of_image(self, img_path: str) -> tuple[int, int]:
-        """Width and height; 0 for one that may be skipped."""
+        """Return width and height; (0, 0) for an unreadable image that may be skipped."""
         data = get(img_path, backend_args=self.backend_args)
         try:
-            # As the pipelines turn it by its EXIF orientation.
+            # Turned by the EXIF orientation, as the pipelines load it.
             image = mmcv.imfrombytes(data, backend='pillow')
-        except Exception as error:  # each format has errors of its own
-            what = f'{self._xml_path}: has no size, and {img_path} cannot be read: {error}'
+        except Exception as error:  # each format has its own exceptions
+            message = f'{self._xml_path}: has no size, and {img_path} cannot be read: {error}'
             if self.on_bad_image != 'skip':
-                raise ValueError(what) from None
-            print_log(what, 'current', logging.WARNING)
+                raise ValueError(message) from None
+            print_log(message, 'current', logging.WARNING)
             return 0, 0
         return image.shape[1], image.shape[0]
 
@@ -98,14 +94,14 @@ class CheckedXMLDataset(AnnotationChecks, BoxLimit, XMLDataset):
     ) -> list[dict]:
         root = raw_ann_info.getroot()
         objects = root.findall('object')
-        self._check_count(len(objects), self._xml_path)
+        self._check_box_count(len(objects), self._xml_path)
         names, boxes = [], []
         for number, obj in enumerate(objects, 1):
             name, box = read_object(obj, f'{self._xml_path}, object {number}')
             if name not in self.cat2label:
                 self._check_category(name, self._xml_path)
             names.append(name)
-            # As mmdet will read it: whole pixels, from 0 with minus_one.
+            # mmdet reads whole pixels, counted from 0 with minus_one.
             boxes.append([math.trunc(x) - minus_one if math.isfinite(x) else x for x in box])
         bad = is_degenerate(boxes, *self._size)
         if bad.any():
@@ -113,7 +109,6 @@ class CheckedXMLDataset(AnnotationChecks, BoxLimit, XMLDataset):
         for obj, name, is_bad in zip(objects, names, bad):
             if is_bad:
                 root.remove(obj)
-                # Its class may be on the image all the same.
                 if name in self.cat2label:
                     self._dropped_labels.add(self.cat2label[name])
         return super()._parse_instance_info(raw_ann_info, minus_one)
@@ -122,3 +117,109 @@ class CheckedXMLDataset(AnnotationChecks, BoxLimit, XMLDataset):
 @DATASETS.register_module()
 class CheckedVOCDataset(CheckedXMLDataset, VOCDataset):
     """mmdet's ``VOCDataset`` with the checks of :class:`AnnotationChecks`."""
+
+
+@DATASETS.register_module()
+class UnannotatedVOCDataset(CheckedVOCDataset):
+    """Test images of VOC without annotations, as its evaluation server distributes them.
+
+    XML files are not read, even if they exist.
+
+    Args:
+        ann_file, data_prefix, pipeline, ...: as for mmdet's ``VOCDataset``.
+
+    Raises:
+        ValueError: if ``test_mode`` is not set.
+    """
+
+    def __init__(self, *args, test_mode: bool = False, **kwargs) -> None:
+        if not test_mode:
+            raise ValueError('UnannotatedVOCDataset has no boxes to train on; set test_mode=True')
+        super().__init__(*args, test_mode=test_mode, **kwargs)
+
+    def parse_data_info(self, img_info: dict) -> dict:
+        return dict(
+            img_id=img_info['img_id'],
+            instances=[],
+            img_path=osp.join(self.sub_data_root, img_info['file_name']),
+        )
+
+
+def read_ids(path: str, backend_args: Optional[dict] = None) -> list[str]:
+    """Read the image ids of a VOC image set, one per line; blank lines are skipped.
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file is not text, or an id is repeated; with the line.
+    """
+    ids = {}
+    lines = read_text(path, backend_args).splitlines()
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if line in ids:
+            raise ValueError(f'{path}, line {number}: {line} is listed twice')
+        if line:
+            ids[line] = None
+    return list(ids)
+
+
+def parse_xml(data: bytes, where: str) -> ElementTree.Element:
+    """Parse XML and return its root; raise ValueError if it is invalid."""
+    try:
+        return ElementTree.fromstring(data)
+    # Unknown encodings raise LookupError or ValueError.
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
+        raise ValueError(f'{where}: invalid XML: {error}') from None
+
+
+def read_size(root: ElementTree.Element, where: str) -> Optional[tuple[int, int]]:
+    """Read width and height; return None if they are missing or 0.
+
+    Some labelling tools write 0 for an unknown size.
+
+    Raises:
+        ValueError: if the values are not numbers of pixels.
+    """
+    if root.find('size') is None:
+        return None
+    size = _only_child(root, 'size', where)
+    width, height = (_read_number(size, side, where) for side in ('width', 'height'))
+    if width == 0 or height == 0:
+        return None
+    if not (1 <= width < MAX_COORDINATE and 1 <= height < MAX_COORDINATE):
+        raise ValueError(f'{where}: <size> must be 1 pixel or more, got {width:g} x {height:g}')
+    return int(width), int(height)
+
+
+def read_object(obj: ElementTree.Element, where: str) -> tuple[str, list[float]]:
+    """Read name and corners of an object, as stored in the file.
+
+    Raises:
+        ValueError: if an element is missing, repeated or malformed, or ``<difficult>`` is neither
+            0 nor 1.
+    """
+    name = _only_child(obj, 'name', where).text
+    if not name:
+        raise ValueError(f'{where}: <name> is empty')
+    if obj.find('difficult') is not None:
+        text = _only_child(obj, 'difficult', where).text
+        if str(text).strip() not in ('0', '1'):
+            raise ValueError(f'{where}: <difficult> must be 0 or 1, got {text!r:.80}')
+    box = _only_child(obj, 'bndbox', where)
+    return name, [_read_number(box, side, where) for side in SIDES]
+
+
+def _only_child(element: ElementTree.Element, tag: str, where: str) -> ElementTree.Element:
+    children = element.findall(tag)
+    if len(children) != 1:
+        raise ValueError(
+            f'{where}: <{element.tag}> must have one <{tag}>, got {len(children) or "none"}'
+        )
+    return children[0]
+
+
+def _read_number(element: ElementTree.Element, tag: str, where: str) -> float:
+    text = _only_child(element, tag, where).text
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        raise ValueError(f'{where}: <{tag}> must be a number, got {text!r:.80}') from None

@@ -25,7 +25,7 @@ def few_boxes(cfg: Config) -> Config:
     )
     loader = cfg.train_dataloader
     loader.dataset = dict(type='mmgwap.PartialBoxDataset', percent=50, dataset=loader.dataset)
-    loader.batch_sampler = dict(type='mmgwap.PartialBoxBatchSampler', boxed=2)
+    loader.batch_sampler = dict(type='mmgwap.PartialBoxBatchSampler', num_boxed=2)
     return cfg
 
 

@@ -26,7 +26,7 @@ def partial_config(config, tmp_path_factory):
         detector=cfg.model,
         cls_head=dict(type='mmgwap.ImageClsHead', num_classes=10, in_channels=64),
     )
-    cfg.train_dataloader.batch_sampler = dict(type='mmgwap.PartialBoxBatchSampler', boxed=2)
+    cfg.train_dataloader.batch_sampler = dict(type='mmgwap.PartialBoxBatchSampler', num_boxed=2)
     cfg.train_dataloader.dataset = dict(
         type='mmgwap.PartialBoxDataset', percent=50, dataset=cfg.train_dataloader.dataset
     )

@@ -1,13 +1,13 @@
-"""Write "digits in clutter", a data set in COCO format, to a folder.
+"""Write "digits in clutter", a data set in COCO format.
 
     OUT/train/000000.bmp ...       OUT/annotations/train.json
     OUT/val/000000.bmp ...         OUT/annotations/val.json
 
-Besides boxes and masks, each entry of ``images`` has ``image_labels``, the ids
-of the categories that are on the image.
+The annotations have boxes and masks. Each entry of ``images`` also has ``image_labels``, the ids of
+the categories on the image.
 
-With --single each image has exactly one whole digit, for weakly supervised
-localization, and there are besides, in the layout of the WSOL evaluation,
+With --single each image has exactly one digit, for weakly supervised localization, and these files
+in the layout of the WSOL evaluation are added:
 
     OUT/metadata/train/image_ids.txt ...    OUT/masks/train/000000.png ...
     OUT/metadata/val/image_ids.txt ...      OUT/masks/val/000000.png ...
@@ -23,13 +23,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from digits import SPLITS, Glyphs, load_glyphs, make_scene
 from numpy.random import RandomState
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
+from wsol_writer import write_wsol_metadata
 
-from mmgwap.datasets.digits import SPLITS, Glyphs, load_glyphs, make_scene
 from mmgwap.datasets.wsol_metadata import Masks, WSOLMetadata
-from mmgwap.datasets.wsol_writer import write_wsol_metadata
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,7 +40,7 @@ def parse_args() -> argparse.Namespace:
         '--out', type=Path, help='folder to write to (default: data/digits, or data/digits-single)'
     )
     parser.add_argument(
-        '--single', action='store_true', help='one digit an image, with metadata and masks'
+        '--single', action='store_true', help='one digit per image, with metadata and masks'
     )
     parser.add_argument(
         '--train', type=_count, help='training images (default: 2000, or 4000 with --single)'
@@ -49,9 +49,9 @@ def parse_args() -> argparse.Namespace:
         '--val', type=_count, default=500, help='validation images (default: %(default)s)'
     )
     parser.add_argument(
-        '--seed', type=_seed, default=0, help='0 to 2^32 - 1 (default: %(default)s)'
+        '--seed', type=_seed, default=0, help='seed, from 0 to 2^32 - 1 (default: %(default)s)'
     )
-    parser.add_argument('--force', action='store_true', help='write again what is already there')
+    parser.add_argument('--force', action='store_true', help='overwrite existing files')
     return parser.parse_args()
 
 
@@ -78,10 +78,10 @@ def make_split(
     force: bool = False,
     single: bool = False,
 ) -> None:
-    """Write one split: images first, then the annotations in one stroke.
+    """Write the images of a split, then the annotation file by renaming a complete file.
 
-    An annotation file therefore means a complete split; one of the same seed
-    and size is left as it is, unless ``force`` is set.
+    A split is therefore complete if its annotation file exists. A complete split of the same seed
+    and size is kept, unless ``force`` is set.
     """
     target = folder / 'annotations' / f'{split}.json'
     form = 'one an image, ' if single else ''
@@ -96,8 +96,7 @@ def make_split(
     target.unlink(missing_ok=True)
     (folder / split).mkdir(parents=True, exist_ok=True)
     for index in tqdm(range(count), desc=split, unit='image'):
-        # Each image has a stream of its own, so that the first n images do
-        # not depend on how many there are.
+        # A generator per image makes the first n images independent of the count.
         rng = RandomState([seed, SPLITS.index(split), index])
         scene = make_scene(glyphs, rng, single)
         entry = dict(
@@ -110,7 +109,7 @@ def make_split(
         images.append(entry)
         for label, mask in zip(scene.labels, scene.masks):
             annotations.append(_annotation(len(annotations), index, label, mask))
-        # Uncompressed: encoders differ from one machine to the next.
+        # Uncompressed, because encoders differ between machines.
         _write_image(folder / split / entry['file_name'], scene.image)
         if single:
             _add(metadata, split, entry, annotations[-1])
@@ -139,7 +138,7 @@ def _annotation(index: int, image: int, label: int, mask: np.ndarray) -> dict:
 
 
 def _add(metadata: WSOLMetadata, split: str, entry: dict, annotation: dict) -> None:
-    """Add an image of one digit; corners are inside of its box."""
+    """Add an image of one digit to the metadata; both corners are inside of the box."""
     image = f'{split}/{entry["file_name"]}'
     left, top, width, height = annotation['bbox']
     metadata.labels[image] = annotation['category_id'] - 1
@@ -149,7 +148,7 @@ def _add(metadata: WSOLMetadata, split: str, entry: dict, annotation: dict) -> N
 
 
 def _read_info(path: Path) -> dict:
-    """``info`` of an annotation file, empty if there is no such file."""
+    """Read ``info`` of an annotation file; empty if the file is missing or incomplete."""
     try:
         return json.loads(path.read_text())['info']
     except (OSError, ValueError, KeyError):
@@ -162,13 +161,13 @@ def _write_image(path: Path, image: np.ndarray) -> None:
 
 
 def _write_mask(path: Path, mask: np.ndarray) -> None:
-    """Write a gray PNG of 0 and 255, uncompressed like the images.
+    """Write a mask as a grey PNG of 0 and 255, uncompressed like the images.
 
-    Even so encoders cut its stream differently; one block of deflate holds all
-    that a mask of 128 x 128 needs (65,535 bytes at most).
+    Encoders split even an uncompressed stream differently, so the file is written here. One deflate
+    block of at most 65,535 bytes is enough for a mask of 128 x 128 pixels.
     """
     height, width = mask.shape
-    lines = np.zeros((height, 1 + width), np.uint8)  # 0: no filter
+    lines = np.zeros((height, 1 + width), np.uint8)  # first column: PNG filter 0, none
     lines[:, 1:][mask] = 255
     data = lines.tobytes()
     block = struct.pack('<BHH', 1, len(data), len(data) ^ 0xFFFF) + data
@@ -191,19 +190,17 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 def _write_json(path: Path, content: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix('.tmp')
-    draft.write_text(json.dumps(content))
-    os.replace(draft, path)
+    temporary = path.with_suffix('.tmp')
+    temporary.write_text(json.dumps(content))
+    os.replace(temporary, path)
 
 
 def _check_form(folder: Path, single: bool) -> None:
-    """Refuse a folder of the other form: some of its files would stay."""
-    there = (folder / 'metadata').exists()
-    if there != single and (there or (folder / 'annotations').exists()):
-        sys.exit(
-            f'{folder} holds digits {"one" if there else "one to four"} '
-            'an image; choose another --out'
-        )
+    """Exit if the folder has the other form, some files of which would remain."""
+    has_single = (folder / 'metadata').exists()
+    if has_single != single and (has_single or (folder / 'annotations').exists()):
+        count = 'one digit' if has_single else 'one to four digits'
+        sys.exit(f'{folder} contains images with {count}; choose another --out')
 
 
 def main() -> None:

@@ -1,3 +1,3 @@
-from .partial_box_batch_sampler import PartialBoxBatchSampler
+from .partial_box_batch_sampler import PartialBoxBatchSampler, boxed_images
 
-__all__ = ['PartialBoxBatchSampler']
+__all__ = ['PartialBoxBatchSampler', 'boxed_images']

@@ -1,4 +1,4 @@
-"""Drop bad boxes of any data set, sample by sample."""
+"""Drop degenerate boxes in a pipeline, for any data set."""
 
 import logging
 
@@ -8,7 +8,7 @@ from mmcv.transforms import BaseTransform
 from mmdet.structures.bbox import get_box_tensor
 from mmengine.logging import print_log
 
-from mmgwap.datasets.degenerate import WHAT, is_degenerate
+from mmgwap.datasets.annotation_checks import DEGENERATE, is_degenerate
 from mmgwap.registry import TRANSFORMS
 
 KEYS = ('gt_bboxes', 'gt_bboxes_labels', 'gt_ignore_flags', 'gt_masks')
@@ -16,20 +16,19 @@ KEYS = ('gt_bboxes', 'gt_bboxes_labels', 'gt_ignore_flags', 'gt_masks')
 
 @TRANSFORMS.register_module()
 class DropDegenerateBoxes(BaseTransform):
-    """Drop boxes without area, inverted, not finite or outside of the image.
+    """Drop boxes without area, inverted, not finite, huge or outside of the image.
 
-    For data sets other than mmgwap's own, which drop them when they load and
-    know how many there are.  Put it behind ``LoadAnnotations``, or behind what
-    may produce such boxes.  The first one is reported with its file; in an
-    epoch's worth of samples a total would come too late.
+    The checked data sets of mmgwap drop such boxes at loading time. This transform serves other
+    data sets. Put it behind ``LoadAnnotations``, or behind a transform that produces such boxes.
+    The first dropped box is reported with its file.
 
-    Required keys: ``gt_bboxes`` (N, 4), ``img_shape``.  Modified keys, where
-    they are present: ``gt_bboxes``, ``gt_bboxes_labels``, ``gt_ignore_flags``,
-    ``gt_masks``.
+    Required keys: ``gt_bboxes`` (N, 4), ``img_shape``. Modified keys, if present: ``gt_bboxes``,
+    ``gt_bboxes_labels``, ``gt_ignore_flags``, ``gt_masks``. Added or extended key:
+    ``dropped_labels``, classes of the dropped boxes, which ``PackPartialInputs`` packs as unknown.
     """
 
     def __init__(self) -> None:
-        # Shared, so that of all workers one speaks.
+        # In shared memory, so that only one loader worker warns.
         self._reported = torch.zeros(1, dtype=torch.bool).share_memory_()
 
     def transform(self, results: dict) -> dict:
@@ -39,6 +38,9 @@ class DropDegenerateBoxes(BaseTransform):
         height, width = results['img_shape'][:2]
         bad = is_degenerate(boxes, width, height)
         if bad.any():
+            if 'gt_bboxes_labels' in results:
+                labels = results['gt_bboxes_labels'][bad].tolist()
+                results['dropped_labels'] = sorted({*results.get('dropped_labels', ()), *labels})
             keep = np.flatnonzero(~bad)
             for key in KEYS:
                 if key in results:
@@ -51,8 +53,8 @@ class DropDegenerateBoxes(BaseTransform):
             return
         self._reported.fill_(True)
         print_log(
-            f'{path}: dropped {count} boxes {WHAT}; those of other '
-            'images are dropped without a warning',
+            f'{path}: dropped {count} boxes {DEGENERATE}; further boxes are dropped without a '
+            'warning',
             'current',
             logging.WARNING,
         )
