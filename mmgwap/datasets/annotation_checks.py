@@ -64,11 +64,7 @@ class AnnotationChecks(UnreadableImageMixin):
     """
 
     def __init__(
-        self,
-        *args,
-        unlisted_categories: str = 'error',
-        max_boxes_per_image: int = 10000,
-        **kwargs,
+        self, *args, unlisted_categories: str = 'error', max_boxes_per_image: int = 10000, **kwargs
     ) -> None:
         if unlisted_categories not in ('error', 'ignore'):
             raise ValueError(

@@ -47,9 +47,7 @@ def _decode(data: bytes, where: Union[str, Path]) -> str:
     try:
         text = data.decode('utf-8-sig')
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f'{where}: not UTF-8 text: {error.reason} at byte {error.start}'
-        ) from None
+        raise ValueError(f'{where}: not UTF-8 text: {error.reason} at byte {error.start}') from None
     if '\0' in text:  # no path can contain it
         raise ValueError(f'{where}: not text: contains a zero byte')
     return text

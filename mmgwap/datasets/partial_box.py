@@ -74,7 +74,8 @@ class PartialBoxDataset:
         choices = dict(percent=percent, split_file=split_file, flag=flag)
         if sum(value is not None for value in choices.values()) != 1:
             raise ValueError(
-                f'PartialBoxDataset: give exactly one of percent, split_file and flag, got {choices}'
+                'PartialBoxDataset: give exactly one of percent, split_file and flag, got '
+                f'{choices}'
             )
         if percent is not None and (isinstance(percent, bool) or not 0 <= percent <= 100):
             raise ValueError(
@@ -232,7 +233,9 @@ class ImageSummary(NamedTuple):
 def summarize_images(dataset: Union[BaseDataset, ConcatDataset]) -> list[ImageSummary]:
     """Summarize the annotations of all images."""
     return [
-        _summarize(base.get_data_info(i)) for base in base_datasets(dataset) for i in range(len(base))
+        _summarize(base.get_data_info(i))
+        for base in base_datasets(dataset)
+        for i in range(len(base))
     ]
 
 

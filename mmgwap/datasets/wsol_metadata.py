@@ -109,7 +109,9 @@ class _Reader:
         path = self.path(name)
         if not exists(path, backend_args=self.backend_args):
             if name in REQUIRED:
-                raise FileNotFoundError(f'{path}: missing; a split requires {" and ".join(REQUIRED)}')
+                raise FileNotFoundError(
+                    f'{path}: missing; a split requires {" and ".join(REQUIRED)}'
+                )
             return
         for number, line in enumerate(read_text(path, self.backend_args).splitlines(), 1):
             if not line.strip():

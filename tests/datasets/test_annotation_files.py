@@ -7,7 +7,7 @@ import pytest
 from mmdet.utils import register_all_modules
 
 from mmgwap.datasets import CheckedCocoDataset, CheckedXMLDataset, ImageLabelDataset
-from mmgwap.datasets.coco_file import check_coco
+from mmgwap.datasets.coco import check_coco
 
 from .test_checked import CLASSES, GOOD, write_images
 
@@ -65,24 +65,24 @@ def refused(function, *args, error=ValueError, **options):
     return message
 
 
-NUMBER = 'must be four numbers, x, y, width and height, '
-TEXT = 'must be text, and not empty'
-ID = 'must be a whole number or text'
-AND_MISSING = ', and is missing'
+NUMBER = 'must be four numbers, x, y, width and height'
+TEXT = 'must be a non-empty string'
+ID = 'must be an int or a string'
+AND_MISSING = ', but is missing'
 
 
 @pytest.mark.parametrize(
     'content, told',
     [
-        (b'', ': is not JSON: Expecting value: line 1 column 1'),
-        (json.dumps(coco()).encode()[:-50], ': is not JSON: '),
-        (json.dumps(coco()).replace('cat', 'chät').encode('latin-1'), ': is not text in UTF-8: '),
-        (json.dumps(coco()).encode('utf-16'), ': is not text in UTF-8: '),
-        (b'[' * 10**6, ': is not JSON: maximum recursion depth'),
-        (b'{"images": ' + b'9' * 5000 + b'}', ': is not JSON: Exceeds the limit'),
-        (b'{"images": [], "images": []}', ": is not JSON: an object has the key 'images' twice"),
+        (b'', ': invalid JSON: Expecting value: line 1 column 1'),
+        (json.dumps(coco()).encode()[:-50], ': invalid JSON: '),
+        (json.dumps(coco()).replace('cat', 'chät').encode('latin-1'), ': not UTF-8 text: '),
+        (json.dumps(coco()).encode('utf-16'), ': not UTF-8 text: '),
+        (b'[' * 10**6, ': invalid JSON: maximum recursion depth'),
+        (b'{"images": ' + b'9' * 5000 + b'}', ': invalid JSON: Exceeds the limit'),
+        (b'{"images": [], "images": []}', ": invalid JSON: an object has the key 'images' twice"),
         ([], ': must be a JSON object with images, categories and annotations, got list'),
-        ({}, ': images must be a list, and is missing'),
+        ({}, ': images must be a list, but is missing'),
         (coco(images={}), ': images must be a list, got {}'),
         (coco(categories=None), ': categories must be a list, got None'),
         (coco(annotations='no'), ": annotations must be a list, got 'no'"),
@@ -92,14 +92,14 @@ AND_MISSING = ', and is missing'
         (changed('images', 1, id=2.0), f', image number 1: id {ID}, got 2.0'),
         (changed('images', 1, id=True), f', image number 1: id {ID}, got True'),
         (changed('images', 1, id=[1]), f', image number 1: id {ID}, got [1]'),
-        (changed('images', 1, id=7), ', image 7: 2 have this id'),
-        (changed('images', 1, id='8'), ', image: the ids must be of one type, got int and str'),
+        (changed('images', 1, id=7), ', image 7: 2 entries have this id'),
+        (changed('images', 1, id='8'), ', image: the ids must have one type, got int and str'),
         (changed('images', 1, file_name=None), f', image 8: file_name {TEXT}{AND_MISSING}'),
         (changed('images', 1, file_name=''), f', image 8: file_name {TEXT}'),
         (changed('images', 1, file_name=3), f', image 8: file_name {TEXT}, got 3'),
         (
             changed('images', 1, width=None),
-            ', image 8: width must be a number of pixels above 0, and is missing',
+            ', image 8: width must be a number of pixels above 0, but is missing',
         ),
         *(
             (
@@ -117,11 +117,11 @@ AND_MISSING = ', and is missing'
             )
         ),
         (changed('categories', 0, id=None), ', category number 0: id'),
-        (changed('categories', 0, id=6), ', category 6: 2 have this id'),
-        (changed('categories', 0, name='dog'), ", category 'dog': 2 have this name"),
+        (changed('categories', 0, id=6), ', category 6: 2 entries have this id'),
+        (changed('categories', 0, name='dog'), ", category 'dog': 2 entries have this name"),
         (changed('categories', 0, name=None), f', category 5: name {TEXT}'),
         (changed('annotations', 2, id=None), ', annotation number 2: id'),
-        (changed('annotations', 2, id=1), ', annotation 1: 2 have this id'),
+        (changed('annotations', 2, id=1), ', annotation 1: 2 entries have this id'),
         (changed('annotations', 2, image_id=None), f', annotation 2: image_id {ID}{AND_MISSING}'),
         (changed('annotations', 2, image_id=7.0), ', annotation 2: image_id'),
         (changed('annotations', 2, category_id=None), ', annotation 2: category_'),
@@ -130,9 +130,12 @@ AND_MISSING = ', and is missing'
             changed('annotations', 2, category_id=9),
             ", annotation 2: category 'id 9' is not among the classes",
         ),
-        (changed('annotations', 2, bbox=None), f', annotation 2: bbox {NUMBER}and is missing'),
+        (changed('annotations', 2, bbox=None), f', annotation 2: bbox {NUMBER}{AND_MISSING}'),
         *(
-            (changed('annotations', 2, bbox=bad), f', annotation 2: bbox {NUMBER}got {bad!r}'[:80])
+            (
+                changed('annotations', 2, bbox=bad),
+                f', annotation 2: bbox {NUMBER}, got {bad!r}'[:80],
+            )
             for bad in (
                 [1, 2, 3],
                 [1, 2, 3, 4, 5],
@@ -159,8 +162,8 @@ AND_MISSING = ', and is missing'
         ),
         (
             coco(images=[dict(id='7', file_name='7.jpg', width=64, height=48)]),
-            ': 3 of 3 annotations are of images that it does not have, such as '
-            "annotation 0 of image 7; its images have ids such as '7'",
+            ': 3 of 3 annotations belong to no image of the file, such as '
+            "annotation 0 of image 7; the images have ids such as '7'",
         ),
     ],
 )
@@ -246,7 +249,7 @@ def test_annotations_of_other_images_are_told(tmp_path, warnings):
     content = changed('annotations', 1, image_id=9)
     assert boxes_of(load_coco(tmp_path, content)) == [BOXES[0][:1], BOXES[1]]
     assert len(warnings) == 1 and warnings[0].endswith(
-        'coco.json: 1 of 3 annotations are of images that it does not have, '
+        'coco.json: 1 of 3 annotations belong to no image of the file, '
         'such as annotation 1 of image 9; they are left out'
     )
 
@@ -255,7 +258,7 @@ def test_images_of_the_same_file_are_told(tmp_path, warnings):
     content = changed('images', 1, file_name='7.jpg')
     assert boxes_of(load_coco(tmp_path, content)) == BOXES
     assert len(warnings) == 1
-    assert "1 images have the file_name of another, such as '7.jpg'; each" in warnings[0]
+    assert "1 images repeat a file_name, such as '7.jpg'; each" in warnings[0]
 
 
 def test_huge_boxes_are_dropped(tmp_path, warnings):
@@ -283,7 +286,7 @@ def test_images_without_annotations_can_be_tested(tmp_path):
     dataset = load_coco(tmp_path, content, test_mode=True)
     assert boxes_of(dataset) == [[], []]
     message = refused(load_coco, tmp_path, content)
-    assert message.endswith('annotations must be a list, and is missing')
+    assert message.endswith('annotations must be a list, but is missing')
 
 
 def test_an_unknown_category_may_be_ignored(tmp_path):
@@ -295,7 +298,7 @@ def test_an_unknown_category_may_be_ignored(tmp_path):
 @pytest.mark.parametrize(
     'classes, told',
     [
-        (('cat', 'cat', 'dog'), "'cat' comes 2 times in metainfo"),
+        (('cat', 'cat', 'dog'), "lists 'cat' 2 times"),
         ('cat', "a list of names, got 'cat'"),
         (('cat', 5), 'a list of names'),
         ((), 'a list of names, got ()'),
@@ -326,13 +329,6 @@ def test_too_many_boxes_on_an_image_are_refused(tmp_path):
     assert len(boxes_of(load_coco(tmp_path, content))[1]) == 10000
     assert 'has 10000 boxes, more than max_boxes_per_image=9999' in refused(
         load_coco, tmp_path, content, max_boxes_per_image=9999
-    )
-
-
-@pytest.mark.parametrize('bad', [0, -1, 2.0, '5', True, None])
-def test_the_limit_is_a_positive_number(bad, tmp_path):
-    assert refused(load_coco, tmp_path, coco(), max_boxes_per_image=bad) == (
-        f'max_boxes_per_image must be a whole number from 1, got {bad!r}'
     )
 
 
@@ -378,32 +374,32 @@ BOX = (
 @pytest.mark.parametrize(
     'xml, told',
     [
-        ('', ': is not XML: no element found'),
-        ('{"images": []}', ': is not XML: '),
-        (XML[:-20], ': is not XML: '),
-        (XML.replace('cat', 'chät').encode('latin-1'), ': is not XML: '),
-        ('<?xml version="1.0" encoding="klingon"?>' + XML, ': is not XML: '),
-        ('<?xml version="1.0" encoding="utf-7"?>' + XML, ': is not XML: '),
-        (LAUGHS, ': is not XML: limit on input amplification'),
-        ('<annotation>&no;</annotation>', ': is not XML: undefined entity'),
+        ('', ': invalid XML: no element found'),
+        ('{"images": []}', ': invalid XML: '),
+        (XML[:-20], ': invalid XML: '),
+        (XML.replace('cat', 'chät').encode('latin-1'), ': invalid XML: '),
+        ('<?xml version="1.0" encoding="klingon"?>' + XML, ': invalid XML: '),
+        ('<?xml version="1.0" encoding="utf-7"?>' + XML, ': invalid XML: '),
+        (LAUGHS, ': invalid XML: limit on input amplification'),
+        ('<annotation>&no;</annotation>', ': invalid XML: undefined entity'),
         *(
             (XML.replace('<width>64</width>', bad), f': {told}')
             for bad, told in (
-                ('', 'needs one <width> in <size>, has none'),
-                ('<width>64</width><width>64</width>', 'needs one <width> in <size>'),
+                ('', '<size> must have one <width>, got none'),
+                ('<width>64</width><width>64</width>', '<size> must have one <width>, got 2'),
                 ('<width/>', '<width> must be a number, got None'),
                 ('<width>wide</width>', "<width> must be a number, got 'wide'"),
-                ('<width>-64</width>', '<size> must be pixels, from 1, got -64 x 48'),
-                ('<width>1e308</width>', '<size> must be pixels, from 1'),
-                ('<width>nan</width>', '<size> must be pixels, from 1, got nan'),
+                ('<width>-64</width>', '<size> must be 1 pixel or more, got -64 x 48'),
+                ('<width>1e308</width>', '<size> must be 1 pixel or more'),
+                ('<width>nan</width>', '<size> must be 1 pixel or more, got nan'),
             )
         ),
         *(
             (XML.replace('<name>cat</name>', bad), f', object 1: {told}')
             for bad, told in (
-                ('', 'needs one <name> in <object>, has none'),
+                ('', '<object> must have one <name>, got none'),
                 ('<name/>', '<name> is empty'),
-                ('<name>cat</name><name>dog</name>', 'needs one <name> in <object>, has 2'),
+                ('<name>cat</name><name>dog</name>', '<object> must have one <name>, got 2'),
             )
         ),
         *(
@@ -414,18 +410,18 @@ BOX = (
             XML.replace('<difficult>0</difficult>', '<difficult/>'),
             ', object 1: <difficult> must be 0 or 1, got None',
         ),
-        (XML.replace('bndbox', 'box'), ', object 1: needs one <bndbox> in <object>, has none'),
+        (XML.replace('bndbox', 'box'), ', object 1: <object> must have one <bndbox>, got none'),
         (
             XML.replace('</name>', f'</name>{BOX}'),
-            ', object 1: needs one <bndbox> in <object>, has 2',
+            ', object 1: <object> must have one <bndbox>, got 2',
         ),
         *(
             (XML.replace('<xmax>41</xmax>', bad), f', object 1: {told}')
             for bad, told in (
-                ('', 'needs one <xmax> in <bndbox>, has none'),
+                ('', '<bndbox> must have one <xmax>, got none'),
                 ('<xmax/>', '<xmax> must be a number, got None'),
                 ('<xmax>41px</xmax>', "<xmax> must be a number, got '41px'"),
-                ('<xmax>41</xmax><xmax>4</xmax>', 'needs one <xmax>'),
+                ('<xmax>41</xmax><xmax>4</xmax>', '<bndbox> must have one <xmax>, got 2'),
             )
         ),
         (XML.replace('cat', 'bird'), ": category 'bird' is not among"),
@@ -501,11 +497,11 @@ def test_image_sets_may_have_blanks(lines, tmp_path):
 @pytest.mark.parametrize(
     'lines, error, told',
     [
-        ('0\n\n0\n', ValueError, 'voc.txt, line 3: 0 comes a second time'),
-        (b'0\n\xff\xfe', ValueError, 'voc.txt: is not text in UTF-8'),
-        ('0\n1\n', FileNotFoundError, "Annotations/1.xml: missing, the annotation of '1' in "),
-        ('0 1\n', FileNotFoundError, "Annotations/0 1.xml: missing, the annotation of '0 1' in "),
-        ('', ValueError, 'voc.txt: no image is left to train on'),
+        ('0\n\n0\n', ValueError, 'voc.txt, line 3: 0 is listed twice'),
+        (b'0\n\xff\xfe', ValueError, 'voc.txt: not UTF-8 text'),
+        ('0\n1\n', FileNotFoundError, 'Annotations/1.xml: missing; '),
+        ('0 1\n', FileNotFoundError, 'Annotations/0 1.xml: missing; '),
+        ('', ValueError, 'voc.txt: no image left to train on'),
     ],
 )
 def test_a_faulty_image_set_is_named(lines, error, told, tmp_path):
@@ -561,9 +557,9 @@ def test_pixels_of_voc_are_counted_from_one(low, high, kept, tmp_path):
 @pytest.mark.parametrize(
     'lines, told',
     [
-        ('0 1\n\n0 -1\n', 'cat.txt, line 3: 0 comes a second time'),
-        ('0\n', "cat.txt, line 1: needs an id and 1, 0 or -1, got '0'"),
-        ('0 yes\n', 'cat.txt, line 1: needs an id and 1, 0 or -1'),
+        ('0 1\n\n0 -1\n', 'cat.txt, line 3: 0 is listed twice'),
+        ('0\n', "cat.txt, line 1: must have an id and 1, 0 or -1, got '0'"),
+        ('0 yes\n', 'cat.txt, line 1: must have an id and 1, 0 or -1'),
     ],
 )
 def test_a_faulty_set_of_a_class_is_named(lines, told, tmp_path):

@@ -12,9 +12,8 @@ from mmengine.runner.runner import _SlicedDataset
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mmgwap.datasets import PartialBoxBatchSampler, image_files
-from mmgwap.datasets.bad_images import skipping
-from mmgwap.datasets.image_files import why_bad
+from mmgwap.datasets import PartialBoxBatchSampler, unreadable_images
+from mmgwap.datasets.unreadable_images import skipping_datasets, why_unreadable
 
 from . import test_image_label, test_wsol
 from .bad_files import BAD_FILES, encoded
@@ -89,7 +88,7 @@ def taken(dataset, idx):
 def test_what_is_bad(kind, tmp_path):
     path = tmp_path / 'a.jpg'
     path.write_bytes(BAD_FILES[kind])
-    why = why_bad(str(path))
+    why = why_unreadable(str(path))
     assert why and '\n' not in why
     expected = dict(empty='empty', truncated_jpeg='truncated', bomb='DecompressionBombError').get(
         kind, ''
@@ -101,14 +100,14 @@ def test_what_is_bad(kind, tmp_path):
 def test_whole_images_are_not(kind, tmp_path):
     path = tmp_path / 'a.jpg'  # which it need not be
     path.write_bytes(encoded(kind))
-    assert why_bad(str(path)) is None
+    assert why_unreadable(str(path)) is None
 
 
 def test_what_is_not_there_says_nothing(tmp_path):
     (tmp_path / 'folder.jpg').mkdir()
     for name in ('missing.jpg', 'folder.jpg'):
-        assert why_bad(str(tmp_path / name)) is None
-    assert why_bad(None) is None
+        assert why_unreadable(str(tmp_path / name)) is None
+    assert why_unreadable(None) is None
 
 
 @pytest.mark.parametrize('kind', SETS)
@@ -118,7 +117,7 @@ def test_by_default_they_are_an_error_with_the_path(kind, tmp_path):
     told = f"cannot prepare {re.escape(path_of(dataset, 3))}: .*truncated.*on_bad_image='skip'"
     with pytest.raises(RuntimeError, match=told):
         dataset[3]
-    assert not skipping(dataset)
+    assert not skipping_datasets(dataset)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +125,7 @@ def test_by_default_they_are_an_error_with_the_path(kind, tmp_path):
 )
 def test_another_is_taken_and_they_are_counted_once(kind, content, tmp_path, warnings):
     dataset = SETS[kind](tmp_path, **SKIP)
-    (part,) = skipping(dataset)
+    (part,) = skipping_datasets(dataset)
     assert part.bad_images == []
     warnings.clear()
     spoil(dataset, 2, 5, content=BAD_FILES[content])
@@ -146,7 +145,8 @@ def test_one_whole_image_is_enough(tmp_path):
     assert {taken(dataset, idx) for idx in range(8)} == {path_of(dataset, 7)}
     spoil(dataset, 7)
     with pytest.raises(
-        RuntimeError, match='no sample 201 times, last for .*jpg; 8 of 8 images could not be read'
+        RuntimeError,
+        match='no sample in 201 tries, the last for .*jpg; 8 of 8 images could not be read',
     ):
         dataset[0]
 
@@ -155,7 +155,8 @@ def test_tries_are_limited(tmp_path):
     dataset = partial_set(tmp_path, **SKIP, max_refetch=0)
     spoil(dataset, 1)
     with pytest.raises(
-        RuntimeError, match='no sample 1 times, last for .*1.jpg; 1 of 8 images could not be read'
+        RuntimeError,
+        match='no sample in 1 tries, the last for .*1.jpg; 1 of 8 images could not be read',
     ):
         dataset[1]
 
@@ -171,7 +172,7 @@ def test_a_missing_file_is_an_error_always(kind, tmp_path):
             RuntimeError, match=f'cannot prepare {re.escape(path_of(dataset, idx))}: '
         ):
             dataset[idx]
-    (part,) = skipping(dataset)
+    (part,) = skipping_datasets(dataset)
     assert part.bad_images == []
 
 
@@ -194,7 +195,7 @@ def test_a_known_one_is_not_read_again(tmp_path, monkeypatch):
     dataset = coco_set(tmp_path, **SKIP)
     spoil(dataset, 4)
     dataset[4]
-    monkeypatch.setattr(image_files, 'get', None)
+    monkeypatch.setattr(unreadable_images, 'get', None)
     for _ in range(20):
         assert taken(dataset, 4) != path_of(dataset, 4)
 
@@ -214,7 +215,7 @@ def test_the_kind_of_a_partial_sample_stays(tmp_path):
     cfg = dict(coco(tmp_path, BOXES), type='mmgwap.CheckedCocoDataset', **SKIP)
     dataset = partial(cfg, split_file=split_file(tmp_path, 0, 1, 4))
     spoil(dataset, 0, 3, 7)
-    sampler = PartialBoxBatchSampler(DefaultSampler(dataset, seed=0), batch_size=3, boxed=1)
+    sampler = PartialBoxBatchSampler(DefaultSampler(dataset, seed=0), batch_size=3, num_boxed=1)
     loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=pseudo_collate)
     seen = set()
     for epoch in range(8):
@@ -283,13 +284,13 @@ def test_wrappers_are_looked_through(tmp_path):
     )
     # What num_batch_per_epoch makes of a data set.
     for dataset in (mixed, _SlicedDataset(mixed, 3)):
-        assert [part.ann_file for part in skipping(dataset)] == [
+        assert [part.ann_file for part in skipping_datasets(dataset)] == [
             str(tmp_path / name / 'coco.json') for name in 'ac'
         ]
-    leaf = skipping(mixed)[0]
-    assert skipping(_SlicedDataset(leaf, 3)) == [leaf]
-    assert skipping(DATASETS.build(parts['b'])) == []
-    assert skipping(DATASETS.build(coco(tmp_path / 'b'))) == []
+    leaf = skipping_datasets(mixed)[0]
+    assert skipping_datasets(_SlicedDataset(leaf, 3)) == [leaf]
+    assert skipping_datasets(DATASETS.build(parts['b'])) == []
+    assert skipping_datasets(DATASETS.build(coco(tmp_path / 'b'))) == []
 
 
 def measured(root, kind='coco', **options):

@@ -2,12 +2,11 @@
 
 import hashlib
 
+import digits
 import numpy as np
 import pytest
+from digits import CANVAS, MAX_OVERLAP, _overlap, load_glyphs, make_scene
 from numpy.random import RandomState
-
-from mmgwap.datasets import digits
-from mmgwap.datasets.digits import CANVAS, MAX_OVERLAP, _overlap, load_glyphs, make_scene
 
 
 @pytest.fixture(scope='module')

@@ -20,8 +20,7 @@ from mmdet.utils import register_all_modules
 from mmengine.logging import MMLogger
 
 from mmgwap.datasets import CheckedCocoDataset, CheckedXMLDataset, ImageLabelDataset
-from mmgwap.datasets.flags import read_flags
-from mmgwap.datasets.partial_split import read_split
+from mmgwap.datasets.partial_split import read_split, split_from_flag
 from mmgwap.datasets.wsol_metadata import read_wsol_metadata
 from tests.fuzzing import JUNK, NUMBERS, damaged, fuzz
 
@@ -161,7 +160,7 @@ def test_coco(folder, data, test_mode):
     assert total == number_in(messages, r'dropped (\d+) boxes')
     known = [image['id'] for image in content['images']]
     lost = [one for one in content.get('annotations', []) if one['image_id'] not in known]
-    assert len(lost) == number_in(messages, r'(\d+) of \d+ annotations are of')
+    assert len(lost) == number_in(messages, r'(\d+) of \d+ annotations belong')
 
 
 TEXTS = st.one_of(
@@ -435,7 +434,7 @@ def test_flags(folder, data):
     dataset = CheckedCocoDataset(
         ann_file=str(path), metainfo=CLASSES, data_prefix=dict(img='img/'), serialize_data=False
     )
-    flags = read(path, read_flags, dataset, 'has_boxes')
+    flags = read(path, split_from_flag, dataset, 'has_boxes')
     words = [str(value).strip().lower() for value in values]
     if flags is None:
         assert set(words) - {'1', 'true', 'yes', '0', 'false', 'no'}

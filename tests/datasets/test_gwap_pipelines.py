@@ -41,7 +41,9 @@ def test_a_batch_of_both_kinds(path, tmp_path):
     dataset = DATASETS.build(dataset)
     np.random.seed(0)
     sampler = DATA_SAMPLERS.build(
-        dict(loader.batch_sampler, batch_size=3, boxed=2, sampler=DefaultSampler(dataset, seed=0))
+        dict(
+            loader.batch_sampler, batch_size=3, num_boxed=2, sampler=DefaultSampler(dataset, seed=0)
+        )
     )
     batch = next(iter(sampler))
     samples = [dataset[i]['data_samples'] for i in batch]

@@ -7,7 +7,7 @@ import pytest
 from mmdet.registry import DATASETS
 from mmdet.utils import register_all_modules
 
-from mmgwap.datasets.boxed_images import boxed_images
+from mmgwap.datasets.samplers import boxed_images
 
 from .test_checked import CLASSES, PIPELINE, write_images
 from .test_partial_box import BOXES, MOSAIC, coco
@@ -150,7 +150,7 @@ def test_labels_that_are_no_classes(format, tmp_path, warnings):
 
 def test_names_that_stand_for_no_class(tmp_path):
     write('csv', tmp_path, [['cat']])
-    with pytest.raises(ValueError, match="'cow', for 'n01'"):
+    with pytest.raises(ValueError, match="names maps 'n01' to 'cow'"):
         build('csv', tmp_path, names=dict(n01='cow'))
 
 
@@ -172,7 +172,7 @@ def test_difficult_objects_of_voc(tmp_path):
         ('csv', 'labels.csv', 'path,label\na,cat\n', 'columns image and label'),
         ('csv', 'labels.csv', 'image,label\n0.jpg\n', 'line 2'),
         ('csv', 'labels.csv', '', 'columns image and label'),
-        ('csv', 'labels.csv', 'image,label\n', 'no image found'),
+        ('csv', 'labels.csv', 'image,label\n', 'no images found'),
         ('coco', 'labels.json', '{"images": [], "categories": []}', 'no image'),
         (
             'coco',
@@ -234,13 +234,13 @@ def test_a_missing_image_set(tmp_path):
     (tmp_path / 'Main' / 'dog_train.txt').unlink()
     with pytest.raises(ValueError, match="dog_train.txt: missing.*'dog'"):
         build('voc', tmp_path)
-    with pytest.raises(ValueError, match='needs {}'):
+    with pytest.raises(ValueError, match='must have {}'):
         build('voc', tmp_path, ann_file='Main/cat_train.txt')
 
 
 def test_no_folders(tmp_path):
     write_images(tmp_path / 'img', 1)
-    with pytest.raises(ValueError, match='holds no folders'):
+    with pytest.raises(ValueError, match='contains no folders'):
         build('folders', tmp_path)
 
 

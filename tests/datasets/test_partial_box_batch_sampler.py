@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 from mmengine.dataset import DefaultSampler, InfiniteSampler
@@ -6,7 +8,7 @@ from mmgwap.datasets import PartialBoxBatchSampler
 
 
 class Images:
-    """A data set with boxes on its first images."""
+    """A data set in which some images have boxes."""
 
     def __init__(self, boxed, others):
         self.boxed = np.arange(boxed + others) < boxed
@@ -17,13 +19,13 @@ class Images:
 
 
 def make(
-    images, batch_size=5, boxed=2, rank=0, world=1, epoch=0, seed=1, shuffle=True, infinite=False
+    images, batch_size=5, rank=0, world=1, epoch=0, seed=1, shuffle=True, infinite=False, **options
 ):
     sampler = (InfiniteSampler if infinite else DefaultSampler)(images, seed=seed, shuffle=shuffle)
     sampler.rank, sampler.world_size = rank, world
     if not infinite:
         sampler.set_epoch(epoch)
-    return PartialBoxBatchSampler(sampler, batch_size, boxed)
+    return PartialBoxBatchSampler(sampler, batch_size, **(options or dict(num_boxed=2)))
 
 
 @pytest.mark.parametrize(
@@ -42,17 +44,17 @@ def test_an_epoch(boxed, others, world):
         assert len(set(everything.tolist())) == len(everything)
 
 
-def test_the_larger_kind_goes_on_where_it_was():
-    images = Images(20, 95)  # 10 batches an epoch: 30 of 95, three times
+def test_the_larger_kind_continues_in_the_next_epoch():
+    images = Images(20, 95)  # 10 batches per epoch: 30 of 95, three times
     epochs = [np.concatenate(list(make(images, epoch=e))) for e in range(4)]
-    labelled = [set(one[~images.boxed[one]].tolist()) for one in epochs]
-    assert len(set.union(*labelled[:3])) == 90
-    assert labelled[3] & set.union(*labelled[:3])  # and anew
-    for one in epochs:
-        assert len(set(one[images.boxed[one]].tolist())) == 20
+    unboxed = [set(epoch[~images.boxed[epoch]].tolist()) for epoch in epochs]
+    assert len(set.union(*unboxed[:3])) == 90
+    assert unboxed[3] & set.union(*unboxed[:3])
+    for epoch in epochs:
+        assert len(set(epoch[images.boxed[epoch]].tolist())) == 20
 
 
-def test_the_order_depends_on_seed_and_epoch_alone():
+def test_the_order_depends_on_seed_and_epoch_only():
     images = Images(20, 100)
     first = list(make(images, epoch=5))
     assert first == list(make(images, epoch=5))
@@ -72,22 +74,34 @@ def test_without_shuffling():
     assert [batch[:2] for batch in batches] == boxed.reshape(-1, 2).tolist()
 
 
-def test_infinite_is_epoch_after_epoch():
+def test_infinite_sampler():
     images = Images(4, 100)
     endless = iter(make(images, infinite=True, batch_size=4))
-    got = [next(endless) for _ in range(5)]
-    wanted = [batch for epoch in range(3) for batch in make(images, batch_size=4, epoch=epoch)]
-    assert got == wanted[:5]
+    batches = [next(endless) for _ in range(5)]
+    epochs = [batch for epoch in range(3) for batch in make(images, batch_size=4, epoch=epoch)]
+    assert batches == epochs[:5]
 
 
-@pytest.mark.parametrize('boxed', [0, 5, -1, 6])
-def test_wrong_share(boxed):
-    with pytest.raises(ValueError, match='batch_size=5'):
-        make(Images(20, 20), boxed=boxed)
+@pytest.mark.parametrize('num_boxed', [0, 5, -1, 6, True, 2.0, '2'])
+def test_num_boxed_out_of_range(num_boxed):
+    with pytest.raises(ValueError, match=f'num_boxed .* 1 to .* 4, got {num_boxed!r}'):
+        make(Images(20, 20), num_boxed=num_boxed)
+
+
+def test_deprecated_name_of_num_boxed():
+    images = Images(20, 100)
+    with pytest.warns(DeprecationWarning, match='num_boxed='):
+        old = make(images, boxed=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert list(old) == list(make(images, num_boxed=2))
+    for options in (dict(boxed=2, num_boxed=2), dict(boxed=None)):
+        with pytest.raises(ValueError, match=f'num_boxed={options.get("num_boxed")}'):
+            make(images, **options)
 
 
 @pytest.mark.parametrize(
-    'boxed, others, what',
+    'boxed, others, told',
     [
         (0, 20, '0 images with boxes'),
         (20, 0, '0 images with image labels'),
@@ -95,6 +109,6 @@ def test_wrong_share(boxed):
         (20, 5, '5 images with image labels'),
     ],
 )
-def test_too_few_images(boxed, others, what):
-    with pytest.raises(ValueError, match=f'{what}.*2 processes'):
+def test_too_few_images(boxed, others, told):
+    with pytest.raises(ValueError, match=f'{told}.*2 processes'):
         make(Images(boxed, others), world=2)

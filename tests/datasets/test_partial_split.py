@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmgwap.datasets.partial_split import mask_of_ids, read_split, stratified_split, write_split
+from mmgwap.datasets.partial_split import read_split, split_from_ids, stratified_split, write_split
 
 
 def make(images=400, classes=12, seed=0):
@@ -51,7 +51,7 @@ def test_the_rarest_class_keeps_its_only_image():
 @pytest.mark.parametrize('percent', [0.1, 1, 2])
 def test_too_few_for_each_class(percent):
     labels = [[i % 5] for i in range(100)]
-    with pytest.raises(ValueError, match='5 classes.* ask for 5 %'):
+    with pytest.raises(ValueError, match='5 classes.* at least 5'):
         stratified_split(labels, percent, 5)
     assert stratified_split(labels, 5, 5).sum() == 5
 
@@ -83,8 +83,8 @@ def test_an_id_twice(tmp_path):
 
 
 def test_ids():
-    assert mask_of_ids([1, 2, 3], ['3', '1'], 'f').tolist() == [True, False, True]
+    assert split_from_ids([1, 2, 3], ['3', '1'], 'f').tolist() == [True, False, True]
     with pytest.raises(ValueError, match='f: 2 of its 3 ids .* such as 4'):
-        mask_of_ids([1, 2, 3], ['3', '4', '5'], 'f')
+        split_from_ids([1, 2, 3], ['3', '4', '5'], 'f')
     with pytest.raises(ValueError, match='f: .*same id'):
-        mask_of_ids([1, 1, 3], ['1'], 'f')
+        split_from_ids([1, 1, 3], ['1'], 'f')

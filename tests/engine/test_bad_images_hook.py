@@ -17,7 +17,7 @@ from mmengine.structures import InstanceData, PixelData
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mmgwap.datasets.bad_images import skipping
+from mmgwap.datasets.unreadable_images import skipping_datasets
 from mmgwap.engine.hooks.bad_images_hook import BadImagesHook, _drop_predictions
 from mmgwap.registry import MODELS
 from tests.datasets.bad_files import BAD_FILES
@@ -349,7 +349,7 @@ def test_it_says_nothing_of_whole_images(tmp_path):
     hook.before_train(runner)
     hook.after_train_epoch(runner)
     assert not told and not (tmp_path / 'bad_images.txt').exists()
-    dataset.prepare_data(4)
+    dataset[4]
     hook.after_train(runner)
     assert len(told) == 1 and 'end of training: 1 of 6' in told[0]
 
@@ -364,10 +364,10 @@ def test_all_processes_are_counted(tmp_path, monkeypatch):
     monkeypatch.setattr('mmgwap.engine.hooks.bad_images_hook.all_reduce', reduce)
     loader, _ = measured(tmp_path, test_mode=False)
     dataset = DATASETS.build(loader['dataset'])
-    dataset.prepare_data(4)
+    dataset[4]
     told, hook = [], BadImagesHook()
     runner = SimpleNamespace(log_dir=str(tmp_path), logger=SimpleNamespace(warning=told.append))
-    hook._tell(runner, 'train', skipping(dataset), 'were skipped')
+    hook._tell(runner, 'train', skipping_datasets(dataset), 'were skipped')
     assert 'train: 2 of 6 images' in told[0]
     # What this process met stays its own.
     assert len(dataset.bad_images) == 1

@@ -212,7 +212,7 @@ def test_fewer_images_than_boxed_ones(repo, tmp_path):
     assert sorted(one.has_boxes for one in samples) == [False, True]
     with pytest.raises(SystemExit, match='must be 2 at least'):
         noise_batch(cfg, tmp_path, 1)
-    assert cfg.train_dataloader.batch_sampler.boxed == 2  # as it was
+    assert cfg.train_dataloader.batch_sampler.num_boxed == 2  # as it was
 
 
 @pytest.fixture

@@ -220,9 +220,9 @@ def test_complete_single_digits_are_left_alone(run_here, tmp_path, capsys):
 def test_the_forms_do_not_mix(run_here, folder, singles, tmp_path):
     (tmp_path / 'metadata').mkdir()  # as an interrupted run leaves it
     for there, options, message in (
-        (folder, ['--single'], 'holds digits one to four an image'),
-        (singles, [], 'holds digits one an image'),
-        (tmp_path, [], 'holds digits one an image'),
+        (folder, ['--single'], 'images with one to four digits'),
+        (singles, [], 'images with one digit'),
+        (tmp_path, [], 'images with one digit'),
     ):
         before = digest(there)
         for force in ([], ['--force']):

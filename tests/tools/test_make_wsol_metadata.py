@@ -4,9 +4,8 @@ import os
 
 import pytest
 from mmdet.utils import register_all_modules
+from wsol_sources import read_cub, read_ilsvrc
 
-from mmgwap.datasets.wsol_cub import read_cub
-from mmgwap.datasets.wsol_ilsvrc import read_ilsvrc
 from mmgwap.datasets.wsol_metadata import read_wsol_metadata
 
 from ..datasets.test_wsol import configured, write_image
@@ -147,7 +146,7 @@ def test_what_is_there_is_left_alone(tool, cub, tmp_path):
     labels.write_text('mine')
     done = tool(TOOL, 'cub', cub, out, check=False)
     assert done.returncode == 1 and done.stderr.count('\n') == 1
-    assert 'train is already there; --force' in done.stderr
+    assert 'train exists already; --force' in done.stderr
     assert labels.read_text() == 'mine'
     tool(TOOL, 'cub', cub, out, '--force')
     assert {path: path.read_bytes() for path in out.rglob('*.txt')} == files
@@ -189,8 +188,8 @@ BOX = (1, 2, 30, 40)
 @pytest.mark.parametrize(
     'text, message',
     [
-        (XML.format(70, 50, OBJECT.format(BIRD, *BOX))[:-9], 'not XML'),
-        ('', 'not XML'),
+        (XML.format(70, 50, OBJECT.format(BIRD, *BOX))[:-9], 'invalid XML'),
+        ('', 'invalid XML'),
         (XML.format(70, 50, ''), 'objects of one class, got none'),
         (
             XML.format(70, 50, OBJECT.format(BIRD, *BOX) + OBJECT.format(FISH, *BOX)),
@@ -198,10 +197,10 @@ BOX = (1, 2, 30, 40)
         ),
         (
             XML.format(70, 50, OBJECT.format('n00000001', *BOX)),
-            'n00000001 is none of the 3 classes',
+            'n00000001 is not among the 3 classes',
         ),
         (XML.format('', 50, OBJECT.format(BIRD, *BOX)), 'size/width must be a num'),
-        (XML.format(70, 0, OBJECT.format(BIRD, *BOX)), 'an image of 70 x 0 px'),
+        (XML.format(70, 0, OBJECT.format(BIRD, *BOX)), 'size must be .* got 70 x 0'),
         (
             XML.format(70, 50, OBJECT.format(BIRD, 1, 2, 'x', 4)),
             "bndbox/xmax must be a number, got 'x'",
@@ -225,17 +224,21 @@ def test_faults_of_xml(ilsvrc, text, message):
 @pytest.mark.parametrize(
     'path, text, message',
     [
-        ('LOC_synset_mapping.txt', f'{FISH} tench\n{BIRD}\n', 'line 2: needs 2'),
+        ('LOC_synset_mapping.txt', f'{FISH} tench\n{BIRD}\n', 'line 2: must have 2'),
         (
             'LOC_synset_mapping.txt',
             f'{FISH} tench\n{FISH} tench\n',
-            f'line 2: {FISH} comes a second time',
+            f'line 2: {FISH} is listed twice',
         ),
-        ('ILSVRC/ImageSets/CLS-LOC/val.txt', 'ILSVRC2012_val_00000001\n', 'line 1: needs 2 fields'),
+        (
+            'ILSVRC/ImageSets/CLS-LOC/val.txt',
+            'ILSVRC2012_val_00000001\n',
+            'line 1: must have 2 fields',
+        ),
         (
             'ILSVRC/ImageSets/CLS-LOC/train_cls.txt',
             f'{TRAIN[0]} 1\n{TRAIN[1]} 2\n{TRAIN[0]} 3\n',
-            f'line 3: {TRAIN[0]} comes a second',
+            f'line 3: {TRAIN[0]} is listed twice',
         ),
     ],
 )
@@ -247,7 +250,7 @@ def test_faults_of_lists(ilsvrc, path, text, message):
 
 def test_a_class_that_has_no_name(ilsvrc):
     (ilsvrc / 'LOC_synset_mapping.txt').write_text(f'{FISH} tench\n{BIRD} crane\n')
-    with pytest.raises(ValueError, match=f'train_cls.txt: {LIFT} is none of the 2 classes'):
+    with pytest.raises(ValueError, match=f'train_cls.txt: {LIFT} is not among the 2 classes'):
         read_ilsvrc(ilsvrc)
 
 
@@ -272,16 +275,16 @@ def test_missing_files_of_cub(cub, path):
     'name, old, new, message',
     [
         ('bounding_boxes', '60.0', 'x', "image 1 must be a number, got 'x'"),
-        ('bounding_boxes', '60.0 ', '', 'line 1: needs 5 fields'),
+        ('bounding_boxes', '60.0 ', '', 'line 1: must have 5 fields'),
         ('bounding_boxes', '30.0', '30.0 1', 'image 1 must be a number'),
         ('bounding_boxes', '25.0', '-25.0', 'image 1: the box 60, 27, 35, 57 is '),
-        ('bounding_boxes', '3 3.0 4.0 1.0 1.0\n', '', 'has 2 images, and images.txt 3; 3 is'),
-        ('image_class_labels', '3 2', '4 2', '3 is in one of both only'),
+        ('bounding_boxes', '3 3.0 4.0 1.0 1.0\n', '', 'lists 2 images and images.txt 3; 3 is'),
+        ('image_class_labels', '3 2', '4 2', '3 is only in one'),
         ('image_class_labels', '3 2', '3 5', 'image 3 has the class 5'),
-        ('train_test_split', '3 0', '3 2', 'image 3 needs 0 or 1, got 2'),
-        ('train_test_split', '3 0', '3', 'line 3: needs 2 fields'),
-        ('images', '3 002', '2 002', 'line 3: 2 comes a second time'),
-        ('classes', '2 002.White', '1 002.White', 'line 2: 1 comes a second'),
+        ('train_test_split', '3 0', '3 2', 'image 3 must have 0 or 1, got 2'),
+        ('train_test_split', '3 0', '3', 'line 3: must have 2 fields'),
+        ('images', '3 002', '2 002', 'line 3: 2 is listed twice'),
+        ('classes', '2 002.White', '1 002.White', 'line 2: 1 is listed twice'),
     ],
 )
 def test_faults_of_tables(cub, name, old, new, message):

@@ -72,7 +72,7 @@ def test_a_split_is_written_and_used(tool, config, partial_config, tmp_path):
 def test_too_small_a_share_is_one_line(tool, config, tmp_path):
     done = tool(SPLIT, config, tmp_path / 'a.txt', '--percent', '7', check=False)
     assert done.returncode == 1 and not (tmp_path / 'a.txt').exists()
-    assert 'too few for each of the 9 classes' in done.stderr.strip().splitlines()[-1]
+    assert 'are too few for one of each of the 9 classes' in done.stderr.strip().splitlines()[-1]
 
 
 def test_the_detector_is_exported(tool, config, partial_config, partial_run, tmp_path):

@@ -9,10 +9,9 @@ from mmdet.registry import DATASETS
 from mmdet.utils import register_all_modules
 from PIL import Image
 from pycocotools.coco import COCO
+from wsol_sources import read_cub, read_ilsvrc
 
 from mmgwap.datasets.partial_split import stratified_split
-from mmgwap.datasets.wsol_cub import read_cub
-from mmgwap.datasets.wsol_ilsvrc import read_ilsvrc
 from mmgwap.datasets.wsol_metadata import read_wsol_metadata
 from tests.toy_data import (
     write_cards,

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Union
 
 import numpy as np
+from wsol_writer import write_wsol_metadata
 
 from mmgwap.datasets.wsol_metadata import Masks, WSOLMetadata
-from mmgwap.datasets.wsol_writer import write_wsol_metadata
 
 from .drawing import Scene, draw, write_image, write_lines
 from .voc import corners, write_xml

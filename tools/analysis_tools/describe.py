@@ -82,13 +82,14 @@ def noise_loader(loader: ConfigDict, noise: tuple, batch_size: int) -> DataLoade
     )
     loader.pop('prefetch_factor', None)
     sampler = loader.get('batch_sampler') or {}
-    if 'boxed' in sampler:
+    num_boxed = sampler.get('num_boxed')
+    if num_boxed:
         if batch_size < 2:
             sys.exit(
                 '--batch-size must be 2 at least: batches of the config '
                 'have images with boxes and without'
             )
-        loader.batch_sampler = ConfigDict(sampler, boxed=min(sampler['boxed'], batch_size - 1))
+        loader.batch_sampler = ConfigDict(sampler, num_boxed=min(num_boxed, batch_size - 1))
     return Runner.build_dataloader(loader, seed=0)
 
 

@@ -24,7 +24,7 @@ from step_timing import batches, seconds_a_batch, seconds_an_image, time_steps
 from torch.utils.data import DataLoader
 from training_step import add_config, build_training, images_a_step, read_config, schedule
 
-from mmgwap.datasets.bad_images import skipping
+from mmgwap.datasets.unreadable_images import skipping_datasets
 
 
 def parse_args() -> argparse.Namespace:
@@ -79,7 +79,7 @@ def validation(cfg: Config, args: argparse.Namespace, model: torch.nn.Module) ->
     if not (cfg.get('val_dataloader') and cfg.get('val_cfg')):
         return dict(seconds_an_image=0.0, images=0)
     loader = build_loader(cfg, args, 'val_dataloader')
-    for dataset in skipping(loader.dataset):
+    for dataset in skipping_datasets(loader.dataset):
         dataset.drops_predictions = True  # nothing is measured by them
     model.eval()
     with torch.no_grad():

@@ -9,7 +9,7 @@ from mmdet.registry import DATASETS
 from mmengine.config import ConfigDict
 
 from mmgwap.datasets import ImageLabelDataset, PartialBoxDataset, WSOLDataset
-from mmgwap.datasets.partial_pipeline import adapt_pipeline, for_labels
+from mmgwap.datasets.transforms import pack_image_labels, without_boxes
 
 OBJECTS = 7  # of an image, about as many as in COCO
 
@@ -35,7 +35,7 @@ class NoiseDataset(BaseDetDataset):
         super().full_init()
         if not self.boxes:
             self.boxed = np.zeros(len(self), dtype=bool)
-            self.pipeline = for_labels(adapt_pipeline(self.pipeline), 'it')
+            self.pipeline = without_boxes(pack_image_labels(self.pipeline), 'it')
 
     def load_data_list(self) -> list[dict]:
         # Each class often enough for any split of the images.

@@ -14,7 +14,7 @@ from mmengine.dataset import pseudo_collate
 from tqdm import tqdm
 
 from mmgwap.datasets import WSOLDataset
-from mmgwap.datasets.image_suffixes import SUFFIXES
+from mmgwap.datasets.files import IMAGE_SUFFIXES
 from mmgwap.datasets.wsol_metadata import read_wsol_metadata
 from mmgwap.structures import image_labels
 
@@ -123,7 +123,7 @@ def _files(path: Path, limit: Optional[int]) -> dict[str, Path]:
     names = _Names()
     if path.is_file():
         return {names.of(path.name): path}
-    found = sorted(one for one in path.rglob('*') if one.suffix.lower() in SUFFIXES)
+    found = sorted(one for one in path.rglob('*') if one.suffix.lower() in IMAGE_SUFFIXES)
     if not found:
         sys.exit(f'{path}: holds no images')
     return {names.of(str(found[i].relative_to(path))): found[i] for i in spread(len(found), limit)}

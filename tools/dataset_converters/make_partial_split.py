@@ -26,7 +26,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--percent', type=float, required=True, help='share of the images that keep their boxes'
     )
-    parser.add_argument('--seed', type=int, default=0, help='seed of the choice (default: %(default)s)')
+    parser.add_argument(
+        '--seed', type=int, default=0, help='seed of the choice (default: %(default)s)'
+    )
     return parser.parse_args()
 
 

@@ -11,7 +11,11 @@ from mmengine.runner import BaseLoop, Runner
 from mmengine.structures import BaseDataElement, InstanceData
 from torch import nn
 
-from mmgwap.datasets.bad_images import BadImages, bad_paths, skipping
+from mmgwap.datasets.unreadable_images import (
+    UnreadableImageMixin,
+    skipping_datasets,
+    unreadable_paths,
+)
 from mmgwap.registry import HOOKS
 
 SKIPPED = 'were skipped'
@@ -39,13 +43,13 @@ class BadImagesHook(Hook):
     """
 
     def __init__(self) -> None:
-        self._train: list[BadImages] = []
-        self._measured: list[BadImages] = []
+        self._train: list[UnreadableImageMixin] = []
+        self._measured: list[UnreadableImageMixin] = []
         self._handle = None
         self._paths = {}  # of each loop
 
     def before_train(self, runner: Runner) -> None:
-        self._train = skipping(runner.train_loop.dataloader.dataset)
+        self._train = skipping_datasets(runner.train_loop.dataloader.dataset)
 
     def after_train_epoch(self, runner: Runner) -> None:
         self._tell(runner, 'train', self._train, SKIPPED)
@@ -67,7 +71,7 @@ class BadImagesHook(Hook):
         self._end(runner, 'test')
 
     def _begin(self, runner: Runner, loop: BaseLoop) -> None:
-        self._measured = skipping(loop.dataloader.dataset)
+        self._measured = skipping_datasets(loop.dataloader.dataset)
         for dataset in self._measured:
             if not dataset.test_mode:
                 raise ValueError(
@@ -84,13 +88,15 @@ class BadImagesHook(Hook):
             self._handle.remove()
             self._tell(runner, name, self._measured, MISSED)
 
-    def _tell(self, runner: Runner, name: str, datasets: list[BadImages], fate: str) -> None:
+    def _tell(
+        self, runner: Runner, name: str, datasets: list[UnreadableImageMixin], fate: str
+    ) -> None:
         """Log bad images of all processes, which all have to call it."""
         found = []
         for dataset in datasets:
             unreadable = dataset.unreadable.clone()
             all_reduce(unreadable, 'max')
-            found += bad_paths(dataset, unreadable)
+            found += unreadable_paths(dataset, unreadable)
         if not found:
             return
         self._paths[name] = found
