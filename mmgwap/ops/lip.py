@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .triton import use_triton
+from .triton import first_use_matches, use_triton
 from .windows import Axis, Pair, is_channels_last, pair, window_axes, window_spread, window_sum
 
 # exp(60) and exp(-60) leave float32 room for large inputs and windows.
@@ -76,8 +76,15 @@ def lip2d(
     if logit.shape[2:] != x.shape[2:]:
         logit = logit.expand(-1, -1, *x.shape[2:])
     windows = (pair(kernel_size), pair(stride), pair(padding), ceil_mode)
-    if math.prod(pair(kernel_size)) <= LARGEST_TRITON_WINDOW and use_triton(x, logit):
-        return _lip_by_triton(x, logit, windows, gate)
+    needs_grad = torch.is_grad_enabled() and (x.requires_grad or logit.requires_grad)
+    if (
+        math.prod(pair(kernel_size)) <= LARGEST_TRITON_WINDOW
+        and use_triton(x, logit)
+        and _triton_matches(
+            x.device, x.dtype, logit.dtype, is_channels_last(x), needs_grad, windows, gate
+        )
+    ):
+        return _lip_by_triton(x, logit, windows, needs_grad, gate)
     if gate is not None and gate > LARGEST_LOGIT:
         logit, gate, bounded = apply_gate(logit, gate), None, False
     bounded = bounded or gate is not None
@@ -121,11 +128,49 @@ def _is_bounded(logit: Tensor) -> bool:
     return bool((low >= -LARGEST_LOGIT) & (high <= LARGEST_LOGIT))
 
 
-def _lip_by_triton(x: Tensor, logit: Tensor, windows: tuple, gate: Optional[float]) -> Tensor:
+@torch.compiler.assume_constant_result
+def _triton_matches(
+    device: torch.device,
+    dtype: torch.dtype,
+    logit_dtype: torch.dtype,
+    channels_last: bool,
+    needs_grad: bool,
+    windows: tuple,
+    gate: Optional[float],
+) -> bool:
+    """Compare the kernel with the PyTorch form on a small map, once for each kind of call."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    size = [kernel + 2 * stride for kernel, stride in zip(*windows[:2])]
+
+    def small_case() -> list[Tensor]:
+        x, logit = (
+            torch.arange(16 * math.prod(size), device=device)
+            .mul(frequency)
+            .sin()
+            .view(1, 16, *size)
+            .to(dtype, memory_format=layout)
+            .requires_grad_(needs_grad)
+            for frequency, dtype in ((0.7, dtype), (1.1, logit_dtype))
+        )
+        with torch.set_grad_enabled(needs_grad):
+            out = lip2d(x, logit, *windows, gate=gate)
+        gradients = torch.autograd.grad(out, (x, logit), out.detach()) if needs_grad else ()
+        return [out.detach(), *gradients]
+
+    name = (
+        f'lip2d of {dtype} with {logit_dtype} logits, '
+        f'{"channels-last" if channels_last else "contiguous"}, '
+        f'{"forward and backward" if needs_grad else "forward"}'
+    )
+    return first_use_matches(name, device, small_case)
+
+
+def _lip_by_triton(
+    x: Tensor, logit: Tensor, windows: tuple, needs_grad: bool, gate: Optional[float]
+) -> Tensor:
     from .triton.lip import lip2d as kernel  # needs Triton
 
-    keep = torch.is_grad_enabled() and (x.requires_grad or logit.requires_grad)
-    return kernel(x, logit, *windows, keep, float(gate or 0))[0]
+    return kernel(x, logit, *windows, needs_grad, float(gate or 0))[0]
 
 
 class BoundedLIP(torch.autograd.Function):

@@ -5,6 +5,7 @@ mean is a weighted sum of cells whose weights depend on the RoI alone, so the bi
 stored.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Union
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from .bin_cells import CELL_MAJOR, check_arguments, gather_cells
 from .ps_roi_align import align_cells, ps_roi_align
 from .ps_roi_pool import pool_cells
-from .triton import use_triton
+from .triton import first_use_matches, use_triton
 
 MODES = ('pool', 'align')
 # CPU inference runs in chunks of RoIs whose lists of cells fit in the cache.  Training does
@@ -91,15 +92,71 @@ def _vote(
     inputs: list[Tensor], rois: Tensor, bins: int, scale: float, samples: int
 ) -> list[Tensor]:
     """Vote with ``samples`` along each side of a bin, or with quantised bins if 0."""
-    if use_triton(*inputs):
-        return _vote_by_triton(inputs, rois, bins, scale, samples)
+    if rois.dtype != torch.float64:
+        rois = rois.float()  # half precision has too few digits for coordinates
     needs_grad = torch.is_grad_enabled() and any(maps.requires_grad for maps in inputs)
+    if use_triton(*inputs) and all(
+        _triton_matches(
+            maps.device, maps.dtype, rois.dtype, needs_grad, int(maps.size(1)), bins, scale, samples
+        )
+        for maps in inputs
+    ):
+        return _vote_by_triton(inputs, rois, bins, scale, samples)
     if needs_grad or rois.is_cuda:
         return _vote_by_gather(inputs, rois, bins, scale, samples)
     chunks = [
         _vote_by_gather(inputs, chunk, bins, scale, samples) for chunk in rois.split(ROIS_PER_CHUNK)
     ]
     return [torch.cat(votes) for votes in zip(*chunks)]
+
+
+@torch.compiler.assume_constant_result
+def _triton_matches(
+    device: torch.device,
+    dtype: torch.dtype,
+    rois_dtype: torch.dtype,
+    needs_grad: bool,
+    channels: int,
+    bins: int,
+    scale: float,
+    samples: int,
+) -> bool:
+    """Compare the kernel with the PyTorch form on a small map, once for each kind of call."""
+    shape = (2, 6, 7, bins**2, channels)
+
+    def small_case() -> list[Tensor]:
+        maps = torch.arange(math.prod(shape), device=device).mul(0.7).sin().view(shape).to(dtype)
+        maps = maps.permute(0, 4, 3, 1, 2).requires_grad_(needs_grad)
+        # In cells: inside the map, over its border, and smaller than a cell.
+        rois = [[0, 1.2, 0.7, 4.6, 5.1], [1, -1.5, 2.2, 9, 8], [1, 2.3, 1.1, 2.9, 1.8]]
+        rois = torch.tensor(rois, device=device, dtype=rois_dtype)
+        rois[:, 1:] /= scale
+        with torch.set_grad_enabled(needs_grad):
+            votes = _vote([maps], rois, bins, scale, samples)[0]
+        gradients = torch.autograd.grad(votes, maps, votes.detach()) if needs_grad else ()
+        return [votes.detach(), *gradients]
+
+    name = (
+        f'ps_roi_vote of {dtype} with {rois_dtype} RoIs, cell-major, '
+        f'{"bilinear" if samples else "quantised"} bins, '
+        f'{"forward and backward" if needs_grad else "forward"}'
+    )
+    return first_use_matches(name, device, small_case)
+
+
+def _vote_by_triton(
+    inputs: list[Tensor], rois: Tensor, bins: int, scale: float, samples: int
+) -> list[Tensor]:
+    from .triton import vote  # needs Triton
+
+    rois = rois.detach().contiguous()
+    cells = vote.ps_roi_bins(rois, *inputs[0].shape[-2:], bins, float(scale), samples)
+    return [
+        vote.ps_roi_vote(
+            maps.permute(CELL_MAJOR).contiguous(), rois, *cells, bins, float(scale), samples
+        )
+        for maps in inputs
+    ]
 
 
 def _vote_by_gather(
@@ -112,20 +169,6 @@ def _vote_by_gather(
         else pool_cells(rois, bins, scale, *size)
     )
     return [gather_cells(maps, cells, average_bins=True) for maps in inputs]
-
-
-def _vote_by_triton(
-    inputs: list[Tensor], rois: Tensor, bins: int, scale: float, samples: int
-) -> list[Tensor]:
-    from .triton.vote import ps_roi_vote as kernel  # needs Triton
-
-    if rois.dtype != torch.float64:
-        rois = rois.float()  # half precision has too few digits for coordinates
-    rois = rois.detach().contiguous()
-    return [
-        kernel(maps.permute(CELL_MAJOR).contiguous(), rois, bins, float(scale), samples)
-        for maps in inputs
-    ]
 
 
 class PSRoIVote(nn.Module):

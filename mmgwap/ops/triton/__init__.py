@@ -1,8 +1,5 @@
-"""Triton kernels of the operators, and the choice between them and PyTorch.
+"""Triton kernels of the operators in :mod:`mmgwap.ops`, and the choice between them and PyTorch."""
 
-The operators themselves are in :mod:`mmgwap.ops`; nothing else needs these.
-"""
+from .dispatch import first_use_matches, triton_disabled, triton_interpreted, use_triton
 
-from .dispatch import triton_disabled, triton_interpreted, use_triton
-
-__all__ = ['triton_disabled', 'triton_interpreted', 'use_triton']
+__all__ = ['first_use_matches', 'triton_disabled', 'triton_interpreted', 'use_triton']

@@ -1,17 +1,17 @@
 """Triton kernels that cut RoIs into bins, along each axis.
 
-The arithmetic is that of :mod:`mmgwap.ops.ps_roi_pool` and
-:mod:`mmgwap.ops.ps_roi_vote`, operation by operation: an edge is rounded to a
-cell, and a fused multiplication and addition could move it to the next.
-Compile with ``enable_fp_fusion=False``.
+The arithmetic is that of :func:`mmgwap.ops.ps_roi_pool.pool_cells` and
+:func:`mmgwap.ops.ps_roi_align.align_cells`, operation by operation: edges are rounded to cells,
+and a fused multiplication and addition could move an edge to the next cell.  Compile with
+``enable_fp_fusion=False``.
 
-A lane is a bin along an axis: all K * 2 * P of them, x before y.
+A lane is a bin along one axis: K * 2 * P lanes, x before y.
 """
 
 import triton
 import triton.language as tl
 
-# They vary from image to image, and are no reason to compile anew.
+# These sizes vary from image to image; specializing on them would compile again and again.
 SIZES = ('count', 'height', 'width')
 
 
@@ -19,17 +19,17 @@ SIZES = ('count', 'height', 'width')
 def quantised(
     rois, cells, count, height, width, BINS: tl.constexpr, SCALE: tl.constexpr, BLOCK: tl.constexpr
 ):
-    """First cell and number of cells of each bin: cells (K, 2, P, 2)."""
-    lane, here, low, high, step, length = _bin(rois, count, height, width, BINS, BLOCK)
+    """Write the first cell and the number of cells of each bin: cells (K, 2, P, 2)."""
+    lane, active, low, high, step, length = _bin(rois, count, height, width, BINS, BLOCK)
     start = _round(low) * SCALE
     end = (_round(high) + 1.0) * SCALE
-    # 0.1 in their type: by itself it is float32's.
-    least = tl.zeros_like(start) + 0.1
-    size = _divide(tl.maximum(end - start, least), BINS)
+    # 0.1 in the dtype of the RoIs; a literal would be float32.
+    minimum = tl.zeros_like(start) + 0.1
+    size = _divide(tl.maximum(end - start, minimum), BINS)
     first = _clip(tl.floor(step.to(size.dtype) * size + start), length)
     last = _clip(tl.ceil((step + 1).to(size.dtype) * size + start), length)
-    tl.store(cells + lane * 2, first.to(tl.int32), mask=here)
-    tl.store(cells + lane * 2 + 1, tl.maximum(last - first, 0.0).to(tl.int32), mask=here)
+    tl.store(cells + lane * 2, first.to(tl.int32), mask=active)
+    tl.store(cells + lane * 2 + 1, tl.maximum(last - first, 0.0).to(tl.int32), mask=active)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -45,48 +45,48 @@ def sampled(
     SCALE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Cells that each bin interpolates: cells, weights (K, 2, P, 2 * SAMPLES).
+    """Write the cells that each bin interpolates: cells, weights (K, 2, P, 2 * SAMPLES).
 
-    Tap 2s is the cell below sample s and tap 2s + 1 the one above.  A cell
-    that several samples share has their weights together at its first tap,
-    and 0 at the others, where it need not be read.
+    Entry 2s is the lower neighbour of sample s and entry 2s + 1 the upper neighbour.  The first
+    entry of a cell that several samples share holds the sum of its weights; the others hold 0 and
+    need not be read.
     """
-    lane, here, low, high, step, length = _bin(rois, count, height, width, BINS, BLOCK)
+    lane, active, low, high, step, length = _bin(rois, count, height, width, BINS, BLOCK)
     start = low * SCALE - 0.5  # in cells, whose centres lie at integers
     size = _divide(tl.maximum(high * SCALE - 0.5 - start, 0.0), BINS)
-    for tap in range(2 * SAMPLES):
-        below, _, _ = _sample(tap // 2, start, size, step, length, SAMPLES)
-        cell = below + tap % 2
+    for entry in range(2 * SAMPLES):
+        lower, _, _ = _sample(entry // 2, start, size, step, length, SAMPLES)
+        cell = lower + entry % 2
         weight = tl.zeros_like(size)
-        seen = cell < 0  # nowhere yet
+        repeated = cell < 0  # false in all lanes
         for other in range(SAMPLES):
-            below, share, inside = _sample(other, start, size, step, length, SAMPLES)
-            above = tl.minimum(below + 1, length - 1)
-            part = tl.where(below == cell, 1.0 - share, 0.0) + tl.where(above == cell, share, 0.0)
+            lower, fraction, inside = _sample(other, start, size, step, length, SAMPLES)
+            upper = tl.minimum(lower + 1, length - 1)
+            part = tl.where(lower == cell, 1.0 - fraction, 0.0)
+            part += tl.where(upper == cell, fraction, 0.0)
             weight += tl.where(inside, part, 0.0)
-            seen |= ((below == cell) | (below + 1 == cell)) & (other < tap // 2)
-        place = lane * 2 * SAMPLES + tap
-        tl.store(cells + place, tl.minimum(cell, length - 1), mask=here)
-        tl.store(weights + place, tl.where(seen, 0.0, weight / SAMPLES), mask=here)
+            repeated |= ((lower == cell) | (lower + 1 == cell)) & (other < entry // 2)
+        offset = lane * 2 * SAMPLES + entry
+        tl.store(cells + offset, tl.minimum(cell, length - 1), mask=active)
+        tl.store(weights + offset, tl.where(repeated, 0.0, weight / SAMPLES), mask=active)
 
 
 @triton.jit
 def _bin(rois, count, height, width, BINS: tl.constexpr, BLOCK: tl.constexpr):
-    """The RoI's ends along the lane's axis, the bin and the map's length."""
+    """Return the lane, the ends of its RoI along its axis, its bin and the length of the map."""
     lane = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    here = lane < count
+    active = lane < count
     vertical = lane // BINS % 2
     roi = rois + lane // (2 * BINS) * 5
-    low = tl.load(roi + 1 + vertical, mask=here, other=0)
-    high = tl.load(roi + 3 + vertical, mask=here, other=0)
-    # NaN or infinite if one of them is: then the RoI lies outside, on this axis
-    # and so on the map.
+    low = tl.load(roi + 1 + vertical, mask=active, other=0)
+    high = tl.load(roi + 3 + vertical, mask=active, other=0)
+    # The sum is NaN or infinite if an end is.  Such an RoI is moved outside the map on this axis.
     extent = low + high
     finite = extent - extent == 0
     length = tl.where(vertical == 1, height, width)
     return (
         lane,
-        here,
+        active,
         tl.where(finite, low, -1e6),
         tl.where(finite, high, -1e6),
         (lane % BINS).to(tl.int32),
@@ -96,21 +96,21 @@ def _bin(rois, count, height, width, BINS: tl.constexpr, BLOCK: tl.constexpr):
 
 @triton.jit
 def _sample(sample, start, size, step, length, SAMPLES: tl.constexpr):
-    """The cell below a sample, the share of the next, and whether it counts.
+    """Return the lower neighbour of a sample, the weight of the upper one, and whether it counts.
 
-    RoI align's border: a sample more than one cell outside does not, a nearer
-    one has the border's value.
+    As in RoI align, a sample more than one cell outside the map does not count, and a nearer sample
+    takes the value at the border.
     """
-    place = start + _divide((step * SAMPLES + sample).to(size.dtype) + 0.5, SAMPLES) * size
-    inside = (place >= -1.0) & (place <= length)
-    place = _clip(place, length)
-    below = tl.minimum(tl.floor(place).to(tl.int32), length - 1)
-    return below, place - below.to(size.dtype), inside
+    position = start + _divide((step * SAMPLES + sample).to(size.dtype) + 0.5, SAMPLES) * size
+    inside = (position >= -1.0) & (position <= length)
+    position = _clip(position, length)
+    lower = tl.minimum(tl.floor(position).to(tl.int32), length - 1)
+    return lower, position - lower.to(size.dtype), inside
 
 
 @triton.jit
 def _round(x):
-    """Half away from zero, as C's."""
+    """Round halves away from zero, as C's ``round``."""
     size = tl.abs(x)
     whole = tl.floor(size)
     whole += tl.where(size - whole >= 0.5, 1.0, 0.0)
@@ -118,14 +118,14 @@ def _round(x):
 
 
 @triton.jit
-def _clip(place, length):
-    return tl.minimum(tl.maximum(place, 0.0), length.to(place.dtype))
+def _clip(position, length):
+    return tl.minimum(tl.maximum(position, 0.0), length.to(position.dtype))
 
 
 @triton.jit
-def _divide(x, BY: tl.constexpr):
-    """Rounded to nearest, which ``/`` is not in float32."""
+def _divide(x, DIVISOR: tl.constexpr):
+    """Divide and round to nearest, which ``/`` does not do in float32."""
     if x.dtype == tl.float64:
-        return x / BY
+        return x / DIVISOR
     else:
-        return tl.div_rn(x, BY * 1.0)
+        return tl.div_rn(x, DIVISOR * 1.0)

@@ -1,7 +1,7 @@
-"""``torch.ops.mmgwap.lip2d``: LIP as an operator that torch knows.
+"""``torch.ops.mmgwap.lip2d``: LIP as a custom operator that runs Triton kernels.
 
-It has a meta kernel and a gradient, so that autograd, ``torch.compile`` and
-``torch.export`` see one node; what it runs are the Triton kernels.
+The operator has a fake (meta) implementation and a gradient, so that autograd, ``torch.compile``
+and ``torch.export`` see one node.
 """
 
 from typing import List, Tuple, Union
@@ -14,9 +14,8 @@ from torch import Tensor
 from ..windows import is_channels_last, window_axes
 from . import lip_kernels
 
-# Rows of a column that a program walks down, and lanes of a program.  With
-# channels last a thread has four lanes, read by one instruction.  Chosen by
-# counting instructions, not by timing.
+# Rows of a column that a program walks down, and lanes of a program.  With channels last a thread
+# has four lanes, read by one instruction.  Chosen by counting instructions, not by timing.
 ROWS = 8
 LANES = {torch.contiguous_format: 128, torch.channels_last: 512}
 WARPS = 4
@@ -33,22 +32,24 @@ def lip2d(
     keep: bool,
     gate: float,
 ) -> Tuple[Tensor, Tensor, Tensor]:
-    """Pool, as :func:`mmgwap.ops.lip2d` says.
+    """Pool as :func:`mmgwap.ops.lip2d` does.
 
     Args:
-        keep (bool): whether there will be a backward pass.
-        gate (float): 0 for none.
+        keep (bool): whether to compute what a backward pass reads.
+        gate (float): gate of the logits, 0 for no gate.
 
     Returns:
-        tuple[Tensor, Tensor, Tensor]: the result; and for the backward pass
-        the same unrounded and the logarithm of the sum of weights, or nothing.
+        tuple[Tensor, Tensor, Tensor]: the result; and, empty unless ``keep``, the unrounded result
+        and the logarithm of the sum of weights.
     """
-    out, mean, level = _results(x, logit, kernel_size, stride, padding, ceil_mode, keep, gate)
+    out, mean, log_sum = _empty_results(
+        x, logit, kernel_size, stride, padding, ceil_mode, keep, gate
+    )
     if out.numel():
         logit = logit.expand(x.shape)
         _launch(
             lip_kernels.forward,
-            (x, logit, out, mean, level),
+            (x, logit, out, mean, log_sum),
             out,
             (x.size(2), x.size(3), *out.shape[2:]),
             (x, logit, out),
@@ -57,11 +58,11 @@ def lip2d(
             KEEP=keep,
             GATE=gate,
         )
-    return out, mean, level
+    return out, mean, log_sum
 
 
 @lip2d.register_fake
-def _results(
+def _empty_results(
     x: Tensor,
     logit: Tensor,
     kernel_size: List[int],
@@ -74,12 +75,12 @@ def _results(
     axes = window_axes(x.shape[2:], tuple(kernel_size), tuple(stride), tuple(padding), ceil_mode)
     shape = (*x.shape[:2], axes[0].windows, axes[1].windows)
     out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=_layout(x))
-    wide = torch.promote_types(torch.promote_types(x.dtype, logit.dtype), torch.float32)
-    kept = [
-        torch.empty_like(out, dtype=wide) if keep else out.new_empty(0, dtype=wide)
+    dtype = torch.promote_types(torch.promote_types(x.dtype, logit.dtype), torch.float32)
+    mean, log_sum = (
+        torch.empty_like(out, dtype=dtype) if keep else out.new_empty(0, dtype=dtype)
         for _ in range(2)
-    ]
-    return out, *kept
+    )
+    return out, mean, log_sum
 
 
 @torch.library.custom_op('mmgwap::lip2d_backward', mutates_args=())
@@ -88,60 +89,57 @@ def lip2d_backward(
     x: Tensor,
     logit: Tensor,
     mean: Tensor,
-    level: Tensor,
+    log_sum: Tensor,
     kernel_size: List[int],
     stride: List[int],
     padding: List[int],
     gate: float,
-    of_logit: bool,
+    needs_grad_logit: bool,
 ) -> Tuple[Tensor, Tensor]:
-    """Gradients of x and, with ``of_logit``, of the logit."""
-    grad_x, grad_logit = _gradients(
-        grad, x, logit, mean, level, kernel_size, stride, padding, gate, of_logit
+    """Compute the gradient of x and, with ``needs_grad_logit``, that of the logit."""
+    grad_x, grad_logit = _empty_gradients(
+        grad, x, logit, mean, log_sum, kernel_size, stride, padding, gate, needs_grad_logit
     )
     if not x.numel():
         return grad_x, grad_logit.zero_()
-    # A broadcast logit's gradient is summed afterwards, unrounded.
-    every = (
-        grad_logit
-        if logit.shape == x.shape or not of_logit
-        else torch.empty_like(grad_x, dtype=mean.dtype)
-    )
-    # Its strides are taken to be the mean's, whatever x has been since.
+    # The gradient of a logit that broadcasts is summed after the kernel, unrounded.
+    broadcasts = needs_grad_logit and logit.shape != x.shape
+    full_grad_logit = torch.empty_like(grad_x, dtype=mean.dtype) if broadcasts else grad_logit
+    # The kernel reads the gradient with the strides of the mean, in whatever layout x came back.
     grad = grad.contiguous(memory_format=_layout(mean))
     logit = logit.expand(x.shape)
     _launch(
         lip_kernels.backward,
-        (grad, x, logit, mean, level, grad_x, every),
+        (grad, x, logit, mean, log_sum, grad_x, full_grad_logit),
         grad_x,
         (x.size(2), x.size(3), *mean.shape[2:]),
         (x, logit, mean, grad_x),
         (kernel_size, stride, padding),
         mean.dtype,
-        OF_LOGIT=of_logit,
+        GRAD_LOGIT=needs_grad_logit,
         GATE=gate,
     )
-    if every is not grad_logit:
-        grad_logit.copy_(every.sum_to_size(grad_logit.shape))
+    if broadcasts:
+        grad_logit.copy_(full_grad_logit.sum_to_size(grad_logit.shape))
     return grad_x, grad_logit
 
 
 @lip2d_backward.register_fake
-def _gradients(
+def _empty_gradients(
     grad: Tensor,
     x: Tensor,
     logit: Tensor,
     mean: Tensor,
-    level: Tensor,
+    log_sum: Tensor,
     kernel_size: List[int],
     stride: List[int],
     padding: List[int],
     gate: float,
-    of_logit: bool,
+    needs_grad_logit: bool,
 ) -> Tuple[Tensor, Tensor]:
     layout = _layout(x)
     grad_x = torch.empty_like(x, memory_format=layout)
-    if not of_logit:
+    if not needs_grad_logit:
         return grad_x, logit.new_empty(0)
     return grad_x, torch.empty_like(logit, memory_format=layout)
 
@@ -154,18 +152,18 @@ def _save(ctx, inputs: tuple, output: tuple) -> None:
 
 
 def _backward(ctx, grad: Tensor, *_) -> tuple:
-    nothing = (None,) * 8
+    no_gradients = (None,) * 8
     if grad is None:
-        return nothing
-    of_logit = ctx.needs_input_grad[1]
-    if grad.numel() and not ctx.saved_tensors[2].numel():
+        return no_gradients
+    needs_grad_logit = ctx.needs_input_grad[1]
+    saved = ctx.saved_tensors  # once: a checkpoint does not unpack them again
+    if grad.numel() and not saved[2].numel():
         raise RuntimeError(
-            'lip2d has kept nothing for a backward pass '
-            '(keep=False): call or export it with gradients '
-            'enabled'
+            'lip2d was called with keep=False, so there is nothing for its backward pass: '
+            'call or export it with gradients enabled'
         )
-    grad_x, grad_logit = lip2d_backward(grad, *ctx.saved_tensors, *ctx.windows, ctx.gate, of_logit)
-    return grad_x, grad_logit if of_logit else None, *nothing[2:]
+    grad_x, grad_logit = lip2d_backward(grad, *saved, *ctx.windows, ctx.gate, needs_grad_logit)
+    return grad_x, grad_logit if needs_grad_logit else None, *no_gradients[2:]
 
 
 lip2d.register_autograd(_backward, setup_context=_save)
@@ -182,23 +180,25 @@ def _launch(
     sizes: tuple,
     strided: tuple,
     windows: tuple,
-    wide: torch.dtype,
+    dtype: torch.dtype,
     **options: Union[bool, float],
 ) -> None:
-    """Start a kernel with a lane for each column of a map.
+    """Start a kernel with one lane for each column of a map.
 
     Args:
-        columns (Tensor): the map, (B, C, H, W), whose columns those are.
+        tensors (tuple[Tensor]): tensor arguments of the kernel.
+        columns (Tensor): the map, (B, C, H, W), whose columns are the lanes.
         sizes (tuple[int]): H, W, H', W'.
-        strided (tuple[Tensor]): whose strides the kernel takes.
+        strided (tuple[Tensor]): tensors whose strides the kernel takes.
         windows (tuple[list[int]]): kernel size, stride and padding.
-        wide (torch.dtype): to compute in.
+        dtype (torch.dtype): dtype to accumulate in.
+        options: further constants of the kernel.
     """
     layout = _layout(columns)
     lanes = columns.numel() // columns.size(2)
-    strides = [step for one in strided for step in one.stride()]
-    names = [f'{what}_{side}' for what in ('KERNEL', 'STRIDE', 'PAD') for side in 'HW']
-    small = all(_reach(one) < 2**31 for one in tensors)
+    strides = [stride for tensor in strided for stride in tensor.stride()]
+    names = [f'{name}_{side}' for name in ('KERNEL', 'STRIDE', 'PAD') for side in 'HW']
+    small = all(_extent(tensor) < 2**31 for tensor in tensors)
     blocks = triton.cdiv(lanes, LANES[layout]) * triton.cdiv(columns.size(2), ROWS)
     with torch.cuda.device_of(columns):
         kernel[(blocks,)](
@@ -212,12 +212,12 @@ def _launch(
             CHANNELS_LAST=layout == torch.channels_last,
             ROWS=ROWS,
             BLOCK=LANES[layout],
-            WIDE=tl.float64 if wide == torch.float64 else tl.float32,
+            ACC=tl.float64 if dtype == torch.float64 else tl.float32,
             INDEX=tl.int32 if small else tl.int64,
             num_warps=WARPS,
         )
 
 
-def _reach(tensor: Tensor) -> int:
-    """Elements from the first to the last, as they lie in memory."""
+def _extent(tensor: Tensor) -> int:
+    """Return the number of elements in memory from the first to the last."""
     return sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride())) + 1

@@ -1,16 +1,15 @@
 """Triton kernels of position-sensitive voting, forward and backward.
 
-A program votes for one RoI on one row of its bins, and on a block of channels.
-In a map (B, H, W, P*P, C) the values that a bin reads in a cell are a row of
-memory; a program reads several rows at once, each row of a bin once, and keeps
-their weighted sum.  Where the bins lie is found beforehand, once for all
-channels (:mod:`.bin_kernels`).
+A program votes for one RoI on one row of its bins, and on a block of channels.  In a map
+(B, H, W, P*P, C) the values of a cell that a bin reads are a row of memory; a program reads a tile
+of rows at once and keeps their weighted sum.  The position of the bins is computed beforehand, once
+for all channels and maps (:mod:`.bin_kernels`).
 """
 
 import triton
 import triton.language as tl
 
-# They vary from image to image, and are no reason to compile anew.
+# These sizes vary from image to image; specializing on them would compile again and again.
 SIZES = ('images', 'height', 'width')
 
 
@@ -29,55 +28,48 @@ def forward(
     SAMPLES: tl.constexpr,
     SIDE: tl.constexpr,
     BLOCK: tl.constexpr,
-    WIDE: tl.constexpr,
+    ACC: tl.constexpr,
     INDEX: tl.constexpr,
 ):
-    """Sum over the bins of each row: votes (K, P, C), in WIDE.
+    """Sum over the bins of each row: votes (K, P, C), in the accumulation dtype ACC.
 
-    maps (B, H, W, P*P, C), contiguous; rois (K, 5); cells and weights as the
-    kernels of the bins wrote them.  SAMPLES on each side of a bin, or 0 for
-    quantised bins.  A RoI of no image makes NaN.
+    maps: (B, H, W, P*P, C), contiguous.  rois: (K, 5).  cells, weights: as written by the kernels
+    of the bins, with SAMPLES along each side of a bin, or 0 for quantised bins.  An RoI whose batch
+    index is outside the batch gets NaN.
     """
-    roi, line = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    roi, bin_row = tl.program_id(0).to(tl.int64), tl.program_id(1)
     channel = tl.program_id(2) * BLOCK + tl.arange(0, BLOCK)
-    here = channel < channels
-    known, image = _image(rois + roi * 5, images)
-    row_size = BINS * BINS * channels
-    maps += image * height * width * row_size + line * BINS * channels
-    total = tl.zeros((SIDE * SIDE, BLOCK), WIDE)
-    for column in range(BINS):
-        lines, columns = _taps(cells, roi, line, column, BINS, SAMPLES)
-        for down in range(0, tl.where(known, lines, 0), SIDE):
-            for across in range(0, columns, SIDE):
+    active = channel < channels
+    valid, image = _image(rois + roi * 5, images)
+    cell_size = BINS * BINS * channels
+    maps += image * height * width * cell_size + bin_row * BINS * channels
+    total = tl.zeros((SIDE * SIDE, BLOCK), ACC)
+    for bin_column in range(BINS):
+        rows, columns = _extent(cells, roi, bin_row, bin_column, BINS, SAMPLES)
+        for row in range(0, tl.where(valid, rows, 0), SIDE):
+            for column in range(0, columns, SIDE):
                 cell, weight = _tile(
-                    down,
-                    across,
-                    lines,
+                    row,
+                    column,
+                    rows,
                     columns,
                     cells,
                     weights,
                     roi,
-                    line,
-                    column,
+                    bin_row,
+                    bin_column,
                     width,
                     BINS,
                     SAMPLES,
                     SIDE,
                     INDEX,
-                    WIDE,
+                    ACC,
                 )
-                values = tl.load(
-                    maps + (cell * row_size + column * channels)[:, None] + channel[None, :],
-                    mask=(weight > 0)[:, None] & here[None, :],
-                    other=0,
-                )
-                total += values.to(WIDE) * weight[:, None]
-    vote = tl.sum(total, 0) / (BINS * BINS)
-    tl.store(
-        votes + (roi * BINS + line) * channels + channel,
-        tl.where(known, vote, float('nan')),
-        mask=here,
-    )
+                offset = (cell * cell_size + bin_column * channels)[:, None] + channel[None, :]
+                mask = (weight > 0)[:, None] & active[None, :]
+                total += tl.load(maps + offset, mask=mask, other=0).to(ACC) * weight[:, None]
+    vote = tl.where(valid, tl.sum(total, 0) / (BINS * BINS), float('nan'))
+    tl.store(votes + (roi * BINS + bin_row) * channels + channel, vote, mask=active)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -95,105 +87,106 @@ def backward(
     SAMPLES: tl.constexpr,
     SIDE: tl.constexpr,
     BLOCK: tl.constexpr,
-    WIDE: tl.constexpr,
+    ACC: tl.constexpr,
     INDEX: tl.constexpr,
 ):
-    """Add grad (K, C) to grad_maps (B, H, W, P*P, C), zeros at first, in WIDE.
+    """Add grad (K, C) to grad_maps (B, H, W, P*P, C), which starts at zero, in ACC.
 
-    RoIs overlap, hence atomic additions, whose order is not fixed.
+    RoIs overlap, so additions are atomic, and their order is not fixed.
     """
-    roi, line = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    roi, bin_row = tl.program_id(0).to(tl.int64), tl.program_id(1)
     channel = tl.program_id(2) * BLOCK + tl.arange(0, BLOCK)
-    here = channel < channels
-    known, image = _image(rois + roi * 5, images)
-    row_size = BINS * BINS * channels
-    grad_maps += image * height * width * row_size + line * BINS * channels
-    values = tl.load(grad + roi * channels + channel, mask=here, other=0).to(WIDE) / (BINS * BINS)
-    for column in range(BINS):
-        lines, columns = _taps(cells, roi, line, column, BINS, SAMPLES)
-        for down in range(0, tl.where(known, lines, 0), SIDE):
-            for across in range(0, columns, SIDE):
+    active = channel < channels
+    valid, image = _image(rois + roi * 5, images)
+    cell_size = BINS * BINS * channels
+    grad_maps += image * height * width * cell_size + bin_row * BINS * channels
+    values = tl.load(grad + roi * channels + channel, mask=active, other=0).to(ACC)
+    values /= BINS * BINS
+    for bin_column in range(BINS):
+        rows, columns = _extent(cells, roi, bin_row, bin_column, BINS, SAMPLES)
+        for row in range(0, tl.where(valid, rows, 0), SIDE):
+            for column in range(0, columns, SIDE):
                 cell, weight = _tile(
-                    down,
-                    across,
-                    lines,
+                    row,
+                    column,
+                    rows,
                     columns,
                     cells,
                     weights,
                     roi,
-                    line,
-                    column,
+                    bin_row,
+                    bin_column,
                     width,
                     BINS,
                     SAMPLES,
                     SIDE,
                     INDEX,
-                    WIDE,
+                    ACC,
                 )
+                offset = (cell * cell_size + bin_column * channels)[:, None] + channel[None, :]
+                mask = (weight > 0)[:, None] & active[None, :]
                 tl.atomic_add(
-                    grad_maps + (cell * row_size + column * channels)[:, None] + channel[None, :],
-                    weight[:, None] * values[None, :],
-                    mask=(weight > 0)[:, None] & here[None, :],
-                    sem='relaxed',
+                    grad_maps + offset, weight[:, None] * values[None, :], mask=mask, sem='relaxed'
                 )
 
 
 @triton.jit
 def _image(roi, images):
-    """Whether a RoI has an image, and which."""
+    """Return whether the batch index of an RoI is in the batch, and a valid index."""
     index = tl.load(roi)
-    known = (index >= 0) & (index < images)
-    return known, tl.where(known, index, 0).to(tl.int64)
+    valid = (index >= 0) & (index < images)
+    return valid, tl.where(valid, index, 0).to(tl.int64)
 
 
 @triton.jit
-def _taps(cells, roi, line, column, BINS: tl.constexpr, SAMPLES: tl.constexpr):
-    """Lines and columns of what a bin reads."""
+def _extent(cells, roi, bin_row, bin_column, BINS: tl.constexpr, SAMPLES: tl.constexpr):
+    """Return the numbers of rows and columns of cells that a bin reads."""
     if SAMPLES == 0:
-        lines = tl.load(cells + (roi * 2 * BINS + BINS + line) * 2 + 1)
-        columns = tl.load(cells + (roi * 2 * BINS + column) * 2 + 1)
+        rows = tl.load(cells + (roi * 2 * BINS + BINS + bin_row) * 2 + 1)
+        columns = tl.load(cells + (roi * 2 * BINS + bin_column) * 2 + 1)
     else:
-        lines = tl.full((), 2 * SAMPLES, tl.int32)
-        columns = lines
-    return lines, columns
+        rows = tl.full((), 2 * SAMPLES, tl.int32)
+        columns = rows
+    return rows, columns
 
 
 @triton.jit
 def _tile(
-    down,
-    across,
-    lines,
+    row,
+    column,
+    rows,
     columns,
     cells,
     weights,
     roi,
-    line,
-    column,
+    bin_row,
+    bin_column,
     width,
     BINS: tl.constexpr,
     SAMPLES: tl.constexpr,
     SIDE: tl.constexpr,
     INDEX: tl.constexpr,
-    WIDE: tl.constexpr,
+    ACC: tl.constexpr,
 ):
-    """SIDE x SIDE taps of a bin, from a line and column on: the cells,
-    ``y * W + x``, and their weights, 0 where there is nothing to read."""
-    tap = tl.arange(0, SIDE * SIDE)
-    down += tap // SIDE
-    across += tap % SIDE
-    inside = (down < lines) & (across < columns)
-    of_line = roi * 2 * BINS + BINS + line
-    of_column = roi * 2 * BINS + column
+    """Return a SIDE x SIDE tile of the cells of a bin, from (row, column) on.
+
+    The cells are indices ``y * W + x``; their weights are 0 where there is nothing to read.
+    """
+    entry = tl.arange(0, SIDE * SIDE)
+    row += entry // SIDE
+    column += entry % SIDE
+    inside = (row < rows) & (column < columns)
+    y_bin = roi * 2 * BINS + BINS + bin_row
+    x_bin = roi * 2 * BINS + bin_column
     if SAMPLES == 0:
-        y = tl.load(cells + of_line * 2) + down
-        x = tl.load(cells + of_column * 2) + across
-        weight = tl.where(inside, 1.0 / (lines * columns).to(WIDE), 0.0)
+        y = tl.load(cells + y_bin * 2) + row
+        x = tl.load(cells + x_bin * 2) + column
+        weight = tl.where(inside, 1.0 / (rows * columns).to(ACC), 0.0)
     else:
-        of_line = of_line * 2 * SAMPLES + down
-        of_column = of_column * 2 * SAMPLES + across
-        y = tl.load(cells + of_line, mask=inside, other=0)
-        x = tl.load(cells + of_column, mask=inside, other=0)
-        weight = tl.load(weights + of_line, mask=inside, other=0).to(WIDE) * tl.load(
-            weights + of_column, mask=inside, other=0
-        ).to(WIDE)
+        y_entry = y_bin * 2 * SAMPLES + row
+        x_entry = x_bin * 2 * SAMPLES + column
+        y = tl.load(cells + y_entry, mask=inside, other=0)
+        x = tl.load(cells + x_entry, mask=inside, other=0)
+        weight = tl.load(weights + y_entry, mask=inside, other=0).to(ACC)
+        weight *= tl.load(weights + x_entry, mask=inside, other=0).to(ACC)
     return y.to(INDEX) * width + x, weight

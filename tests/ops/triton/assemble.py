@@ -25,17 +25,17 @@ LIP = dict(
     ROWS=8,
     GATE=0.0,
     BLOCK=128,
-    WIDE=tl.float32,
+    ACC=tl.float32,
     INDEX=tl.int32,
 )
-VOTE = dict(BINS=7, SIDE=4, BLOCK=128, WIDE=tl.float32, INDEX=tl.int32)
+VOTE = dict(BINS=7, SIDE=4, BLOCK=128, ACC=tl.float32, INDEX=tl.int32)
 CUT = dict(BINS=7, SCALE=1 / 16, BLOCK=128)
 
 
 def cases():
     """Name, kernel, constants, and the types of pointers."""
     for dtype, axis in product(('fp32', 'bf16', 'fp16'), 'cw'):
-        types = dict(x=dtype, logit=dtype, out=dtype, mean='fp32', level='fp32')
+        types = dict(x=dtype, logit=dtype, out=dtype, mean='fp32', log_sum='fp32')
         yield (
             f'lip forward {dtype} {axis}',
             lip_kernels.forward,
@@ -44,13 +44,15 @@ def cases():
             ),
             types,
         )
-    for of_logit in (False, True):
+    for grad_logit in (False, True):
         types = dict.fromkeys(('x', 'logit', 'grad', 'grad_x', 'grad_logit'), 'fp16')
         yield (
-            f'lip backward {of_logit}',
+            f'lip backward {grad_logit}',
             lip_kernels.backward,
-            dict(LIP, CHANNELS_LAST=False, OF_LOGIT=of_logit, **{f'{one}_w': 1 for one in 'xlog'}),
-            dict(types, mean='fp32', level='fp32'),
+            dict(
+                LIP, CHANNELS_LAST=False, GRAD_LOGIT=grad_logit, **{f'{one}_w': 1 for one in 'xlog'}
+            ),
+            dict(types, mean='fp32', log_sum='fp32'),
         )
     for name, samples in product(('forward', 'backward'), (0, 2)):
         types = dict(
@@ -77,11 +79,11 @@ def cases():
 def vectors():
     """Channels-last, with sizes that 16 divides, as the launch knows them."""
     types = dict.fromkeys(
-        ('x', 'logit', 'out', 'mean', 'level', 'grad', 'grad_x', 'grad_logit'), 'fp32'
+        ('x', 'logit', 'out', 'mean', 'log_sum', 'grad', 'grad_x', 'grad_logit'), 'fp32'
     )
     options = dict(LIP, CHANNELS_LAST=True, BLOCK=512, **{f'{one}_c': 1 for one in 'xlo'})
     yield 'forward', lip_kernels.forward, dict(options, KEEP=True), types
-    yield 'backward', lip_kernels.backward, dict(options, g_c=1, OF_LOGIT=True), types
+    yield 'backward', lip_kernels.backward, dict(options, g_c=1, GRAD_LOGIT=True), types
 
 
 def count(kernel, constants, types, architecture, sixteen=False):

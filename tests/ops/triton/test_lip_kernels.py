@@ -167,7 +167,7 @@ def test_wide_indices_give_the_same(device, monkeypatch, _launches):
 
     x, logit = (maps(2, 3, 9, 8, seed=seed).to(device) for seed in range(2))
     wanted = both(x, logit)[0]
-    monkeypatch.setattr(lip, '_reach', lambda tensor: 2**31)
+    monkeypatch.setattr(lip, '_extent', lambda tensor: 2**31)
     for one, other in zip(both(x, logit)[0], wanted):
         assert torch.equal(one, other)
     assert [options['INDEX'] for _, options in _launches] == [tl.int32, tl.int64]
