@@ -1,181 +1,113 @@
-"""Measure speed and memory, beside the operators and models of others.
+"""Measure speed and memory of operators, models and data sets beside other implementations.
 
-Writes into the folder OUT, with DEVICE the name of the device:
+Contenders for the same formula are compared first; if a contender computes other values, the
+run ends with status 1. The folder OUT receives, with DEVICE either cpu or cuda:
 
-    DEVICE.json     all numbers, with clocks and versions
-    DEVICE.md       tables: medians, ratios, targets, share of the limit
-    DEVICE-*.png    growth over RoIs, classes, sizes and images
+    DEVICE.json     all numbers, written after each case
+    DEVICE.md       tables, with the targets
+    DEVICE-*.png    growth over RoIs, classes, image size and number of images
 
-What fails or does not fit into memory is told in the table.  Contenders are
-checked against each other before they are timed; if one computes something
-else, all stops with status 1.  docs/speed.md says how to read the numbers.
+With --only the files are named DEVICE-part. docs/speed.md describes the method.
 """
-
-import quiet  # noqa: F401,I001  before torch
 
 import argparse
 import gc
+import os
 import shlex
 import sys
 import time
-from importlib import import_module
 from pathlib import Path
-from collections.abc import Iterable
 
-import torch
-from contest import Setting
-from equal import WrongResult
-from limit import copy_bandwidth
-from machine import clocks, device_name, file_stem, seconds_of_others, surroundings
-from plots import draw
-from sizes import Sizes, sizes_for
-from table import case_lines, count_targets, series_lines, write_json, write_markdown
-from timing import failure
+# Keep torch's profiler from printing at each start and end; both are read at torch's import.
+os.environ.setdefault('KINETO_LOG_LEVEL', '6')
+os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')
 
-# By group, the module whose cases(sizes, device) it is.
-GROUPS = dict(
-    lip='lip_cases',
-    vote='vote_cases',
-    classifiers='classifier_cases',
-    detectors='detector_cases',
-    wsol='wsol',
-)
-GROWTH = 'growth'
+import data  # noqa: E402
+import mmcv  # noqa: E402
+import mmdet  # noqa: E402
+import models  # noqa: E402
+import operators  # noqa: E402
+import torch  # noqa: E402
+from measure import UnequalResult, copy_bandwidth, run_case  # noqa: E402
+from mmengine.logging import MMLogger  # noqa: E402
+from report import case_lines, count_targets, write_json, write_markdown  # noqa: E402
+from torch.utils.collect_env import get_pretty_env_info  # noqa: E402
+
+TURNS = dict(cpu=7, cuda=10)
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog='tools/benchmarks',
+        'tools/benchmarks',
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('--device', default='cpu', help='default: %(default)s')
+    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
     parser.add_argument(
-        '--only',
-        nargs='+',
-        choices=[*GROUPS, GROWTH],
-        metavar='GROUP',
-        help=f'of {", ".join(GROUPS)}, {GROWTH}; their names are appended to DEVICE',
+        '--only', nargs='+', metavar='TEXT', help='run the cases whose name contains a TEXT'
     )
-    parser.add_argument(
-        '--runs',
-        type=int,
-        help='of each contender (default: 20 on a GPU, 7 on a CPU, 3 where one takes seconds)',
-    )
-    parser.add_argument('--threads', type=int, default=0, help='0, the default, leaves it to torch')
-    parser.add_argument(
-        '--full',
-        action='store_true',
-        help='all points of growth on a CPU too: an hour, 10 GB of memory',
-    )
-    parser.add_argument(
-        '--toy', action='store_true', help='sizes that tell nothing, to try the suite out'
-    )
-    parser.add_argument(
-        '--out', type=Path, default=Path('work_dirs/bench'), help='default: %(default)s'
-    )
+    parser.add_argument('--list', action='store_true', help='print the names of the cases')
+    parser.add_argument('--turns', type=int, help='blocks of calls (default: CPU 7, GPU 10)')
+    parser.add_argument('--tiny', action='store_true', help='sizes for tests of the benchmark')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/bench'), help='output folder')
     args = parser.parse_args()
-    if args.runs is not None and args.runs < 1:
-        parser.error(f'--runs must be at least 1, got {args.runs}')
-    try:
-        args.device = torch.device(args.device)
-    except RuntimeError:
-        parser.error(f'--device must be cpu or cuda, got {args.device}')
-    if args.device.type not in ('cpu', 'cuda'):
-        parser.error(f'--device must be cpu or cuda, got {args.device}')
-    if args.device.type == 'cuda' and not torch.cuda.is_available():
+    if args.turns is not None and args.turns < 1:
+        parser.error(f'--turns must be at least 1, got {args.turns}')
+    if args.device == 'cuda' and not torch.cuda.is_available():
         parser.error('--device cuda: torch finds no GPU')
     return args
 
 
 def main() -> None:
     args = parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    sizes = sizes_for(args.device, args.toy, args.full)
-    if args.runs:
-        sizes = sizes._replace(runs=args.runs, slow_runs=args.runs, growth_runs=args.runs)
-    report = begin_report(args)
-    setting = Setting(args.device, sizes.runs, report['copy_bytes_per_second'])
-    while report['to_come']:
-        group, begin = report['to_come'][0], time.monotonic()
-        if group == GROWTH:
-            report['growth'] = list(run_growth(sizes, setting))
-        else:
-            report['results'][group] = list(run_group(GROUPS[group], sizes, setting))
-        report['group_seconds'][group] = time.monotonic() - begin
-        del report['to_come'][0]
-        # Now, that a run which is broken off leaves what it has.
-        written = write(report, args)
-    print(count_targets(report), *written, sep='\n')
+    mmdet.utils.register_all_modules()
+    MMLogger.get_current_instance().setLevel('ERROR')
+    size = 'tiny' if args.tiny else args.device
+    device = torch.device(args.device)
+    cases = [case for module in (operators, models, data) for case in module.cases(size, device)]
+    if args.only:
+        cases = [case for case in cases if any(text in case.name for text in args.only)]
+    if not cases:
+        sys.exit(f'--only {shlex.join(args.only)}: no case has such a name, see --list')
+    if args.list:
+        print(*(case.name for case in cases), sep='\n')
+    else:
+        run(cases, device, args)
 
 
-def begin_report(args: argparse.Namespace) -> dict:
-    """What holds for all of it; nothing is measured yet but a copy."""
-    return dict(
-        surroundings=surroundings(args.device),
-        command=shlex.join(['python', 'tools/benchmarks', *sys.argv[1:]]),
-        begin=time.time(),
-        others_before=seconds_of_others(),
-        clocks=dict(before=clocks(args.device)),
-        copy_bytes_per_second=copy_bandwidth(args.device),
-        to_come=[group for group in (*GROUPS, GROWTH) if not args.only or group in args.only],
-        group_seconds={},
-        results={},
-        growth=[],
-    )
-
-
-def run_group(module: str, sizes: Sizes, setting: Setting) -> Iterable[dict]:
-    """Run the cases of a group, and print each as it is done."""
-    try:
-        cases = list(import_module(module).cases(sizes, setting.device))
-    except ImportError as error:  # an environment without mmdet, for one
-        yield dict(work=module, failure=failure(error).reason)
-        return
-    for case in cases:
-        result = case.run(setting)
-        print('\n'.join(case_lines(result)), end='\n\n', flush=True)
-        _free(setting.device)
-        yield result
-
-
-def run_growth(sizes: Sizes, setting: Setting) -> Iterable[dict]:
-    """Run the series, and print each as it is done."""
-    from growth import series
-
-    for one in series(sizes, setting.device):
-        for found in one.run(setting._replace(runs=sizes.growth_runs)):
-            print('\n'.join(series_lines(found)), end='\n\n', flush=True)
-            yield found
-        _free(setting.device)
-
-
-def _free(device: torch.device) -> None:
-    gc.collect()
-    if device.type == 'cuda':
-        torch.cuda.empty_cache()
-
-
-def write(report: dict, args: argparse.Namespace) -> list[Path]:
-    """Write JSON, tables and plots; returns where they are."""
-    report['clocks']['after'] = clocks(args.device)
-    report['seconds'] = time.time() - report['begin']
-    report['cores_of_others'] = (seconds_of_others() - report['others_before']) / report['seconds']
+def run(cases: list, device: torch.device, args: argparse.Namespace) -> None:
+    """Run the cases; whatever ends the run, the results until then are written."""
     args.out.mkdir(parents=True, exist_ok=True)
-    stem = '-'.join([file_stem(device_name(args.device)), *['toy'] * args.toy, *(args.only or ())])
-    numbers, table = (args.out / f'{stem}.{kind}' for kind in ('json', 'md'))
-    plots = []
-    for series in report['growth']:
-        plots.append(args.out / f'{stem}-{series["key"]}.png')
-        draw(series, plots[-1])
-    write_json(report, numbers)
-    write_markdown(report, table, plots)
-    return [numbers, table, *plots]
+    path = args.out / (device.type + '-part' * bool(args.only))
+    turns, start = args.turns or TURNS[device.type], time.monotonic()
+    report = dict(
+        device=torch.cuda.get_device_name(device) if device.type == 'cuda' else 'a CPU',
+        date=time.strftime('%Y-%m-%d'),
+        command=shlex.join(['python', 'tools/benchmarks', *sys.argv[1:]]),
+        versions=dict(torch=torch.__version__, mmcv=mmcv.__version__, mmdet=mmdet.__version__),
+        threads=torch.get_num_threads(),
+        environment=get_pretty_env_info(),
+        bandwidth=copy_bandwidth(device, turns),
+        remaining=[case.name for case in cases],
+        results=[],
+    )
+    try:
+        for case in cases:
+            report['results'].append(run_case(case, device, turns, report['bandwidth']))
+            report['remaining'].remove(case.name)
+            write_json(report, path.with_suffix('.json'))
+            print(case.group, *case_lines(report['results'][-1]), '', sep='\n', flush=True)
+            gc.collect()
+            torch.cuda.empty_cache()
+    finally:
+        report['seconds'] = time.monotonic() - start
+        plots = write_markdown(report, path.with_suffix('.md'))
+        print(count_targets(report['results']), path.with_suffix('.json'), sep='\n')
+        print(path.with_suffix('.md'), *plots, sep='\n')
 
 
 if __name__ == '__main__':
     try:
         main()
-    except WrongResult as error:
-        sys.exit(f'wrong result: {error}')
+    except UnequalResult as error:
+        sys.exit(f'unequal result: {error}')

@@ -1,0 +1,188 @@
+"""Cases of whole models with random weights: backbones, detectors and RoI heads.
+
+Detectors share the ResNet's depth, the image and the number of proposals, all of which are
+trained on.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import torch
+from case import Call, Case, Contender, Point, Target
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.testing import demo_mm_inputs
+from mmengine.config import Config, ConfigDict
+from mmengine.hub import get_config
+from operators import DTYPES, LAYOUTS, STRIDE, random_rois
+from torch import nn
+
+CONFIG_FOLDER = Path(__file__).resolve().parents[2] / 'configs'
+RFCN, BRANCH = 'R-FCN', 'R-FCN with GWAP branch'
+C4, FPN = 'Faster R-CNN C4', 'Faster R-CNN FPN'
+CONFIGS = {
+    RFCN: 'rfcn/rfcn_r50_8xb1-120k_coco.py',
+    BRANCH: 'gwap/rfcn_r50_gwap_8xb2-120k_coco-p10.py',
+    C4: 'mmdet::faster_rcnn/faster-rcnn_r50-caffe_c4-1x_coco.py',
+    FPN: 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+}
+BACKBONES = {'ResNet-50': 'mmdet.ResNet', 'LIP-ResNet-50': 'mmgwap.LIPResNet'}
+# Batch and side of the images.
+BACKBONE_SIZES = dict(cuda=(32, 224), cpu=(2, 224), tiny=(1, 32))
+# Depth of the ResNet, (H, W) of the image, number of proposals.
+DETECTORS = dict(cuda=(101, (600, 1000), 300), cpu=(50, (320, 512), 100), tiny=(50, (64, 96), 4))
+NUM_OBJECTS = 8
+# Channels and stride of the feature maps that the RoI heads begin with.
+FEATURES = {RFCN: [(1024, 16)], C4: [(1024, 16)], FPN: [(256, 2**i) for i in range(2, 6)]}
+# Short side of the image; numbers of RoIs and of classes where they do not grow.
+HEAD_BASE = dict(cuda=(600, 300, 80), cpu=(300, 100, 80), tiny=(64, 3, 4))
+HEAD_POINTS = dict(
+    cuda=dict(RoIs=[100, 300, 1000, 3000, 10_000], classes=[20, 80, 300, 1000]),
+    cpu=dict(RoIs=[100, 300, 1000], classes=[20, 200, 1000]),
+    tiny=dict(RoIs=[2, 4], classes=[]),
+)
+
+
+def cases(size: str, device: torch.device) -> Iterator[Case]:
+    """Yield the cases of models; ``size`` is 'cuda', 'cpu' or 'tiny'."""
+    for dtype, layout in product(DTYPES[size], LAYOUTS):
+        yield backbone_case(*BACKBONE_SIZES[size], dtype, layout, device)
+    for step in (training_step, inference):
+        yield detector_case(step, *DETECTORS[size], device)
+    for axis, values in HEAD_POINTS[size].items():
+        for value in values:
+            yield head_case(axis, value, *HEAD_BASE[size], device)
+
+
+def backbone_case(
+    batch: int, side: int, dtype: torch.dtype, layout: str, device: torch.device
+) -> Case:
+    """Return a case of a backbone's inference; bfloat16 by autocast."""
+
+    def build(kind: str) -> Contender:
+        model = MODELS.build(dict(type=kind, depth=50)).to(device, memory_format=LAYOUTS[layout])
+        model.eval()  # mmdet's ResNet.eval() returns None
+        images = torch.randn(batch, 3, side, side, device=device)
+        images = images.to(memory_format=LAYOUTS[layout])
+
+        @torch.no_grad()
+        def run() -> None:
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                model(images)
+
+        return Contender(run)
+
+    builders = {name: partial(build, kind) for name, kind in BACKBONES.items()}
+    targets = [Target('LIP-ResNet-50', 'time', 1.15, 'ResNet-50')] if device.type == 'cuda' else []
+    title = f'{batch} x 3 x {side} x {side}, {str(dtype).split(".")[1]}, {layout}, inference'
+    return Case('backbones', title, builders, targets)
+
+
+def detector_case(
+    step: type, depth: int, image_size: Sequence[int], proposals: int, device: torch.device
+) -> Case:
+    """Return a case of all detectors; ``step`` is ``training_step`` or ``inference``."""
+
+    def build(name: str) -> Contender:
+        model = MODELS.build(detector_config(name, depth, proposals))
+        model.init_weights()
+        model.to(device)
+        inputs = demo_mm_inputs(1, [(3, *image_size)], num_items=[NUM_OBJECTS], num_classes=80)
+        inputs = model.data_preprocessor(inputs, training=True)
+        return Contender(step(model, inputs['inputs'], inputs['data_samples'][0]))
+
+    targets = [Target(RFCN, 'memory', 1.0, C4)]
+    if device.type == 'cuda':
+        targets.append(Target(RFCN, 'time', 1 / 2.5, C4))
+        targets.append(Target(BRANCH, 'time', 1.03, RFCN))
+    height, width = image_size
+    title = f'ResNet-{depth}, {height} x {width}, {proposals} proposals, {step.__name__}'
+    return Case('detectors', title, {name: partial(build, name) for name in CONFIGS}, targets)
+
+
+def detector_config(name: str, depth: int, proposals: int) -> ConfigDict:
+    """Return a detector's config without pretrained weights and with all proposals trained on."""
+    config = load_model(name)
+    model = config.get('detector', config)
+    model.backbone.update(depth=depth, init_cfg=None)
+    if 'shared_head' in model.roi_head:
+        model.roi_head.shared_head.update(depth=depth, init_cfg=None)
+    for settings in (model.train_cfg.rpn_proposal, model.test_cfg.rpn):
+        settings.update(nms_pre=6000, max_per_img=proposals)
+    # A quota of positives would leave some proposals out.
+    model.train_cfg.rcnn.sampler.update(num=proposals, pos_fraction=1.0)
+    model.train_cfg.rcnn.assigner.update(neg_iou_thr=0.5)
+    # Random weights score all boxes alike, so that the last NMS would dominate the time.
+    model.test_cfg.rcnn.score_thr = 0.5
+    return config
+
+
+def load_model(name: str) -> ConfigDict:
+    path = CONFIGS[name]
+    is_ours = not path.startswith('mmdet::')
+    return (Config.fromfile(CONFIG_FOLDER / path) if is_ours else get_config(path)).model
+
+
+def training_step(model: nn.Module, image: torch.Tensor, sample: DetDataSample) -> Call:
+    """Return forward pass, backward pass and an SGD step with learning rate 0."""
+    model.train()
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.0)
+
+    def run() -> None:
+        losses = model.loss(image, [sample.clone()])
+        model.parse_losses(losses)[0].backward()
+        optimizer.step()
+        optimizer.zero_grad()  # at the end, so that the peak memory contains the gradients
+
+    return run
+
+
+def inference(model: nn.Module, image: torch.Tensor, sample: DetDataSample) -> Call:
+    """Return the prediction of boxes."""
+    model.eval()
+    return torch.no_grad()(lambda: model.predict(image, [sample.clone()], rescale=False))
+
+
+def head_case(
+    axis: str, value: int, side: int, num_rois: int, num_classes: int, device: torch.device
+) -> Case:
+    """Return a growth point of the RoI heads, from the backbone's features to the scores.
+
+    The C4 head runs res5 on each RoI, R-FCN runs res5 once on the image: both are measured
+    with res5. The FPN's neck is not part of its head.
+    """
+    fixed = f'{num_rois} RoIs' if axis == 'classes' else f'{num_classes} classes'
+    num_rois, num_classes = (value, num_classes) if axis == 'RoIs' else (num_rois, value)
+    sizes = side, num_rois, num_classes, device
+    builders = {name: partial(roi_head, name, *sizes) for name in (RFCN, C4, FPN)}
+    series = f'RoI heads over {axis}, {fixed}, image of {side} x {side * 5 // 3}'
+    title = f'RoI heads over {axis}, {value}'
+    return Case('growth', title, builders, point=Point(series, axis, value))
+
+
+def roi_head(
+    name: str, side: int, num_rois: int, num_classes: int, device: torch.device
+) -> Contender:
+    """Build res5 and the RoI head, and return their inference on features of noise."""
+    config = load_model(name)
+    config.roi_head.bbox_head.num_classes = num_classes
+    if 'shared_head' in config.roi_head:
+        config.roi_head.shared_head.init_cfg = None
+    head = MODELS.build(dict(config.roi_head, train_cfg=None, test_cfg=config.test_cfg.rcnn))
+    head.to(device).eval()
+    features = [
+        torch.randn(1, channels, -(-side // stride), -(-side * 5 // 3 // stride), device=device)
+        for channels, stride in FEATURES[name]
+    ]
+    rois = random_rois(num_rois, 1, (side // STRIDE, side * 5 // 3 // STRIDE)).to(device)
+    if name == RFCN:
+        res5 = MODELS.build(dict(config.backbone, init_cfg=None)).layer4.to(device).eval()
+
+    @torch.no_grad()
+    def run() -> None:
+        maps = head.bbox_head(res5(features[0])) if name == RFCN else features
+        head._bbox_forward(maps, rois)
+
+    return Contender(run)
