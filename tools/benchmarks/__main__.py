@@ -1,7 +1,6 @@
 """Measure speed and memory of operators, models and data sets beside other implementations.
 
-Contenders for the same formula are compared first; if a contender computes other values, the
-run ends with status 1. The folder OUT receives, with DEVICE either cpu or cuda:
+The folder OUT receives, with DEVICE either cpu or cuda:
 
     DEVICE.json     all numbers, written after each case
     DEVICE.md       tables, with the targets
@@ -84,26 +83,26 @@ def run(cases: list, device: torch.device, args: argparse.Namespace) -> None:
         device=torch.cuda.get_device_name(device) if device.type == 'cuda' else 'a CPU',
         date=time.strftime('%Y-%m-%d'),
         command=shlex.join(['python', 'tools/benchmarks', *sys.argv[1:]]),
-        versions=dict(torch=torch.__version__, mmcv=mmcv.__version__, mmdet=mmdet.__version__),
+        versions=f'torch {torch.__version__}, mmcv {mmcv.__version__}, mmdet {mmdet.__version__}',
         threads=torch.get_num_threads(),
         environment=get_pretty_env_info(),
         bandwidth=copy_bandwidth(device, turns),
         remaining=[case.name for case in cases],
         results=[],
+        seconds=0.0,
     )
     try:
         for case in cases:
             report['results'].append(run_case(case, device, turns, report['bandwidth']))
             report['remaining'].remove(case.name)
+            report['seconds'] = time.monotonic() - start
             write_json(report, path.with_suffix('.json'))
             print(case.group, *case_lines(report['results'][-1]), '', sep='\n', flush=True)
             gc.collect()
             torch.cuda.empty_cache()
     finally:
-        report['seconds'] = time.monotonic() - start
         plots = write_markdown(report, path.with_suffix('.md'))
-        print(count_targets(report['results']), path.with_suffix('.json'), sep='\n')
-        print(path.with_suffix('.md'), *plots, sep='\n')
+        print(count_targets(report['results']), path.with_suffix('.md'), *plots, sep='\n')
 
 
 if __name__ == '__main__':

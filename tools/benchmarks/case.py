@@ -11,33 +11,22 @@ ROW_KEYS = dict(time='median_ms', memory='peak_bytes', bandwidth='bandwidth_shar
 
 
 class Contender(NamedTuple):
-    """An implementation that is ready to run.
-
-    Attributes:
-        call: function to measure.
-        values: output and gradients, which must equal those of the first contender; None
-            where contenders do not compute the same, as whole networks.
-        min_bytes: number of bytes that any implementation must read and write, or None.
-    """
+    """An implementation that is ready to run."""
 
     call: Call
+    # Output and gradients, which must equal those of the first contender; None for whole
+    # networks, which differ.
     values: Optional[Sequence[Tensor]] = None
+    # Number of bytes that any implementation must read and write.
     min_bytes: Optional[int] = None
 
 
 class Target(NamedTuple):
-    """A limit for the ratio of two contenders, or for the share of the bandwidth.
-
-    Attributes:
-        contender: name of the contender that has to reach the target.
-        quantity: 'time', 'memory' or 'bandwidth'.
-        limit: maximum ratio to ``against``; minimum share, from 0 to 1, of the bandwidth.
-        against: name of the contender to compare with; unused for 'bandwidth'.
-    """
+    """A limit for the ratio of two contenders, or for the share of the bandwidth."""
 
     contender: str
-    quantity: str
-    limit: float
+    quantity: str  # 'time', 'memory' or 'bandwidth'
+    limit: float  # maximum ratio to `against`; minimum share of the bandwidth, from 0 to 1
     against: str = ''
 
     def judge(self, rows: dict) -> dict:
@@ -55,7 +44,7 @@ class Target(NamedTuple):
 
 
 class Point(NamedTuple):
-    """Position in a growth series: title of the series, name of the growing size, size."""
+    """Position of a case in a growth series."""
 
     series: str
     axis: str
@@ -64,23 +53,15 @@ class Point(NamedTuple):
 
 @dataclass
 class Case:
-    """Contenders for the same work.
-
-    Attributes:
-        group: section of the report.
-        title: description of the work, unique in its group.
-        contenders: functions that build a contender, by name. Ratios refer to the first.
-        targets: targets for the contenders.
-        point: position in a growth series, or None.
-        memory: 'torch' to measure the peak of torch's allocator, 'python' to measure that of
-            Python and NumPy.
-    """
+    """Contenders for the same work."""
 
     group: str
     title: str
+    # Functions that build a contender, by name. Ratios refer to the first.
     contenders: dict[str, Callable[[], Contender]]
     targets: Sequence[Target] = ()
     point: Optional[Point] = None
+    # Whose peak memory is measured: 'torch' (its allocator) or 'python' (with NumPy).
     memory: str = 'torch'
 
     @property

@@ -1,6 +1,5 @@
 """Check that contenders are equal, then measure time, peak memory and share of the bandwidth."""
 
-import statistics
 import time
 import tracemalloc
 from collections.abc import Sequence
@@ -8,6 +7,7 @@ from functools import partial
 from itertools import accumulate
 from typing import Callable
 
+import numpy as np
 import torch
 from case import Call, Case, Contender
 from torch import Tensor
@@ -28,8 +28,6 @@ def run_case(case: Case, device: torch.device, turns: int, bandwidth: float) -> 
     """Build the contenders of a case, check them against the first and measure them.
 
     Args:
-        case: case to run.
-        device: CPU or GPU that the contenders run on.
         turns: number of blocks of calls per contender.
         bandwidth: bytes per second of a copy, see :func:`copy_bandwidth`.
 
@@ -42,9 +40,7 @@ def run_case(case: Case, device: torch.device, turns: int, bandwidth: float) -> 
     """
     rows = {name: {} for name in case.contenders}
     contenders = build_contenders(case, rows)
-    time_calls(
-        {name: contender.call for name, contender in contenders.items()}, rows, device, turns
-    )
+    time_contenders(contenders, rows, device, turns)
     first = rows[next(iter(rows))].get('median_ms')
     for name, contender in contenders.items():
         row = rows[name]
@@ -99,21 +95,22 @@ def check_equal(found: Sequence[Tensor], expected: Sequence[Tensor], name: str) 
             raise UnequalResult(f'{label} has relative error {error:.3g}, allowed is {allowed:g}')
 
 
-def time_calls(calls: dict[str, Call], rows: dict, device: torch.device, turns: int) -> None:
-    """Time calls that take turns, so that a change of the machine's speed meets all of them.
+def time_contenders(contenders: dict, rows: dict, device: torch.device, turns: int) -> None:
+    """Time contenders that take turns, so that a change of the machine's speed meets all of them.
 
     A turn is a block of calls between two synchronisations. The rows receive median and
-    quartiles over the blocks; a call that raises an error is left out.
+    quartiles over the blocks; a contender that raises an error is left out.
     """
-    blocks = {name: [] for name in calls}
+    blocks = {name: [] for name in contenders}
     warm_up = [
-        attempt(partial(seconds_of, call, device), rows[name]) for name, call in calls.items()
+        attempt(partial(seconds_of, call, device), rows[name])
+        for name, (call, *_) in contenders.items()
     ]
     if max((seconds or 0 for seconds in warm_up), default=0) > SLOW_SECONDS:
         turns = min(turns, SLOW_TURNS)
     threads = torch.get_num_threads()
     for _ in range(turns):
-        for name, call in calls.items():
+        for name, (call, *_) in contenders.items():
             if 'failure' not in rows[name]:
                 timer = Timer('call()', globals=dict(call=call), num_threads=threads)
                 run = partial(timer.blocked_autorange, min_run_time=MIN_BLOCK_SECONDS[device.type])
@@ -121,7 +118,8 @@ def time_calls(calls: dict[str, Call], rows: dict, device: torch.device, turns: 
                 blocks[name] += measurement.times if measurement else []
     for name, seconds in blocks.items():
         if 'failure' not in rows[name]:
-            rows[name].update(summarize(seconds))
+            low, median, high = 1e3 * np.percentile(seconds, (25, 50, 75))
+            rows[name].update(median_ms=median, quartiles_ms=[low, high], blocks=len(seconds))
 
 
 def seconds_of(call: Call, device: torch.device) -> float:
@@ -130,14 +128,6 @@ def seconds_of(call: Call, device: torch.device) -> float:
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
     return time.perf_counter() - start
-
-
-def summarize(seconds: Sequence[float]) -> dict:
-    """Return median and quartiles in milliseconds, and the number of blocks."""
-    low = median = high = seconds[0]
-    if len(seconds) > 1:
-        low, median, high = statistics.quantiles(seconds, n=4, method='inclusive')
-    return dict(median_ms=1e3 * median, quartiles_ms=[1e3 * low, 1e3 * high], blocks=len(seconds))
 
 
 def torch_peak_bytes(call: Call, device: torch.device) -> int:
@@ -175,5 +165,5 @@ def copy_bandwidth(device: torch.device, turns: int) -> float:
     """Return the bytes per second, read plus written, of a copy larger than the caches."""
     source = torch.ones(COPY_BYTES[device.type] // 4, device=device)
     target, rows = torch.empty_like(source), dict(copy={})
-    time_calls(dict(copy=lambda: target.copy_(source)), rows, device, turns)
+    time_contenders(dict(copy=Contender(lambda: target.copy_(source))), rows, device, turns)
     return 2 * source.nbytes / (1e-3 * rows['copy']['median_ms'])

@@ -19,7 +19,7 @@ from mmengine.hub import get_config
 from operators import DTYPES, LAYOUTS, STRIDE, random_rois
 from torch import nn
 
-CONFIG_FOLDER = Path(__file__).resolve().parents[2] / 'configs'
+CONFIG_FOLDER = Path(__file__).parents[2] / 'configs'
 RFCN, BRANCH = 'R-FCN', 'R-FCN with GWAP branch'
 C4, FPN = 'Faster R-CNN C4', 'Faster R-CNN FPN'
 CONFIGS = {
@@ -33,7 +33,6 @@ BACKBONES = {'ResNet-50': 'mmdet.ResNet', 'LIP-ResNet-50': 'mmgwap.LIPResNet'}
 BACKBONE_SIZES = dict(cuda=(32, 224), cpu=(2, 224), tiny=(1, 32))
 # Depth of the ResNet, (H, W) of the image, number of proposals.
 DETECTORS = dict(cuda=(101, (600, 1000), 300), cpu=(50, (320, 512), 100), tiny=(50, (64, 96), 4))
-NUM_OBJECTS = 8
 # Channels and stride of the feature maps that the RoI heads begin with.
 FEATURES = {RFCN: [(1024, 16)], C4: [(1024, 16)], FPN: [(256, 2**i) for i in range(2, 6)]}
 # Short side of the image; numbers of RoIs and of classes where they do not grow.
@@ -89,7 +88,7 @@ def detector_case(
         model = MODELS.build(detector_config(name, depth, proposals))
         model.init_weights()
         model.to(device)
-        inputs = demo_mm_inputs(1, [(3, *image_size)], num_items=[NUM_OBJECTS], num_classes=80)
+        inputs = demo_mm_inputs(1, [(3, *image_size)], num_items=[8], num_classes=80)
         inputs = model.data_preprocessor(inputs, training=True)
         return Contender(step(model, inputs['inputs'], inputs['data_samples'][0]))
 
@@ -103,12 +102,9 @@ def detector_case(
 
 
 def detector_config(name: str, depth: int, proposals: int) -> ConfigDict:
-    """Return a detector's config without pretrained weights and with all proposals trained on."""
-    config = load_model(name)
+    """Return a detector's config that trains on all proposals."""
+    config = load_model(name, depth)
     model = config.get('detector', config)
-    model.backbone.update(depth=depth, init_cfg=None)
-    if 'shared_head' in model.roi_head:
-        model.roi_head.shared_head.update(depth=depth, init_cfg=None)
     for settings in (model.train_cfg.rpn_proposal, model.test_cfg.rpn):
         settings.update(nms_pre=6000, max_per_img=proposals)
     # A quota of positives would leave some proposals out.
@@ -119,10 +115,15 @@ def detector_config(name: str, depth: int, proposals: int) -> ConfigDict:
     return config
 
 
-def load_model(name: str) -> ConfigDict:
+def load_model(name: str, depth: int = 50) -> ConfigDict:
+    """Return a detector's config without pretrained weights."""
     path = CONFIGS[name]
     is_ours = not path.startswith('mmdet::')
-    return (Config.fromfile(CONFIG_FOLDER / path) if is_ours else get_config(path)).model
+    config = (Config.fromfile(CONFIG_FOLDER / path) if is_ours else get_config(path)).model
+    model = config.get('detector', config)
+    for part in (model.backbone, model.roi_head.get('shared_head', {})):
+        part.update(depth=depth, init_cfg=None)
+    return config
 
 
 def training_step(model: nn.Module, image: torch.Tensor, sample: DetDataSample) -> Call:
@@ -168,8 +169,6 @@ def roi_head(
     """Build res5 and the RoI head, and return their inference on features of noise."""
     config = load_model(name)
     config.roi_head.bbox_head.num_classes = num_classes
-    if 'shared_head' in config.roi_head:
-        config.roi_head.shared_head.init_cfg = None
     head = MODELS.build(dict(config.roi_head, train_cfg=None, test_cfg=config.test_cfg.rcnn))
     head.to(device).eval()
     features = [
@@ -178,7 +177,7 @@ def roi_head(
     ]
     rois = random_rois(num_rois, 1, (side // STRIDE, side * 5 // 3 // STRIDE)).to(device)
     if name == RFCN:
-        res5 = MODELS.build(dict(config.backbone, init_cfg=None)).layer4.to(device).eval()
+        res5 = MODELS.build(config.backbone).layer4.to(device).eval()
 
     @torch.no_grad()
     def run() -> None:

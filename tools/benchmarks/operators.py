@@ -60,10 +60,7 @@ def cases(size: str, device: torch.device) -> Iterator[Case]:
 
 
 def prepare(
-    function: Callable[..., Tensor],
-    inputs: Sequence[Tensor],
-    min_bytes: Callable[..., int],
-    backward: bool = True,
+    function: Callable, inputs: Sequence[Tensor], min_bytes: Callable, backward: bool = True
 ) -> Contender:
     """Compute output and gradients once, and return them with the call to measure.
 
@@ -84,23 +81,8 @@ def prepare(
     return Contender(call, [out.detach(), *gradients], min_bytes(inputs, out, gradients, backward))
 
 
-def without_triton(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return the function with the operators' PyTorch forms."""
-
-    @triton_disabled()
-    def run(*inputs: Tensor) -> Tensor:
-        return function(*inputs)
-
-    return run
-
-
 def lip_case(
-    shape: Sequence[int],
-    dtype: torch.dtype,
-    layout: str,
-    gated: bool,
-    backward: bool,
-    device: torch.device,
+    shape: tuple, dtype: torch.dtype, layout: str, gated: bool, backward: bool, device: torch.device
 ) -> Case:
     """Return a case of 3 x 3 windows with stride 2; ``gated`` includes the layers' gate."""
 
@@ -111,9 +93,12 @@ def lip_case(
         return prepare(function, inputs, lip_min_bytes, backward)
 
     function = partial(lip2d, gate=GATE) if gated else partial(lip2d, bounded=True)
-    functions = {LIP: function, AVERAGE_POOLINGS: partial(average_poolings, gated=gated)}
+    builders = {
+        LIP: partial(build, function),
+        AVERAGE_POOLINGS: partial(build, partial(average_poolings, gated=gated)),
+    }
     if device.type == 'cuda':
-        functions[f'{LIP}, PyTorch form'] = without_triton(function)
+        builders[f'{LIP}, PyTorch form'] = partial(build, triton_disabled()(function))
     passes = 'forward + backward' if backward else 'forward'
     targets = [Target(LIP, 'memory', 1.0, AVERAGE_POOLINGS)]
     if not gated and passes in LIP_TARGETS[device.type]:
@@ -121,7 +106,6 @@ def lip_case(
     if not gated and device.type == 'cuda':
         targets.append(Target(LIP, 'bandwidth', 0.75))
     title = f'{" x ".join(map(str, shape))}, {str(dtype).split(".")[1]}, {layout}, {passes}'
-    builders = {name: partial(build, function) for name, function in functions.items()}
     return Case('lip2d', title + ', with gate' * gated, builders, targets)
 
 
@@ -162,7 +146,7 @@ def vote_case(
         for other, limit in VOTE_TARGETS[device.type].items():
             targets += [Target(name, 'time', limit, other) for name in (HEAD_VOTE, VOTE)]
     if device.type == 'cuda':
-        builders[f'{HEAD_VOTE}, PyTorch form'] = partial(build, without_triton(vote), True)
+        builders[f'{HEAD_VOTE}, PyTorch form'] = partial(build, triton_disabled()(vote), True)
     size = f'{batch} x {map_size[0]} x {map_size[1]}'
     title = f'{mode}, {num_rois} RoIs, {num_classes} classes, {size}, forward + backward'
     return Case('ps_roi_vote', title, builders, targets)

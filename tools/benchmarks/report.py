@@ -27,12 +27,11 @@ def write_json(report: dict, path: Path) -> None:
 
 def write_markdown(report: dict, path: Path) -> list[Path]:
     """Write the tables, and a plot for each growth series; return the paths of the plots."""
-    versions = ', '.join(f'{name} {version}' for name, version in report['versions'].items())
     lines = [
         f'# Speed on {report["device"]}',
         '',
         f'- {report["date"]}, {report["seconds"]:.0f} s: `{report["command"]}`',
-        f'- {versions}; {report["threads"]} threads',
+        f'- {report["versions"]}; {report["threads"]} threads',
         f'- bandwidth of a copy: {report["bandwidth"] / 1e9:.1f} GB/s, read plus written',
         f'- {count_targets(report["results"])}',
     ]
