@@ -42,9 +42,7 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
-    parser.add_argument(
-        '--only', nargs='+', metavar='TEXT', help='run the cases whose name contains a TEXT'
-    )
+    parser.add_argument('--only', nargs='+', metavar='TEXT', help='cases whose name contains TEXT')
     parser.add_argument('--list', action='store_true', help='print the names of the cases')
     parser.add_argument('--turns', type=int, help='blocks of calls (default: CPU 7, GPU 10)')
     parser.add_argument('--tiny', action='store_true', help='sizes for tests of the benchmark')

@@ -86,8 +86,7 @@ def check_equal(found: Sequence[Tensor], expected: Sequence[Tensor], name: str) 
     for index, (value, reference) in enumerate(zip(found, expected)):
         label = f'{name}: ' + (f'gradient {index}' if index else 'output')
         if value.numel() != reference.numel() or not index and value.shape != reference.shape:
-            shapes = tuple(value.shape), tuple(reference.shape)
-            raise UnequalResult('{} has shape {}, expected {}'.format(label, *shapes))
+            raise UnequalResult(f'{label} has shape {[*value.shape]}, not {[*reference.shape]}')
         allowed = max(TOLERANCES[value.dtype], TOLERANCES[reference.dtype])
         difference = value.double().reshape(reference.shape) - reference.double()
         error = float(difference.abs().max() / reference.double().abs().max().clamp(min=1e-300))
@@ -118,7 +117,7 @@ def time_contenders(contenders: dict, rows: dict, device: torch.device, turns: i
                 blocks[name] += measurement.times if measurement else []
     for name, seconds in blocks.items():
         if 'failure' not in rows[name]:
-            low, median, high = 1e3 * np.percentile(seconds, (25, 50, 75))
+            low, median, high = (1e3 * np.percentile(seconds, (25, 50, 75))).tolist()
             rows[name].update(median_ms=median, quartiles_ms=[low, high], blocks=len(seconds))
 
 

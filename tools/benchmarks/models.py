@@ -19,7 +19,7 @@ from mmengine.hub import get_config
 from operators import DTYPES, LAYOUTS, STRIDE, random_rois
 from torch import nn
 
-CONFIG_FOLDER = Path(__file__).parents[2] / 'configs'
+CONFIG_FOLDER = Path(__file__).resolve().parents[2] / 'configs'
 RFCN, BRANCH = 'R-FCN', 'R-FCN with GWAP branch'
 C4, FPN = 'Faster R-CNN C4', 'Faster R-CNN FPN'
 CONFIGS = {

@@ -59,7 +59,7 @@ def write_markdown(report: dict, path: Path) -> list[Path]:
 
 def count_targets(results: Iterable[dict]) -> str:
     met = [target['met'] for result in results for target in result['targets']]
-    counts = met.count(True), met.count(False), met.count(None)
+    counts = map(met.count, (True, False, None))
     return 'targets: {} met, {} not met, {} not measured'.format(*counts)
 
 
