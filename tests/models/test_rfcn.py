@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from mmdet.models.dense_heads import RPNHead
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmdet.utils import register_all_modules
@@ -82,13 +83,44 @@ def test_images_without_objects_train_as_background(num_items, ohem):
     assert model.roi_head.bbox_head.fc_cls.weight.grad.abs().sum() > 0
 
 
+class DirectRPNHead(RPNHead):
+    """An RPN that, as mmdet's CascadeRPNHead, calls other methods than ``self(x)``."""
+
+    def loss_and_predict(self, x, samples, proposal_cfg):
+        assert len(x) == 1
+        gts, metas = zip(*((one.gt_instances, one.metainfo) for one in samples))
+        outs = self.forward(x)
+        losses = self.loss_by_feat(*outs, gts, metas)
+        return losses, self.predict_by_feat(*outs, batch_img_metas=metas, cfg=proposal_cfg)
+
+    def predict(self, x, samples, rescale=False):
+        assert len(x) == 1
+        metas = [one.metainfo for one in samples]
+        return self.predict_by_feat(*self.forward(x), batch_img_metas=metas, rescale=rescale)
+
+
+def test_an_rpn_that_does_not_call_itself_reads_one_level():
+    results = []
+    for kind in (RPNHead, DirectRPNHead):
+        model = build()
+        model.rpn_head.__class__ = kind
+        torch.manual_seed(1)
+        losses = model(**inputs(model), mode='loss')
+        model.eval()
+        with torch.no_grad():
+            (first, _) = model(**inputs(model, training=False), mode='predict')
+        results.append([*losses.values(), first.pred_instances.bboxes])
+    for result, wanted in zip(*results):
+        result, wanted = (one[0] if isinstance(one, list) else one for one in (result, wanted))
+        assert torch.equal(result, wanted)
+
+
 def test_rpn_reads_res4_and_roi_head_res5():
     model = build()
     data = inputs(model)
     x = model.extract_feat(data['inputs'])
     assert len(x) == 2 and x[0].shape[2:] == x[1].shape[2:] == (8, 8)
-    scores, deltas = model.rpn_head(x)
-    assert len(scores) == len(deltas) == 1
+    scores, _ = model.rpn_head(x[:1])
     scores[0].sum().backward(retain_graph=True)
     assert all(p.grad is None for p in model.backbone.layer4.parameters())
     shortcut = model.backbone.layer3[0].downsample[0]
@@ -166,8 +198,8 @@ def test_mask_head_is_refused():
         MODELS.build(config)
 
 
-def test_maps_lie_as_votes_read_them():
-    """(B, H, W, k*k, C) in memory, without a copy, whatever is given."""
+def test_maps_are_cell_major():
+    """(B, H, W, k*k, C) in memory, without a copy, for features of either layout."""
     box_head = build().roi_head.bbox_head
     x = torch.randn(2, 64, 6, 7)
     for features in (x, x.contiguous(memory_format=torch.channels_last)):

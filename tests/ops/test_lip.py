@@ -263,14 +263,30 @@ def test_compiled_is_eager(windows):
         assert gap(one, other.detach()) < 1e-12
 
 
-def test_compiled_graphs_take_half_and_large_logits():
-    compiled = torch.compile(LIP2d(), backend='aot_eager', fullgraph=True)
-    x = maps(1, 2, 8, 8)
-    for dtype, logit in ((torch.float16, 11.9), (torch.float32, 500.0), (torch.float32, -500.0)):
-        small = x.to(dtype)
-        out = compiled(small, torch.full_like(small, logit))
-        wanted = F.avg_pool2d(small.double(), 3, 2, 1, count_include_pad=False)
-        assert gap(out.double(), wanted) < 2e-3
+@pytest.mark.parametrize('form', ['compiled', 'traced'])
+@pytest.mark.parametrize('windows', [(3, 2, 1, False), (3, 5, 1, True)], ids=str)
+@pytest.mark.parametrize('shape', [(1, 2, 9, 8), (1, 1, 9, 8)], ids=str)
+def test_graphs_equal_eager_for_any_finite_logits(form, windows, shape):
+    """Also where the logits of a window lie far below the maximum of the map."""
+    x = maps(1, 2, 9, 8, dtype=torch.float32)
+    logit = maps(*shape, scale=200.0, seed=1, dtype=torch.float32)
+    logit[..., 4:, :] -= 1e5
+    logit[..., 0, 0] = 3e38
+    results = []
+    for name in ('eager', form):
+        function = LIP2d(*windows)
+        leaves = [x.clone().requires_grad_(), logit.clone().requires_grad_()]
+        if name == 'compiled':
+            torch._dynamo.reset()
+            function = torch.compile(function, backend='aot_eager', fullgraph=True)
+        elif name == 'traced':
+            function = torch.jit.trace(function, (x.half(), torch.zeros_like(logit)))
+        out = function(*leaves)
+        out.sin().sum().backward()
+        results.append([out, *(leaf.grad for leaf in leaves)])
+    for result, wanted in zip(*results):
+        assert wanted.isfinite().all()
+        assert gap(result, wanted.detach()) < 1e-5
 
 
 @pytest.mark.parametrize('scale', [50.0, 100.0, 1000.0])

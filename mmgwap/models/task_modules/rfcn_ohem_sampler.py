@@ -1,9 +1,8 @@
 """Online hard example mining as R-FCN uses it.
 
-Shrivastava et al., CVPR 2016, arXiv 1604.03540; Dai et al., R-FCN, arXiv
-1605.06409, section 2: all RoIs of an image are scored, and the B of highest
-loss train.  mmdet's ``OHEMSampler`` is another thing: it mines positives and
-negatives apart, with a quota, by the classification loss alone.
+Shrivastava et al., CVPR 2016, arXiv 1604.03540; Dai et al., R-FCN, arXiv 1605.06409, section 2: all
+RoIs of an image are scored, and the B RoIs of highest loss train.  mmdet's ``OHEMSampler`` differs:
+it mines positives and negatives separately, with a quota, by the classification loss alone.
 """
 
 import torch
@@ -12,27 +11,20 @@ from mmdet.structures.bbox import bbox2roi, cat_boxes
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmgwap.argument_checks import check_flag, check_whole
 from mmgwap.registry import TASK_UTILS
 
 
 @TASK_UTILS.register_module()
 class RFCNOHEMSampler:
-    """Keep the RoIs with the highest classification plus box loss.
+    """Keep the RoIs with the highest sum of classification and box loss.
 
     Args:
-        num (int): RoIs to keep in each image, 128 in the paper.
-        context (RFCNRoIHead): the RoI head; mmdet passes it.
-        add_gt_as_proposals (bool): whether the ground-truth boxes are RoIs
-            too.
-
-    Raises:
-        ValueError: if an argument is of another kind.
+        num (int): number of RoIs to keep in each image, 128 in the paper.
+        context (RFCNRoIHead): the RoI head, passed by mmdet.
+        add_gt_as_proposals (bool): whether to add the ground-truth boxes to the RoIs.
     """
 
     def __init__(self, num: int, context, add_gt_as_proposals: bool = True) -> None:
-        check_whole(num, 'RFCNOHEMSampler: num')
-        check_flag(add_gt_as_proposals, 'RFCNOHEMSampler: add_gt_as_proposals')
         self.num = num
         self.context = context
         self.add_gt_as_proposals = add_gt_as_proposals
@@ -46,18 +38,16 @@ class RFCNOHEMSampler:
     ) -> SamplingResult:
         """Choose the hard RoIs of one image.
 
-        RoIs that the assigner ignores are neither positive nor negative and
-        are never chosen.
+        RoIs that the assigner ignores are neither positive nor negative and are never chosen.
 
         Args:
-            assign_result (AssignResult): of the N proposals.
-            pred_instances (InstanceData): ``priors`` (N, 4).
-            gt_instances (InstanceData): ``bboxes`` (G, 4), ``labels`` (G,).
-            feats (list[Tensor]): position-sensitive maps of the image, batch
-                dimension 1.
+            assign_result (AssignResult): assignment of the N proposals.
+            pred_instances (InstanceData): proposals, ``priors`` (N, 4).
+            gt_instances (InstanceData): ground truth, ``bboxes`` (G, 4) and ``labels`` (G,).
+            feats (list[Tensor]): position-sensitive maps of the image, with batch size 1.
 
         Returns:
-            SamplingResult: of ``num`` RoIs, or all when there are fewer.
+            SamplingResult: ``num`` RoIs, or all RoIs if there are fewer.
         """
         priors = pred_instances.priors
         gt_bboxes = gt_instances.bboxes
@@ -82,7 +72,7 @@ class RFCNOHEMSampler:
 
     @torch.no_grad()
     def _roi_losses(self, candidates: SamplingResult, feats: list) -> Tensor:
-        """Loss of each candidate, positives first, (N,)."""
+        """Return the loss of each candidate, (N,), positives first."""
         rois = bbox2roi([candidates.priors])
         if len(rois) == 0:
             return rois.new_zeros(0)

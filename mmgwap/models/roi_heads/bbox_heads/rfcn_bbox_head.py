@@ -5,16 +5,14 @@ from mmdet.models.roi_heads import BBoxHead
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmgwap.argument_checks import check_flag, check_whole
 from mmgwap.registry import MODELS
 
 
 class PositionSensitiveConv(nn.Conv2d):
     """1x1 convolution to ``out_features`` values for each of k*k bins.
 
-    Filter ``(c_out * k + row) * k + col``, as in Caffe.  It takes the place of
-    the linear predictors of mmdet's ``BBoxHead``, whose argument names it
-    keeps.
+    Filter ``(c_out * k + row) * k + col`` belongs to bin (row, col), as in Caffe.  The convolution
+    replaces the linear predictors of mmdet's ``BBoxHead`` and keeps their argument names.
     """
 
     def __init__(self, in_features: int, out_features: int, output_size: int) -> None:
@@ -22,15 +20,14 @@ class PositionSensitiveConv(nn.Conv2d):
         self.num_bins = output_size**2
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_features, H, W) to (B, out_features, k*k, H, W).
+        """Convolve (B, in_features, H, W) to (B, out_features, k*k, H, W).
 
-        The maps lie in memory as (B, H, W, k*k, out_features), in which a vote
-        reads rows: so the filters are put in that order, which are fewer than
-        the values of the maps, and of channels-last features no map is copied.
+        The maps lie in memory as (B, H, W, k*k, out_features), so that a vote reads rows.
+        Permuting the filters instead of the maps copies no map of channels-last features.
         """
         weight, bias = (
-            one.unflatten(0, (-1, self.num_bins)).transpose(0, 1).flatten(0, 1)
-            for one in (self.weight, self.bias)
+            parameter.unflatten(0, (-1, self.num_bins)).transpose(0, 1).flatten(0, 1)
+            for parameter in (self.weight, self.bias)
         )
         maps = F.conv2d(x, weight, bias).contiguous(memory_format=torch.channels_last)
         return maps.unflatten(1, (self.num_bins, -1)).transpose(1, 2)
@@ -38,26 +35,22 @@ class PositionSensitiveConv(nn.Conv2d):
 
 @MODELS.register_module()
 class RFCNBBoxHead(BBoxHead):
-    """Position-sensitive score and box maps of a whole image.
+    """Box head that predicts position-sensitive score and box maps of a whole image.
 
-    Targets, losses and decoding are ``BBoxHead``'s; what differs is that the
-    predictors are convolutions which run once over the image, before the RoIs
-    are known.  ``conv_new`` (1x1, ReLU) reduces the backbone's channels.
+    Targets, losses and decoding are those of ``BBoxHead``.  The predictors are convolutions that
+    run once over the image, before the RoIs are known.  ``conv_new`` (1x1, ReLU) reduces the
+    channels of the backbone.
 
     Args:
         in_channels (int): channels of the feature map, 2048 for res5.
-        feat_channels (int): channels after ``conv_new``; 0 leaves it out.
-        output_size (int): k, the bins on each side of a RoI.  k = 1 does not
-            converge (paper, table 2).
-        reg_class_agnostic (bool): one box for all classes, as in the paper, or
-            one a class.
-        init_cfg (dict, optional): defaults to Gaussian weights of std 0.01,
-            0.001 for the box maps.
-        **kwargs: for ``BBoxHead``: ``num_classes``, ``bbox_coder``,
-            ``loss_cls``, ``loss_bbox`` ...
-
-    Raises:
-        ValueError: if a number is outside of its range.
+        feat_channels (int): channels after ``conv_new``; 0 for a head without ``conv_new``.
+        output_size (int): k, the number of bins on each side of an RoI.  k = 1 does not converge
+            (paper, table 2).
+        reg_class_agnostic (bool): whether to predict one box for all classes, as in the paper,
+            instead of one box for each class.
+        init_cfg (dict, optional): defaults to Gaussian weights of std 0.01, 0.001 for the box maps.
+        **kwargs: arguments of ``BBoxHead``: ``num_classes``, ``bbox_coder``, ``loss_cls``,
+            ``loss_bbox`` ...
     """
 
     def __init__(
@@ -69,11 +62,6 @@ class RFCNBBoxHead(BBoxHead):
         init_cfg: dict = None,
         **kwargs,
     ) -> None:
-        check_whole(in_channels, 'RFCNBBoxHead: in_channels')
-        check_whole(feat_channels, 'RFCNBBoxHead: feat_channels', least=0)
-        check_whole(output_size, 'RFCNBBoxHead: output_size', most=100)
-        check_flag(reg_class_agnostic, 'RFCNBBoxHead: reg_class_agnostic')
-        check_whole(kwargs.get('num_classes', 80), 'RFCNBBoxHead: num_classes')
         predictor = dict(type=PositionSensitiveConv, output_size=output_size)
         super().__init__(
             in_channels=feat_channels or in_channels,
@@ -98,12 +86,11 @@ class RFCNBBoxHead(BBoxHead):
             x (Tensor): (B, in_channels, H, W).
 
         Returns:
-            tuple[Tensor, Tensor]: score maps (B, classes+1, k*k, H, W), the
-            background last, before softmax; and box maps, deltas as the coder
-            has them, (B, 4, k*k, H, W), or (B, classes*4, k*k, H, W).
+            tuple[Tensor, Tensor]: score maps before softmax, (B, classes+1, k*k, H, W), background
+            last; and maps of box deltas, (B, 4, k*k, H, W) or (B, classes*4, k*k, H, W).
         """
         if self.conv_new is not None:
             x = F.relu(self.conv_new(x), inplace=True)
-        # Once for both predictors, whose maps take the layout of the features.
+        # Once for both predictors, whose maps have the layout of the features.
         x = x.contiguous(memory_format=torch.channels_last)
         return super().forward(x)
