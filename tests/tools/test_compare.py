@@ -1,4 +1,4 @@
-"""The comparison: what is trained in which order, and what is made of it."""
+"""Tests of tools/compare: commands and order of the trainings, table and plot."""
 
 import json
 import sys
@@ -10,27 +10,27 @@ from mmengine.config import Config
 
 @pytest.fixture
 def compare(repo, monkeypatch):
-    """The modules of tools/compare."""
+    """The modules training and results of tools/compare."""
     monkeypatch.syspath_prepend(str(repo / 'tools' / 'compare'))
-    import report
-    import runs
+    import results
+    import training
 
-    yield runs, report
-    for name in ('runs', 'report'):
+    yield training, results
+    for name in ('training', 'results'):
         sys.modules.pop(name)
 
 
-def arms_of(runs):
+def experiments(training):
     return [
-        runs.Arm('boxes only', 'a/first.py', 'a/first.py', 10),
-        runs.Arm('boxes + labels', 'a/first.py', 'a/labels.py', 10),
-        runs.Arm('all boxes', 'a/whole.py', 'a/whole.py'),
+        training.Experiment('boxes only', 'a/first.py', 'a/first.py', 10),
+        training.Experiment('boxes + labels', 'a/first.py', 'a/labels.py', 10),
+        training.Experiment('all boxes', 'a/whole.py', 'a/whole.py'),
     ]
 
 
-def test_arms_that_begin_alike_share_the_first_stage(compare, tmp_path):
-    runs, _ = compare
-    firsts, seconds = runs.make_runs(arms_of(runs), [0, 1], tmp_path)
+def test_experiments_share_a_first_stage(compare, tmp_path):
+    training, _ = compare
+    firsts, seconds = training.make_runs(experiments(training), [0, 1], tmp_path)
     assert [run.folder.name for run in firsts] == [
         'first-10-seed0',
         'whole-seed0',
@@ -43,8 +43,8 @@ def test_arms_that_begin_alike_share_the_first_stage(compare, tmp_path):
 
 
 def test_commands(compare, tmp_path):
-    runs, _ = compare
-    _, (_, second, whole) = runs.make_runs(arms_of(runs), [7], tmp_path)
+    training, _ = compare
+    _, (_, second, whole) = training.make_runs(experiments(training), [7], tmp_path)
     second.after.folder.mkdir(parents=True)
     (second.after.folder / 'last_checkpoint').write_text('/x/iter_5.pth')
     command = second.command(5)
@@ -64,7 +64,7 @@ def test_commands(compare, tmp_path):
 
 
 def test_the_options_exist_in_the_configs(repo):
-    """An option of another name would be added to the config, in silence."""
+    """--cfg-options would silently add an option with a wrong name."""
     for stem in (
         'digits-p10-boxes-only',
         'gwap_digits-p10',
@@ -82,7 +82,7 @@ def test_the_options_exist_in_the_configs(repo):
 WRITE = """
 import json, pathlib, sys
 folder = pathlib.Path(sys.argv[1])
-assert sys.argv[2] != 'fail', 'this one fails'
+assert sys.argv[2] != 'fail', 'no luck'
 log = folder / '2026' / 'vis_data'
 log.mkdir(parents=True, exist_ok=True)
 rows = [dict(step=2, loss=1., time=.5), dict(step=4, loss=1., time=.25)]
@@ -91,10 +91,10 @@ rows.append({'step': 4, 'coco/bbox_mAP': float(sys.argv[2])})
 """
 
 
-def fake(runs, monkeypatch, values):
-    """Let runs write a log instead of training."""
+def fake(training, monkeypatch, values):
+    """Replace each training by a script that writes a log."""
     monkeypatch.setattr(
-        runs.Run,
+        training.Run,
         'command',
         lambda run, iterations: [
             sys.executable,
@@ -108,44 +108,46 @@ def fake(runs, monkeypatch, values):
 
 @pytest.mark.parametrize('jobs', [1, 2])
 def test_runs_are_trained_once(compare, tmp_path, monkeypatch, jobs):
-    runs, _ = compare
-    firsts, _ = runs.make_runs(arms_of(runs), [0, 1], tmp_path)
-    fake(runs, monkeypatch, {run.folder.name: 0.1 * i for i, run in enumerate(firsts)})
-    runs.train(firsts, 4, jobs)
+    training, _ = compare
+    firsts, _ = training.make_runs(experiments(training), [0, 1], tmp_path)
+    fake(training, monkeypatch, {run.folder.name: 0.1 * i for i, run in enumerate(firsts)})
+    training.train(firsts, 4, jobs)
     assert [run.result()['coco/bbox_mAP'] for run in firsts] == pytest.approx([0, 0.1, 0.2, 0.3])
     assert firsts[0].result()['iterations'] == 4
     assert firsts[0].result()['seconds'] == 1.5
     (firsts[0].folder / 'result.json').rename(tmp_path / 'kept.json')
     fake(
-        runs, monkeypatch, {run.folder.name: 0.1 * i if i else 0.7 for i, run in enumerate(firsts)}
+        training,
+        monkeypatch,
+        {run.folder.name: 0.1 * i if i else 0.7 for i, run in enumerate(firsts)},
     )
-    runs.train(firsts, 4, jobs)  # nothing else is left to do
+    training.train(firsts, 4, jobs)  # the others have results
     assert firsts[0].result()['coco/bbox_mAP'] == 0.7
 
 
 def test_results_of_other_options_are_not_used(compare, tmp_path, monkeypatch):
-    runs, _ = compare
-    firsts, _ = runs.make_runs(arms_of(runs), [0], tmp_path)
-    fake(runs, monkeypatch, {run.folder.name: 0.1 for run in firsts})
-    runs.train(firsts, 4, 1)
-    fake(runs, monkeypatch, {run.folder.name: 0.2 for run in firsts})
-    with pytest.raises(SystemExit, match='first-10-seed0: was trained with'):
-        runs.train(firsts, 4, 1)
+    training, _ = compare
+    firsts, _ = training.make_runs(experiments(training), [0], tmp_path)
+    fake(training, monkeypatch, {run.folder.name: 0.1 for run in firsts})
+    training.train(firsts, 4, 1)
+    fake(training, monkeypatch, {run.folder.name: 0.2 for run in firsts})
+    with pytest.raises(SystemExit, match='first-10-seed0: trained with other'):
+        training.train(firsts, 4, 1)
 
 
-def test_a_run_that_fails_ends_all(compare, tmp_path, monkeypatch):
-    runs, _ = compare
-    firsts, _ = runs.make_runs(arms_of(runs), [0, 1], tmp_path)
-    fake(runs, monkeypatch, {run.folder.name: 'fail' for run in firsts})
-    with pytest.raises(SystemExit, match='first-10-seed0.*this one fails'):
-        runs.train(firsts, 4, 2)
+def test_a_failed_run_ends_the_comparison(compare, tmp_path, monkeypatch):
+    training, _ = compare
+    firsts, _ = training.make_runs(experiments(training), [0, 1], tmp_path)
+    fake(training, monkeypatch, {run.folder.name: 'fail' for run in firsts})
+    with pytest.raises(SystemExit, match='first-10-seed0.*no luck'):
+        training.train(firsts, 4, 2)
     assert firsts[0].result() is None
 
 
 def test_table_and_plot(compare, tmp_path):
-    runs, report = compare
-    _, seconds = runs.make_runs(arms_of(runs), [0, 1], tmp_path)
-    values = [0.1, 0.3, 0.6, 0.2, 0.4, 0.7]  # of three arms, two seeds
+    training, results = compare
+    _, seconds = training.make_runs(experiments(training), [0, 1], tmp_path)
+    values = [0.1, 0.3, 0.6, 0.2, 0.4, 0.7]  # three experiments, two seeds
     for run, value in zip(seconds, values):
         run.folder.mkdir(parents=True)
         (run.folder / 'result.json').write_text(
@@ -158,17 +160,17 @@ def test_table_and_plot(compare, tmp_path):
                 }
             )
         )
-    found = report.collect(seconds)
+    found = results.collect(seconds)
     alone, labels, whole = found
     assert found[labels]['coco/bbox_mAP'].tolist() == [0.3, 0.4]
-    gap = report.recovered(found, labels, 'coco/bbox_mAP')
+    gap = results.gap_closed(found, labels, 'coco/bbox_mAP')
     assert abs(gap - (0.35 - 0.15) / (0.65 - 0.15)) < 1e-12
-    assert np.isnan(report.recovered(found, alone, 'coco/bbox_mAP'))
-    assert np.isnan(report.recovered(found, whole, 'coco/bbox_mAP'))
-    report.write_table(found, ['coco/bbox_mAP'], tmp_path / 'a.md', 'Title.')
+    assert np.isnan(results.gap_closed(found, alone, 'coco/bbox_mAP'))
+    assert np.isnan(results.gap_closed(found, whole, 'coco/bbox_mAP'))
+    results.write_table(found, ['coco/bbox_mAP'], tmp_path / 'a.md', 'Title.')
     lines = (tmp_path / 'a.md').read_text().splitlines()
     assert lines[0] == 'Title.'
     assert lines[5] == ('| 10 % | boxes + labels | 0.350 (0.300 to 0.400) | 40 % | 1.5 |')
     assert lines[6].startswith('| all | all boxes | 0.650')
-    report.draw(found, 'coco/bbox_mAP', tmp_path / 'a.png')
+    results.draw(found, 'coco/bbox_mAP', tmp_path / 'a.png')
     assert (tmp_path / 'a.png').read_bytes().startswith(b'\x89PNG')

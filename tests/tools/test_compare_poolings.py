@@ -1,4 +1,4 @@
-"""The comparison of poolings: its runs, thresholds, table and picture."""
+"""Tests of tools/compare/poolings.py: runs, tuned threshold, table and picture."""
 
 import json
 import sys
@@ -13,19 +13,17 @@ register_all_modules()
 
 
 @pytest.fixture
-def compare(repo, monkeypatch):
-    """The modules of tools/compare."""
+def poolings(repo, monkeypatch):
+    """The module poolings of tools/compare."""
     monkeypatch.syspath_prepend(str(repo / 'tools' / 'compare'))
     import poolings
-    import thresholds
 
-    yield poolings, thresholds
-    for name in ('poolings', 'thresholds', 'runs', 'report'):
+    yield poolings
+    for name in ('poolings', 'training', 'results'):
         sys.modules.pop(name)
 
 
-def test_all_runs_have_the_same_schedule(compare, repo, tmp_path):
-    poolings, _ = compare
+def test_all_runs_have_the_same_schedule(poolings, repo, tmp_path):
     runs = poolings.make_runs(list(poolings.POOLINGS), [0, 1], tmp_path)
     assert len({run.folder for run in runs}) == 10
     cfgs = [Config.fromfile(repo / 'configs' / run.config) for run in runs]
@@ -43,8 +41,8 @@ def test_all_runs_have_the_same_schedule(compare, repo, tmp_path):
     assert not [part for part in command if 'percent' in part]
 
 
-def prepared(compare, single, repo):
-    """An untrained classifier, and its config on a few images."""
+def prepared(single, repo):
+    """Return an untrained classifier and its config on a few images."""
     cfg = Config.fromfile(repo / 'configs/wsol/r18_gap_digits-single.py')
     for name in ('train', 'val'):
         cfg[f'{name}_dataloader'].dataset.data_root = f'{single}/'
@@ -54,43 +52,41 @@ def prepared(compare, single, repo):
     return model, cfg
 
 
-def test_the_threshold_is_of_training_images(compare, single, repo, monkeypatch):
-    _, thresholds = compare
-    model, cfg = prepared(compare, single, repo)
-    monkeypatch.setattr(thresholds, 'COUNT', 5)
-    measured, evaluate = [], thresholds.evaluate
+def test_the_threshold_is_chosen_on_training_images(poolings, single, repo, monkeypatch):
+    model, cfg = prepared(single, repo)
+    monkeypatch.setattr(poolings, 'TUNING_IMAGES', 5)
+    measured, evaluate = [], poolings.evaluate
 
     def seen(model, dataset, **options):
         measured.append((dataset.metadata_root, dataset.get('indices'), options))
         return evaluate(model, dataset, **options)
 
-    monkeypatch.setattr(thresholds, 'evaluate', seen)
-    found = thresholds.tuned_gt_known(model, cfg)
+    monkeypatch.setattr(poolings, 'evaluate', seen)
+    found = poolings.tuned_gt_known(model, cfg)
     assert measured == [
         ('metadata/train/', 5, {}),
         ('metadata/val/', None, dict(box_threshold=found['threshold'])),
     ]
     train = Config(dict(cfg.train_dataloader.dataset)).copy()
     train.update(pipeline=cfg.val_dataloader.dataset.pipeline, indices=5, test_mode=True)
-    best = thresholds.evaluate(model, train)
+    best = poolings.evaluate(model, train)
     assert found['threshold'] == best['max_box_acc_threshold']
     by_threshold = [
-        thresholds.evaluate(model, cfg.val_dataloader.dataset, box_threshold=t)['gt_known']
+        poolings.evaluate(model, cfg.val_dataloader.dataset, box_threshold=t)['gt_known']
         for t in (found['threshold'], 0.99)
     ]
     assert found['gt_known'] == by_threshold[0]
-    # Its boxes are not those of a threshold that leaves a peak alone.
+    # A threshold near 1 keeps the peak only.
     assert by_threshold[1] == 0
 
 
-def test_table(compare, tmp_path):
-    poolings, _ = compare
-    from report import collect
+def test_table(poolings, tmp_path):
+    from results import collect
 
     runs = poolings.make_runs(['gap', 'gmp'], [0, 1], tmp_path)
     for i, run in enumerate(runs):
         run.folder.mkdir(parents=True)
-        values = {name: 10.0 + i for name in poolings.METRICS}
+        values = {name: 10.0 + i for name in poolings.COLUMNS}
         values['tuned/threshold'] = 0.25
         (run.folder / 'result.json').write_text(
             json.dumps(dict(values, seconds=60.0, iterations=4, command=[]))
@@ -104,17 +100,16 @@ def test_table(compare, tmp_path):
     assert 'GMP' in gmp and '12.0 (11.0 to 13.0)' in gmp
 
 
-def test_picture(compare, single, repo, tmp_path, monkeypatch):
+def test_picture(poolings, single, repo, tmp_path, monkeypatch):
     from mmcv import imread
 
-    poolings, _ = compare
-    model, cfg = prepared(compare, single, repo)
-    monkeypatch.setattr(poolings, 'config', lambda run: cfg)
-    monkeypatch.setattr(poolings, 'load', lambda run: model)
+    model, cfg = prepared(single, repo)
+    monkeypatch.setattr(poolings, 'load_config', lambda run: cfg)
+    monkeypatch.setattr(poolings, 'load_model', lambda run: model)
     runs = poolings.make_runs(['gap', 'cs-gwap'], [0], tmp_path)
     poolings.draw(runs, 2, tmp_path / 'a.png')
     picture = imread(str(tmp_path / 'a.png'))
-    # Two lines of an image and two maps.
+    # Two rows of an image and two maps.
     assert abs(picture.shape[0] - (2 * 2.4 + 0.5) * 110) <= 2
     assert abs(picture.shape[1] - 3 * 2.2 * 110) <= 2
     assert picture.std() > 20

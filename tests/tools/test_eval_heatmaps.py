@@ -1,4 +1,4 @@
-"""The command that measures a folder of heatmaps."""
+"""Tests of tools/analysis_tools/eval_heatmaps.py."""
 
 import json
 import runpy
@@ -16,7 +16,7 @@ TOOL = 'tools/analysis_tools/eval_heatmaps.py'
 
 @pytest.fixture
 def split(tmp_path):
-    """Metadata, masks, and heatmaps named in both ways."""
+    """Write metadata, masks, and heatmaps with both kinds of names."""
     write_split(tmp_path)
     for i, (image, one) in enumerate(samples().items()):
         path = tmp_path / 'maps' / image
@@ -31,7 +31,7 @@ def samples():
 
 @pytest.fixture
 def measure(repo, monkeypatch, capsys):
-    """Run the command in this process: what it wrote, said, and ended on."""
+    """Run the command in this process; return its report, its output and its exit message."""
 
     def run(split, *options):
         monkeypatch.setattr(
@@ -70,7 +70,7 @@ def map_figures(found):
         (['--original-size'], dict(size=None)),
     ],
 )
-def test_as_the_metric(split, measure, options, settings):
+def test_results_equal_those_of_the_metric(split, measure, options, settings):
     report, said, error = measure(split, '--mask-root', split / 'masks', *options)
     assert error is None
     wanted = map_figures(evaluate(build(split, **settings), list(samples().values())))
@@ -103,10 +103,10 @@ def test_several_processes(split, measure, tool):
         assert value == pytest.approx(one['results'][name])
 
 
-def test_maps_of_the_size_are_taken_as_they_are(split, measure):
+def test_maps_of_the_measured_size_are_not_resized(split, measure):
     for image in SIZES:
         score_map = np.zeros((224, 224), np.float16)
-        score_map[::2] = 1  # which resizing would blur
+        score_map[::2] = 1  # resizing would blur the rows
         (split / 'maps' / image).with_suffix('.npy').unlink(missing_ok=True)
         np.save(f'{split / "maps" / image}.npy', score_map)
     report, _, error = measure(split)
@@ -114,7 +114,7 @@ def test_maps_of_the_size_are_taken_as_they_are(split, measure):
     assert report['results']['max_box_acc_threshold'] == 0
 
 
-def test_constant_maps_show_nothing(split, measure):
+def test_constant_maps_have_no_box(split, measure):
     for image in SIZES:
         (split / 'maps' / image).with_suffix('.npy').unlink(missing_ok=True)
         np.save(f'{split / "maps" / image}.npy', np.full((7, 9), 0.1, np.float32))
@@ -127,16 +127,16 @@ def test_constant_maps_show_nothing(split, measure):
     assert report['results']['px_ap'] == pytest.approx(100 * objects / (objects + background))
 
 
-def test_missing_files_are_named_first(split, measure):
+def test_missing_files_are_named_before_any_is_read(split, measure):
     (split / 'maps' / 'a' / '1.npy').unlink()
-    (split / 'maps' / 'b' / '4.jpg.npy').write_text('not looked at')
+    (split / 'maps' / 'b' / '4.jpg.npy').write_text('unused')
     report, said, error = measure(split)
     assert report is None and 'image/s' not in said.err
     assert '1 of 4 heatmaps are missing, such as a/1.jpg.npy' in error
 
 
 @pytest.mark.parametrize(
-    'content, told',
+    'content, message',
     [
         (np.zeros((1, 4, 4)), r'(1, 4, 4) float64'),
         (np.zeros((4, 4), complex), r'(4, 4) complex'),
@@ -146,14 +146,14 @@ def test_missing_files_are_named_first(split, measure):
         (np.array([[None]]), 'allow_pickle'),
     ],
 )
-def test_faulty_maps_are_named(split, measure, content, told):
+def test_faulty_maps_are_named(split, measure, content, message):
     np.save(split / 'maps' / 'a' / '1.npy', content, allow_pickle=True)
     report, _, error = measure(split)
     assert report is None
-    assert ('a/1.jpg' in error or 'a/1.npy' in error) and told in error
+    assert ('a/1.jpg' in error or 'a/1.npy' in error) and message in error
 
 
-def test_files_that_are_no_npy(split, measure):
+def test_other_files_are_named(split, measure):
     path = split / 'maps' / 'a' / '1.npy'
     for content in (b'', b'text', path.read_bytes()[:200]):
         path.write_bytes(content)
@@ -164,7 +164,7 @@ def test_files_that_are_no_npy(split, measure):
     assert 'several arrays' in measure(split)[2]
 
 
-def test_two_images_of_one_name(split, measure):
+def test_two_images_with_one_file(split, measure):
     metadata = split / 'metadata'
     for name, rest in (
         ('image_ids.txt', ''),
@@ -176,10 +176,10 @@ def test_two_images_of_one_name(split, measure):
             file.write(f'a/1.png{rest}\n')
     (metadata / 'masks.txt').unlink()
     _, _, error = measure(split)
-    assert 'of a/1.jpg or of a/1.png' in error
+    assert 'a/1.jpg and to a/1.png' in error
 
 
-def test_what_is_left_out_is_told(split, measure):
+def test_metrics_without_truth_are_left_out(split, measure):
     report, said, _ = measure(split)
     assert 'left out: px_ap' in said.out
     (split / 'metadata' / 'localization.txt').unlink()

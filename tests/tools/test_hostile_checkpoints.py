@@ -33,10 +33,9 @@ COMMANDS = dict(
 OWN = {
     'compare/__main__.py',
     'compare/poolings.py',
-    'compare/report.py',
-    'compare/runs.py',
-    'compare/thresholds.py',
-    'analysis_tools/grid.py',
+    'compare/results.py',
+    'compare/training.py',
+    'analysis_tools/prediction_grid.py',
 }
 READS = r'load_checkpoint|torch\.load|load_from|init_detector'
 

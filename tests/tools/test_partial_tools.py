@@ -1,4 +1,4 @@
-"""The tools around partial boxes."""
+"""Tests of the tools on a training with partial boxes: split, report, export."""
 
 import json
 import re
@@ -19,7 +19,7 @@ EXPORT = 'tools/model_converters/export_detector.py'
 
 @pytest.fixture(scope='module')
 def partial_config(config, tmp_path_factory):
-    """The tiny config with labels instead of boxes on most images."""
+    """Write the tiny config with labels instead of boxes on half of the images."""
     cfg = Config.fromfile(config)
     cfg.model = dict(
         type='mmgwap.MultiTaskDetector',
@@ -98,15 +98,14 @@ def test_two_runs_are_reported_beside_each_other(tool, partial_run, trained):
     assert re.search(r'image/mAP +\d\.\d{3}\n', text)
     for name in ('curves.png', 'val_grid.png'):
         assert (partial_run / name).read_bytes().startswith(b'\x89PNG')
-    # The same name twice could not be told apart.
     done = tool('tools/analysis_tools/report.py', partial_run, '--beside', partial_run, check=False)
-    assert 'have the same name' in done.stderr
+    assert 'have the same folder name' in done.stderr
 
 
-def test_what_is_no_multi_task_checkpoint_is_refused(tool, trained, tmp_path):
+def test_export_needs_a_multi_task_checkpoint(tool, trained, tmp_path):
     done = tool(EXPORT, trained / 'iter_8.pth', tmp_path / 'a.pth', check=False)
     assert done.returncode == 1 and not (tmp_path / 'a.pth').exists()
-    assert 'holds no weights under "detector."' in done.stderr
+    assert 'no weights named "detector.' in done.stderr
 
 
 def test_a_config_that_does_not_fit_is_named(tool, partial_run, tmp_path):

@@ -1,4 +1,4 @@
-"""Maps of any model, as files and as a sheet."""
+"""Tests of tools/analysis_tools/visualize_maps.py."""
 
 import json
 
@@ -19,7 +19,7 @@ CLASSES = tuple('0123456789')
 
 @pytest.fixture(scope='module')
 def classifier(config, tmp_path_factory):
-    """Config and checkpoint of an untrained image classifier on digits."""
+    """Write config and checkpoint of an untrained image classifier on digits."""
     folder = tmp_path_factory.mktemp('classifier')
     cfg = Config.fromfile(config)
     cfg.model = dict(
@@ -51,7 +51,7 @@ def detector(trained, config):
 
 
 def check(out, count):
-    """Every map has its files, and its boxes are those of the rule."""
+    """Check the files of every map, and that its boxes surround values above the threshold."""
     entries = json.loads((out / 'boxes.json').read_text())
     assert len(entries) == count
     for entry in entries:
@@ -113,7 +113,14 @@ def test_true_classes_of_a_data_set(tool, classifier, digits, tmp_path):
         assert {own[one] for one in classes} == labels[name]
 
 
-@pytest.mark.parametrize('method', ['grad_cam', 'grad_cam_plusplus', 'layer_cam'])
+@pytest.mark.parametrize(
+    'method',
+    [
+        'grad_cam',
+        pytest.param('grad_cam_plusplus', marks=pytest.mark.slow),
+        pytest.param('layer_cam', marks=pytest.mark.slow),
+    ],
+)
 def test_gradient_cams_of_a_plain_detector(tool, detector, tmp_path, method):
     done = tool(
         TOOL,
@@ -137,9 +144,9 @@ def test_gradient_cams_of_a_plain_detector(tool, detector, tmp_path, method):
 @pytest.mark.parametrize(
     'options, message',
     [
-        (['nowhere'], 'nowhere: neither an image'),
-        (['val', '--classes', 'cat'], "'cat' is not among the classes"),
-        (['val', '--method', 'own'], 'RFCN has no maps'),
+        (['nowhere'], 'nowhere: not an image'),
+        (['val', '--classes', 'cat'], "'cat' is not in the classes"),
+        (['val', '--method', 'own'], 'RFCN has no image-level maps'),
         (['val', '--top-k', '0'], '--top-k must be positive'),
         (['.', '--true'], '--true needs a data set'),
         (['mmgwap', '--limit', '3'], 'holds no images'),
@@ -152,7 +159,7 @@ def test_errors(tool, detector, tmp_path, options, message):
 
 
 def test_training_images_are_shown_whole(tool, classifier, digits, tmp_path):
-    """A crop would move them away from their maps."""
+    """The crop of the training pipeline is not applied."""
     config, checkpoint = classifier
     cfg = Config.fromfile(config)
     cfg.train_dataloader.dataset.pipeline.insert(
@@ -178,8 +185,8 @@ def test_training_images_are_shown_whole(tool, classifier, digits, tmp_path):
         assert np.array_equal(np.load(one), np.load(two))
 
 
-def test_an_image_that_its_exif_turns(tool, classifier, tmp_path):
-    """Shown as the pipeline of the config loads it."""
+def test_exif_orientation(tool, classifier, tmp_path):
+    """The orientation is that of the loading step of the config."""
     config, checkpoint = classifier
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -1,4 +1,4 @@
-"""An image classifier in the tools of mmdet, from training to inference."""
+"""Tests of an image classifier in the tools, from training to inference."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def config(repo, single, tmp_path_factory):
         evaluator.mask_root = f'{single}/masks/'
     cfg.train_cfg.update(max_iters=4, val_interval=4)
     cfg.param_scheduler[1].end = 101
-    # One at a time and one thread: rounding decides the level of a pixel.
+    # Batches of one and one thread: rounding decides the level of a pixel.
     for loader in (cfg.val_dataloader, cfg.test_dataloader):
         loader.batch_size = 1
     path = tmp_path_factory.mktemp('config') / 'tiny.py'
@@ -43,12 +43,13 @@ def trained(tool, config, tmp_path_factory):
 
 
 def metrics_in(text):
-    """What WSOLMetric reported."""
+    """Return the results that WSOLMetric logged."""
     return dict(re.findall(r'wsol/(\w+): ([\d.]+)', text))
 
 
+@pytest.mark.slow
 def test_one_and_two_processes_measure_the_same(repo, tool, config, trained, tmp_path):
-    """Seven images: with a padded sampler one would count twice."""
+    """A padded sampler would count one of the seven images twice."""
     done = tool('tools/test.py', config, trained, '--work-dir', tmp_path, **ONE_THREAD)
     one = metrics_in(done.stdout + done.stderr)
     assert {'top1_error', 'gt_known', 'max_box_acc_v2', 'px_ap'} <= set(one)
@@ -66,7 +67,7 @@ def test_one_and_two_processes_measure_the_same(repo, tool, config, trained, tmp
 
 
 def test_the_command_measures_maps_of_the_other_tool(tool, config, trained, single, tmp_path):
-    """Its figures are those of the metric, of the same maps."""
+    """eval_heatmaps.py and WSOLMetric agree on the same maps."""
     done = tool('tools/test.py', config, trained, '--work-dir', tmp_path / 'run', **ONE_THREAD)
     wanted = metrics_in(done.stdout + done.stderr)
     tool(VISUALIZE, config, trained, 'val', '--true', '--out', tmp_path / 'seen', **ONE_THREAD)
@@ -106,7 +107,7 @@ def test_the_inferencer_and_the_visualizer(config, trained, single, tmp_path):
 
 
 def test_maps_of_a_multi_task_detector(repo, tool, digits, tmp_path):
-    """Its own are drawn, not gradients."""
+    """Image-level maps are drawn, not gradient CAMs."""
     from mmdet.registry import MODELS
     from mmdet.utils import register_all_modules
 

@@ -1,203 +1,249 @@
-"""Take a few training steps of a config on its own data, and tell the rest.
+"""Estimate the cost of training a config from a few training steps.
 
-Time of a step, split into waiting for data and the model; what an epoch and
-the whole schedule take, with the validation runs; memory, and whether it fits;
-whether the loader keeps up.  Weights are random and nothing is written but
---out.  Hooks do not run, and metrics are not computed.
+Prints the parameters, the FLOPs of one test image, the seconds per step, the peak memory
+and the length of the schedule. The weights are random, hooks do not run, metrics are not
+computed, and no file is written except --out.
+
+The images come from the config's data sets. With --image-size, random images with random
+boxes replace them, so that no data set is needed.
 """
 
 import argparse
-import json
+import logging
 import math
-import os
+import resource
 import sys
-from typing import Callable
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import Callable, Optional
 
 import torch
-from dry_run_report import tell
-from memory import step_memory
-from mmengine.config import Config
+from mmdet.registry import DATASETS, MODELS
+from mmdet.testing import demo_mm_inputs
+from mmdet.utils import register_all_modules
+from mmengine.analysis import FlopAnalyzer
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
-from mmengine.optim import OptimWrapper
+from mmengine.fileio import dump
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.model import revert_sync_batchnorm
+from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.runner import Runner
-from step_timing import batches, seconds_a_batch, seconds_an_image, time_steps
-from torch.utils.data import DataLoader
-from training_step import add_config, build_training, images_a_step, read_config, schedule
 
 from mmgwap.datasets.unreadable_images import skipping_datasets
+
+WARM_UP = 3  # untimed steps before the timed steps
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_config(parser)
-    parser.add_argument(
-        '--steps', type=int, default=10, metavar='N', help='that are timed (default: %(default)s)'
-    )
-    parser.add_argument(
-        '--warm-up',
-        type=int,
-        default=3,
-        metavar='N',
-        help='steps before these (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--device-memory',
-        type=float,
-        metavar='GB',
-        help='whether it fits into so much (default: that of '
-        'the GPU, if there is one), 2**30 bytes each',
-    )
-    parser.add_argument('--device', default=get_device(), help='default: a GPU if there is one')
+    add = parser.add_argument
+    add('config', type=Path)
+    add('--steps', type=int, default=10, help='timed steps (default: %(default)s)')
+    add('--gpus', type=int, default=1, help='number of training processes (default: 1)')
+    size = dict(type=int, nargs=2, metavar=('WIDTH', 'HEIGHT'))
+    add('--image-size', **size, help='use random images; size of the network input in pixels')
+    add('--device', default=get_device(), help='default: a GPU if there is one')
+    add('--out', type=Path, metavar='FILE.json', help='also write the numbers to this file')
+    add('--cfg-options', nargs='+', action=DictAction, default={}, help='as in tools/train.py')
     args = parser.parse_args()
-    for name in ('gpus', 'steps', 'warm_up'):
-        if getattr(args, name) < 1:
-            parser.error(f'--{name.replace("_", "-")} must be positive')
-    if args.device_memory is not None and not args.device_memory > 0:
-        parser.error('--device-memory must be positive')
+    if min(args.steps, args.gpus, *(args.image_size or [1])) < 1:
+        parser.error('--steps, --gpus and --image-size must be positive')
     return args
 
 
-def build_loader(cfg: Config, args: argparse.Namespace, name: str) -> DataLoader:
-    """A loader of the config; one line if its data is not there."""
+def read_config(args: argparse.Namespace) -> Config:
+    """Read the config and merge --cfg-options into it."""
+    if not args.config.is_file():
+        sys.exit(f'{args.config}: no such file')
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options)
+    for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
+        if not cfg.get(key):
+            sys.exit(f'{args.config}: no {key}; a config for tools/train.py is needed')
+    return cfg
+
+
+def build_training(cfg: Config, device: torch.device) -> tuple[torch.nn.Module, OptimWrapper]:
+    """Build the model, with random weights, and its optimizer."""
+    # Some models change their config.
+    model = revert_sync_batchnorm(MODELS.build(deepcopy(cfg.model))).to(device).train()
+    wrapper = ConfigDict(cfg.optim_wrapper)
+    if device.type == 'cpu' and wrapper.get('type') == 'AmpOptimWrapper':
+        # The loss scaler of mixed precision needs a GPU.
+        amp = ('type', 'loss_scale', 'dtype', 'use_fsdp')
+        wrapper = ConfigDict({key: value for key, value in wrapper.items() if key not in amp})
+    # Data preprocessors that resize batches read the progress of the training.
+    for name, value in dict(iter=0, epoch=0, **cfg.train_cfg).items():
+        MessageHub.get_current_instance().update_info(name, value)
+    return model, build_optim_wrapper(model, wrapper)
+
+
+def random_batch(batch_size: int, size: list[int]) -> dict:
+    """Make a batch of random images of a width and height, with boxes and masks."""
+    shapes, boxes = [(3, size[1], size[0])] * batch_size, [7] * batch_size  # as COCO on average
+    batch = demo_mm_inputs(batch_size, shapes, num_items=boxes, with_mask=True)
+    for sample in batch['data_samples']:
+        sample.gt_instances.labels.zero_()  # every model has class 0
+    return batch
+
+
+@contextmanager
+def data_errors(cfg: Config, name: str) -> Iterator[None]:
+    """End the process with one line if the data of a loader cannot be read."""
     try:
-        return Runner.build_dataloader(cfg[name], seed=0)
-    except (OSError, ValueError) as error:
-        dataset = cfg[name].dataset
-        while 'dataset' in dataset or 'datasets' in dataset:
-            dataset = dataset.get('dataset') or dataset.datasets[0]
-        reason = ' '.join(str(error).split())
-        sys.exit(
-            f'{args.config}: cannot read the data of {name}, in '
-            f'{dataset.get("data_root") or "no data_root"}: {reason}'
-        )
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        # The message of a worker process is a whole traceback.
+        reason = (str(error).splitlines() or [repr(error)])[-1]
+        sys.exit(f'{cfg.filename}: {name}: {reason}; --image-size WIDTH HEIGHT needs no data')
 
 
-def validation(cfg: Config, args: argparse.Namespace, model: torch.nn.Module) -> dict[str, float]:
-    """Seconds for an image, and the number of images."""
-    if not (cfg.get('val_dataloader') and cfg.get('val_cfg')):
-        return dict(seconds_an_image=0.0, images=0)
-    loader = build_loader(cfg, args, 'val_dataloader')
-    for dataset in skipping_datasets(loader.dataset):
-        dataset.drops_predictions = True  # nothing is measured by them
-    model.eval()
-    with torch.no_grad():
-        seconds = seconds_an_image(model.val_step, loader, torch.device(args.device))
-    return dict(seconds_an_image=seconds, images=len(loader.dataset))
+def train_batches(cfg: Config, args: argparse.Namespace) -> tuple[Iterator[dict], Optional[int]]:
+    """Return endless training batches, and the iterations per epoch if they are known."""
+    if args.image_size:
+        batch = random_batch(cfg.train_dataloader.batch_size, args.image_size)
+        return iter(lambda: deepcopy(batch), None), None
+    with data_errors(cfg, 'train_dataloader'):
+        loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
+
+    def repeat() -> Iterator[dict]:
+        with data_errors(cfg, 'train_dataloader'):
+            while True:
+                yield from loader
+
+    return repeat(), math.ceil(len(loader) / args.gpus)
 
 
-def peak_memory(
-    step: Callable[[dict], object],
-    batch: dict,
-    model: torch.nn.Module,
-    wrapper: OptimWrapper,
-    device: torch.device,
-) -> int:
-    """Bytes; those that the GPU has had allocated, else a count of tensors."""
+def first_validation_image(cfg: Config, args: argparse.Namespace) -> tuple[Optional[dict], int]:
+    """Return a batch of the first validation image, and the number of images."""
+    if args.image_size:
+        return random_batch(1, args.image_size), 0
+    if not cfg.get('val_dataloader'):
+        return None, 0
+    with data_errors(cfg, 'val_dataloader'):
+        dataset = DATASETS.build(cfg.val_dataloader.dataset)
+        for part in skipping_datasets(dataset):
+            part.drops_predictions = True  # blank images are allowed: no metric is computed
+        return pseudo_collate([dataset[0]]), len(dataset)
+
+
+def time_steps(
+    step: Callable[[dict], object], batches: Iterator[dict], device: torch.device, steps: int
+) -> dict[str, float]:
+    """Return the mean seconds per step: waiting for the batch (data), and in `step` (model)."""
+    data = model = 0.0
+    for number in range(WARM_UP + steps):
+        start = time.perf_counter()
+        batch = next(batches)
+        loaded = time.perf_counter()
+        step(batch)
+        if device.type == 'cuda':
+            torch.cuda.synchronize(device)
+        if number >= WARM_UP:
+            data += loaded - start
+            model += time.perf_counter() - loaded
+    return dict(data=data / steps, model=model / steps)
+
+
+def peak_memory(device: torch.device) -> float:
+    """Return the peak GiB allocated on a GPU, or resident in this process on a CPU."""
     if device.type == 'cuda':
-        return torch.cuda.max_memory_allocated(device)
-    return step_memory(lambda: step(batch), model, wrapper.optimizer)['peak']
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux, bytes on macOS
+    return peak / (2**30 if sys.platform == 'darwin' else 2**20)
 
 
-def cores() -> int:
-    """Those that this process may use."""
-    # Linux alone tells.
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+def count_flops(model: torch.nn.Module, batch: dict) -> dict:
+    """Count the multiply-adds of a batch with mmengine's analyzer."""
+    data = model.data_preprocessor(batch)
+    # The tracer passes the images alone, as in mmdet's get_flops.py.
+    model.forward = partial(model.forward, data_samples=data['data_samples'])
+    analyzer = FlopAnalyzer(model, data['inputs']).unsupported_ops_warnings(False)
+    flops = analyzer.uncalled_modules_warnings(False).tracer_warnings('none').total()
+    return dict(flops=int(flops), flops_size='{3} x {2}'.format(*data['inputs'].shape))
+
+
+def schedule(train_cfg: dict, epoch: Optional[int]) -> dict[str, int]:
+    """Return the length of the training; `epoch` is the iterations per epoch, if known."""
+    by_epoch = 'max_epochs' in train_cfg and train_cfg.get('by_epoch', True)
+    units = train_cfg['max_epochs' if by_epoch else 'max_iters']
+    validations = math.ceil(units / train_cfg.get('val_interval', 1 if by_epoch else 1000))
+    known = epoch is not None or not by_epoch
+    length = dict(iterations=units * (epoch if by_epoch else 1)) if known else dict(epochs=units)
+    return dict(length, validations=validations)
 
 
 def dry_run(cfg: Config, args: argparse.Namespace) -> dict:
-    """Measure, and reckon what follows."""
+    """Measure the costs of training a config; return them by name."""
     device = torch.device(args.device)
-    loader = build_loader(cfg, args, 'train_dataloader')
+    before = peak_memory(device)
     model, wrapper = build_training(cfg, device)
-
-    def step(batch: dict) -> None:
-        model.train_step(batch, wrapper)
-
-    source = batches(loader)
-    seconds = time_steps(step, source, device, args.warm_up, args.steps)
-    peak = peak_memory(step, next(source), model, wrapper, device)
-    source.close()
-    loader._iterator = None  # ends its workers
-    one = seconds_a_batch(loader, cfg.train_dataloader.batch_size)
+    batches, epoch = train_batches(cfg, args)
+    train_step = partial(model.train_step, optim_wrapper=wrapper)
+    seconds = time_steps(train_step, batches, device, args.steps)
     found = dict(
-        config=str(args.config),
-        device=device_name(device),
-        gpus=args.gpus,
-        steps=args.steps,
+        parameters=sum(p.numel() for p in model.parameters()),
+        trained=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        images_per_step=cfg.train_dataloader.batch_size * args.gpus,
         seconds=seconds,
-        loader=dict(
-            workers=loader.num_workers,
-            seconds_a_batch=one,
-            workers_needed=max(1, math.ceil(one / seconds['model'])),
-            cores=cores(),
-        ),
-        validation=validation(cfg, args, model),
-        peak_bytes=peak,
-        training_images=len(loader.dataset),
+        memory=dict(peak=peak_memory(device), before=before),
+        **schedule(cfg.train_cfg, epoch),
     )
-    return dict(found, **reckon(cfg, args.gpus, len(loader), found))
+    image, found['validation_images'] = first_validation_image(cfg, args)
+    if image:
+        repeated = iter(lambda: deepcopy(image), None)
+        with torch.no_grad():
+            timed = time_steps(model.eval().val_step, repeated, device, 2)
+            found.update(count_flops(model, image))
+    if found['validation_images']:
+        seconds['validation'] = timed['model'] * math.ceil(found['validation_images'] / args.gpus)
+    if 'iterations' in found:
+        found['images'] = found['iterations'] * found['images_per_step']
+        total = found['iterations'] * (seconds['data'] + seconds['model'])
+        found['hours'] = (total + found['validations'] * seconds.get('validation', 0)) / 3600
+    return found
 
 
-def reckon(cfg: Config, gpus: int, length: int, found: dict) -> dict:
-    """Times of an epoch and of the schedule, in seconds.
-
-    Args:
-        cfg (Config): with the schedule.
-        gpus (int): that share the work, for which no time is added.
-        length (int): batches of an epoch on one process.
-        found (dict): what was measured.
-    """
-    loader, plan = found['loader'], schedule(cfg.train_cfg, length, gpus)
-    # Few steps are fed by what the workers prepared before.
-    step = max(
-        sum(found['seconds'].values()), loader['seconds_a_batch'] / max(1, loader['workers'])
-    )
-    validation = (
-        math.ceil(found['validation']['images'] / gpus) * found['validation']['seconds_an_image']
-    )
-    images = images_a_step(cfg, gpus)
-    return dict(
-        step=step,
-        images_a_step=images,
-        images_a_second=images / step,
-        iterations=plan.iterations,
-        iterations_an_epoch=plan.epoch,
-        validations=plan.validations,
-        epoch=step * plan.epoch,
-        one_validation=validation,
-        total=step * plan.iterations + validation * plan.validations,
-    )
-
-
-def device_name(device: torch.device) -> str:
-    if device.type == 'cuda':
-        return torch.cuda.get_device_name(device)
-    return f'{device.type}, {torch.get_num_threads()} threads'
+def print_report(found: dict) -> None:
+    """Print the costs, one line each; skip the unknown ones."""
+    rows = {
+        'parameters': '{parameters:,}, {trained:,} of them trained',
+        'FLOPs': '{flops:,} multiply-adds for a test image, {flops_size} pixels after padding',
+        'step': '{images_per_step} images, {seconds[data]:.3f} s for data + {seconds[model]:.3f} s',
+        'peak memory': '{memory[peak]:.2f} GiB; before building the model {memory[before]:.2f} GiB',
+        'epochs': '{epochs}',
+        'iterations': '{iterations:,} ({images:,} images)',
+        'validations': '{validations}, {seconds[validation]:.1f} s each',
+        'hours': '{hours:.2f}',
+    }
+    for name, row in rows.items():
+        with suppress(KeyError):
+            print(f'{name:17}{row.format(**found)}')
 
 
 def main() -> None:
     args = parse_args()
+    register_all_modules()
+    warnings.filterwarnings('ignore')
+    MMLogger.get_instance('mmengine').setLevel(logging.ERROR)
     cfg = read_config(args)
     try:
         found = dry_run(cfg, args)
-    except torch.OutOfMemoryError:
-        sys.exit(
-            f'{args.config}: {cfg.train_dataloader.batch_size} images a '
-            f'step do not fit into the memory of {args.device}; lower '
-            'train_dataloader.batch_size'
-        )
-    except (OSError, RuntimeError) as error:
-        # Of a worker process the text is its whole traceback.
-        told = str(error).strip().splitlines()[-1]
-        if not (isinstance(error, OSError) or 'cannot prepare' in told):
-            raise
-        sys.exit(f'{args.config}: {told}')
-    tell(cfg, args, found)
+    except torch.cuda.OutOfMemoryError:
+        sys.exit(f'{args.config}: out of GPU memory; lower train_dataloader.batch_size')
+    print(f'{args.config} on {args.device}')
+    print_report(found)
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(found, indent=1))
+        dump(found, args.out, indent=1)
 
 
 if __name__ == '__main__':

@@ -1,8 +1,8 @@
-"""Measure score maps in a folder as the WSOL evaluation does.
+"""Measure a folder of score maps with the metrics of the WSOL evaluation.
 
-For each IMAGE of METADATA/image_ids.txt the folder has IMAGE.npy, (H, W), with
-the extension of the image before it (cat/1.jpg.npy) or without (cat/1.npy).
-Prints MaxBoxAcc V1 and V2 if METADATA has boxes, and PxAP if it has masks.
+For each IMAGE in METADATA/image_ids.txt, the folder holds an array (H, W) in IMAGE.npy, named
+with the suffix of the image (cat/1.jpg.npy) or without it (cat/1.npy). Prints MaxBoxAcc V1 and
+V2 if METADATA has boxes, and PxAP if it has masks.
 """
 
 import argparse
@@ -11,10 +11,8 @@ import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Callable
 
 import cv2
 import numpy as np
@@ -24,21 +22,23 @@ from tqdm import tqdm
 from mmgwap.evaluation.wsol_maps import SIZE, MapSums
 from mmgwap.evaluation.wsol_truth import WSOLTruth
 
-CHUNK = 32  # images that a process takes at a time
+CHUNK = 32  # images per task of a process
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('heatmaps', type=Path, help='folder of the maps')
+    parser.add_argument('heatmaps', type=Path, help='folder of the score maps')
     parser.add_argument(
         'metadata',
         type=Path,
-        help='folder of a split, with image_ids.txt, '
-        'class_labels.txt, image_sizes.txt, localization.txt',
+        help='folder of a split with image_ids.txt, class_labels.txt, image_sizes.txt and '
+        'localization.txt',
     )
-    parser.add_argument('--mask-root', default='', help='folder that paths of masks begin at')
+    parser.add_argument(
+        '--mask-root', default='', help='folder that the paths of masks are relative to'
+    )
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
         '--size',
@@ -46,30 +46,33 @@ def parse_args() -> argparse.Namespace:
         nargs=2,
         default=SIZE,
         metavar=('H', 'W'),
-        help='to measure at; maps of another are resized, bilinearly (default: 224 224)',
+        help='size of the measured maps; other maps are resized bilinearly (default: 224 224)',
     )
     size.add_argument(
-        '--original-size', action='store_true', help='measure at the size of each image'
+        '--original-size', action='store_true', help='resize each map to the size of its image'
     )
     parser.add_argument(
-        '--interval', type=float, default=0.001, help='between thresholds (default: %(default)s)'
+        '--interval',
+        type=float,
+        default=0.001,
+        help='step of the thresholds (default: %(default)s)',
     )
     parser.add_argument('--jobs', type=int, default=1, help='processes (default: %(default)s)')
-    parser.add_argument('--out', type=Path, help='JSON to write, too')
+    parser.add_argument('--out', type=Path, help='JSON file for the results')
     args = parser.parse_args()
-    if min(args.size) < 1 or args.jobs < 1:
+    if min(*args.size, args.jobs) < 1:
         parser.error('--size and --jobs must be positive')
     if not 0 < args.interval < 1:
-        parser.error('--interval must be in (0, 1)')
+        parser.error(f'--interval must be in (0, 1), got {args.interval}')
     return args
 
 
 def find_heatmaps(folder: Path, images: list[str]) -> dict[str, str]:
-    """The file of each image.
+    """Return the file of each image.
 
     Raises:
-        FileNotFoundError: if one has none; names the first ones.
-        ValueError: if two images would share one.
+        FileNotFoundError: if images have no file; names the first three.
+        ValueError: if two images share a file.
     """
     files, missing, owners = {}, [], {}
     for image in images:
@@ -82,8 +85,8 @@ def find_heatmaps(folder: Path, images: list[str]) -> dict[str, str]:
             missing.append(f'{image}.npy')
         elif owners.setdefault(path, image) != image:
             raise ValueError(
-                f'{path}: is it of {owners[path]} or of {image}? '
-                'Keep the extensions, as in IMAGE.jpg.npy'
+                f'{path}: belongs to {owners[path]} and to {image}; '
+                'name the files with suffixes, as in IMAGE.jpg.npy'
             )
         files[image] = str(path)
     if missing:
@@ -94,8 +97,25 @@ def find_heatmaps(folder: Path, images: list[str]) -> dict[str, str]:
     return files
 
 
-class Measure:
-    """Counts some of the images; one in each process."""
+def load_heatmap(path: str) -> np.ndarray:
+    """Read a .npy file; raise ValueError with its path if the file holds no array."""
+    try:
+        heatmap = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f'{path}: {error}') from None
+    if not isinstance(heatmap, np.ndarray):
+        raise ValueError(f'{path}: holds several arrays, expected the single array of a .npy file')
+    return heatmap
+
+
+class Accumulator:
+    """Accumulate the sums of images.
+
+    Args:
+        truth (WSOLTruth): boxes and masks.
+        files (dict[str, str]): heatmap file by image.
+        settings (dict): keyword arguments of ``MapSums``.
+    """
 
     def __init__(self, truth: WSOLTruth, files: dict[str, str], settings: dict) -> None:
         self.truth, self.files, self.settings = truth, files, settings
@@ -107,58 +127,48 @@ class Measure:
         return sums
 
 
-def load_heatmap(path: str) -> np.ndarray:
-    """Read a ``.npy`` file; ValueError with its path if it is another."""
-    try:
-        heatmap = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f'{path}: {error}') from None
-    if not isinstance(heatmap, np.ndarray):
-        raise ValueError(f'{path}: holds several arrays, a .npy has one')
-    return heatmap
+# Sent once to each process of the pool, because it holds the whole metadata.
+_accumulate = None
 
 
-# Of a process of the pool; sent once, since it holds the whole metadata.
-_measure = None
-
-
-def _start(measure: Measure) -> None:
-    global _measure
-    _measure = measure
+def _start_process(accumulate: Accumulator) -> None:
+    global _accumulate
+    _accumulate = accumulate
     cv2.setNumThreads(1)
 
 
-def _run(images: list[str]) -> MapSums:
-    return _measure(images)
+def _run_in_process(images: list[str]) -> MapSums:
+    return _accumulate(images)
 
 
-@contextmanager
-def mapper(measure: Measure, jobs: int) -> Iterator[Callable]:
-    """A ``map`` of that many processes, in order."""
+def accumulate_chunks(
+    accumulate: Accumulator, chunks: list[list[str]], jobs: int
+) -> Iterator[MapSums]:
+    """Yield the sums of each chunk of images, in order, computed by `jobs` processes."""
     if jobs == 1:
-        yield lambda chunks: map(measure, chunks)
+        yield from map(accumulate, chunks)
         return
-    # A fork would inherit OpenCV's threads in an unknown state.
-    with ProcessPoolExecutor(jobs, get_context('spawn'), _start, (measure,)) as pool:
-        yield lambda chunks: pool.map(_run, chunks)
+    # A forked process would inherit OpenCV's threads in an undefined state.
+    context = get_context('spawn')
+    with ProcessPoolExecutor(jobs, context, _start_process, (accumulate,)) as pool:
+        yield from pool.map(_run_in_process, chunks)
 
 
 def evaluate(args: argparse.Namespace) -> dict:
+    """Measure the heatmaps; return the number of images, the settings and the results."""
     truth = WSOLTruth(str(args.metadata), args.mask_root)
-    for each in truth.left_out:
-        print(f'left out: {each}')
+    for metric in truth.left_out:
+        print(f'left out: {metric}')
     if not truth.has_boxes and not truth.has_masks:
-        raise ValueError(f'{args.metadata}: neither boxes nor masks to measure by')
+        raise ValueError(f'{args.metadata}: has neither boxes nor masks')
     images = list(truth.metadata.labels)
     files = find_heatmaps(args.heatmaps, images)
     settings = dict(size=None if args.original_size else tuple(args.size), interval=args.interval)
     total = MapSums(truth, **settings)
     chunks = [images[i : i + CHUNK] for i in range(0, len(images), CHUNK)]
-    with (
-        mapper(Measure(truth, files, settings), args.jobs) as run,
-        tqdm(total=len(images), unit='image') as bar,
-    ):
-        for chunk, sums in zip(chunks, run(chunks)):
+    all_sums = accumulate_chunks(Accumulator(truth, files, settings), chunks, args.jobs)
+    with tqdm(total=len(images), unit='image') as bar:
+        for chunk, sums in zip(chunks, all_sums):
             total.merge(sums)
             bar.update(len(chunk))
     return dict(images=len(images), **settings, results=total.compute())

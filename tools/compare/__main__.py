@@ -1,24 +1,23 @@
 """Train with few boxes, with and without image labels, and compare.
 
-For each share of boxes and each seed a detector is trained on the boxes, and
-then trained on: on boxes only, on boxes + labels with class-specific GWAP, on
-the same with plain averaging (GAP).  Beside these, all boxes in both stages.
-All have the same number of iterations and of boxed images a step.  Writes
+For each share of boxes and each seed, a detector is trained on the boxes (first stage). It is
+then trained further in three ways (second stage): on boxes only, on boxes and labels with
+class-specific GWAP, and on boxes and labels with global average pooling (GAP). A detector
+trained on all boxes in both stages is the upper bound. The number of iterations, and of images
+with boxes per step, is the same everywhere. Writes
 
-    OUT/DATA.md     a table: mean and range over the seeds
-    OUT/DATA.png    a plot of it
+    OUT/DATA.md     table: mean and range over the seeds
+    OUT/DATA.png    plot of the first metric
 
-What is trained already is not trained again, so a run that was interrupted
-goes on where it was; remove its folder in WORK_DIR to begin anew.
+Finished trainings are kept: an interrupted comparison continues where it stopped. Remove its
+folder in WORK_DIR to start again.
 """
 
 import argparse
-from datetime import date
 from pathlib import Path
 
-import torch
-from report import collect, device, draw, write_table
-from runs import Arm, make_runs, train
+from results import collect, describe_runs, draw, write_table
+from training import Experiment, make_runs, train
 
 DATA = dict(
     digits=dict(
@@ -39,7 +38,7 @@ def parse_args() -> argparse.Namespace:
         '--percents',
         type=float,
         nargs='+',
-        help='of the images with boxes (default: 2 10 for digits, 20 for cards)',
+        help='percentages of the images with boxes (default: 2 10 for digits, 20 for cards)',
     )
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='default: 0 1 2')
     parser.add_argument(
@@ -48,13 +47,10 @@ def parse_args() -> argparse.Namespace:
         nargs=2,
         default=[1000, 2000],
         metavar=('FIRST', 'SECOND'),
-        help='of the two stages (default: 1000 2000)',
+        help='iterations of the two stages (default: 1000 2000)',
     )
     parser.add_argument(
-        '--jobs',
-        type=int,
-        default=1,
-        help='runs at a time, which share the cores (default: %(default)s)',
+        '--jobs', type=int, default=1, help='simultaneous trainings (default: %(default)s)'
     )
     parser.add_argument(
         '--work-dir', type=Path, default=Path('work_dirs/compare'), help='default: %(default)s'
@@ -65,48 +61,48 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def make_arms(stem: str, share: int, percents: list) -> list:
-    first = f'gwap/rfcn_r18_{stem}-p{share}-boxes-only.py'
+def make_experiments(data: str, share: int, percents: list[float]) -> list[Experiment]:
+    """Return the experiments on a data set.
+
+    Args:
+        data (str): name of the data set in the names of the configs.
+        share (int): percentage of boxes in the names of the configs.
+        percents (list[float]): percentages of boxes to train with.
+    """
+    first = f'gwap/rfcn_r18_{data}-p{share}-boxes-only.py'
     seconds = {
         'boxes only': first,
-        'boxes + labels, GWAP': f'gwap/rfcn_r18_gwap_{stem}-p{share}.py',
-        'boxes + labels, GAP': f'gwap/rfcn_r18_gap_{stem}-p{share}.py',
+        'boxes + labels, GWAP': f'gwap/rfcn_r18_gwap_{data}-p{share}.py',
+        'boxes + labels, GAP': f'gwap/rfcn_r18_gap_{data}-p{share}.py',
     }
-    arms = [
-        Arm(name, first, second, percent)
+    experiments = [
+        Experiment(name, first, second, percent)
         for percent in percents
         for name, second in seconds.items()
     ]
-    whole = f'gwap/rfcn_r18_{stem}-all-boxes.py'
-    return arms + [Arm('all boxes', whole, whole)]
+    all_boxes = f'gwap/rfcn_r18_{data}-all-boxes.py'
+    return [*experiments, Experiment('all boxes', all_boxes, all_boxes)]
 
 
 def main() -> None:
     args = parse_args()
-    # Training runs in the repository's folder, wherever this was called.
-    args.work_dir = args.work_dir.resolve()
     data = DATA[args.data]
-    arms = make_arms(args.data, data['share'], args.percents or data['percents'])
-    firsts, seconds = make_runs(arms, args.seeds, args.work_dir / args.data)
+    experiments = make_experiments(args.data, data['share'], args.percents or data['percents'])
+    # The trainings run in the folder of the repository.
+    folder = args.work_dir.resolve() / args.data
+    firsts, seconds = make_runs(experiments, args.seeds, folder)
     for runs, iterations in zip((firsts, seconds), args.iterations):
         train(runs, iterations, args.jobs)
     args.out.mkdir(parents=True, exist_ok=True)
-    table, plot = (args.out / f'{args.data}.{kind}' for kind in ('md', 'png'))
-    found = collect(seconds)
-    write_table(found, data['metrics'], table, _title(args, firsts + seconds))
-    draw(found, data['metrics'][0], plot)
-    print(f'\n{table.read_text()}\n{table}\n{plot}')
-
-
-def _title(args: argparse.Namespace, runs: list) -> str:
-    hours = sum(run.result()['seconds'] for run in runs) / 3600
+    table, plot = (args.out / f'{args.data}.{suffix}' for suffix in ('md', 'png'))
     first, second = args.iterations
-    return (
-        f'Two stages, of {first:,} and {second:,} iterations; '
-        f'{len(runs)} runs, seeds {", ".join(map(str, args.seeds))}; '
-        f'{hours:.1f} hours of training, {args.jobs} at a time, on '
-        f'{device()}; {date.today()}, torch {torch.__version__}.'
+    title = f'Two stages, of {first:,} and {second:,} iterations; ' + describe_runs(
+        firsts + seconds, args.seeds, args.jobs
     )
+    results = collect(seconds)
+    write_table(results, data['metrics'], table, title)
+    draw(results, data['metrics'][0], plot)
+    print(f'\n{table.read_text()}\n{table}\n{plot}')
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
-"""Turn a checkpoint of a MultiTaskDetector into one of its plain detector.
+"""Convert a checkpoint of a MultiTaskDetector to a checkpoint of its detector.
 
-The image-level head is left out, and mmdet's own config loads the rest.
+The image-level head is left out. The result loads with the config of the plain detector.
 """
 
 import argparse
@@ -23,29 +23,30 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('src', help='checkpoint of a MultiTaskDetector')
-    parser.add_argument('dst', type=Path, help='the file to write')
+    parser.add_argument('dst', type=Path, help='file to write')
     parser.add_argument(
         '--config',
         type=Path,
-        help='of the plain detector, or of the multi-task one:'
-        ' check that it loads the result completely',
+        help='config of the plain or of the multi-task detector; the weights are checked '
+        'against it',
     )
     return parser.parse_args()
 
 
 def detector_weights(checkpoint: dict, path: str) -> dict:
-    """The weights of the plain detector."""
+    """Return the weights of the detector without their prefix."""
     state = checkpoint.get('state_dict', checkpoint)
     weights = {key[len(PREFIX) :]: value for key, value in state.items() if key.startswith(PREFIX)}
     if not weights:
         sys.exit(
-            f'{path}: holds no weights under "{PREFIX}"; is it a checkpoint of a MultiTaskDetector?'
+            f'{path}: has no weights named "{PREFIX}*"; a checkpoint of a MultiTaskDetector is '
+            'needed'
         )
     return weights
 
 
-def check(weights: dict, path: Path) -> None:
-    """End with the names of what the detector of a config lacks or adds."""
+def check_weights(weights: dict, path: Path) -> None:
+    """End the process if the weights do not fit the detector of a config exactly."""
     register_all_modules()
     model = Config.fromfile(path).model
     detector = MODELS.build(model.get('detector', model))
@@ -61,7 +62,7 @@ def main() -> None:
         checkpoint = _load_checkpoint(args.src, map_location='cpu')
     weights = detector_weights(checkpoint, args.src)
     if args.config:
-        check(weights, args.config)
+        check_weights(weights, args.config)
     meta = {
         key: value
         for key, value in checkpoint.get('meta', {}).items()
