@@ -80,27 +80,37 @@ def test_results_equal_those_of_the_metric(split, measure, options, settings):
     assert '4/4' in said.err  # the progress bar
 
 
-def test_several_processes(split, measure, tool):
-    one, _, _ = measure(split, '--mask-root', split / 'masks')
-    # More than one chunk: each image twenty times.
-    many = split / 'metadata'
-    for name, _ in (
-        ('image_ids.txt', '{}'),
-        ('class_labels.txt', '{},{}'),
-        ('image_sizes.txt', '{},{},{}'),
-        ('localization.txt', '{},{},{},{},{}'),
-    ):
-        lines = (many / name).read_text().split()
-        (many / name).write_text('\n'.join(f'{i}/{line}' for line in lines for i in range(20)))
-    (many / 'masks.txt').unlink()
+def write_many(split):
+    """Repeat each image twenty times: more than one chunk."""
+    for name in ('image_ids.txt', 'class_labels.txt', 'image_sizes.txt', 'localization.txt'):
+        path = split / 'metadata' / name
+        lines = path.read_text().split()
+        path.write_text('\n'.join(f'{i}/{line}' for line in lines for i in range(20)))
+    (split / 'metadata' / 'masks.txt').unlink()
     for i in range(20):
         (split / 'maps' / str(i)).symlink_to(split / 'maps')
-    done = tool(TOOL, split / 'maps', many, '--jobs', 2, '--out', split / 'two.json')
-    assert '80/80' in done.stderr
-    two = json.loads((split / 'two.json').read_text())
-    assert two['results'].pop('max_box_acc') == one['results']['max_box_acc']
-    for name, value in two['results'].items():
-        assert value == pytest.approx(one['results'][name])
+
+
+def assert_same(many, few):
+    assert many.pop('max_box_acc') == few['max_box_acc']
+    for name, value in many.items():
+        assert value == pytest.approx(few[name])
+
+
+def test_chunks_are_merged(split, measure):
+    few, _, _ = measure(split)
+    write_many(split)
+    many, said, _ = measure(split)
+    assert many['images'] == 80 and '80/80' in said.err
+    assert_same(many['results'], few['results'])
+
+
+@pytest.mark.slow
+def test_several_processes(split, measure, tool):
+    few, _, _ = measure(split)
+    write_many(split)
+    tool(TOOL, split / 'maps', split / 'metadata', '--jobs', 2, '--out', split / 'two.json')
+    assert_same(json.loads((split / 'two.json').read_text())['results'], few['results'])
 
 
 def test_maps_of_the_measured_size_are_not_resized(split, measure):

@@ -1,6 +1,7 @@
 """Tests of tools/model_converters/lip_to_mmgwap.py."""
 
 import re
+import sys
 
 import pytest
 import torch
@@ -39,46 +40,55 @@ def test_converts(tool, tmp_path, build, classifier, names):
         assert torch.equal(found['state_dict'][key], value), key
 
 
-def test_all_depths(repo, monkeypatch):
+@pytest.fixture
+def converter(repo, monkeypatch):
+    """The module of the tool."""
     monkeypatch.syspath_prepend(str(repo / 'tools' / 'model_converters'))
-    from lip_to_mmgwap import make_backbone
+    import lip_to_mmgwap
 
+    return lip_to_mmgwap
+
+
+def test_all_depths(converter):
     for build, depth in [(LIPResNet, 152), (LIPDenseNet, 169), (LIPDenseNet, 201)]:
         weights = build(depth).state_dict()
-        found = make_backbone(weights)
+        found = converter.make_backbone(weights)
         assert type(found) is build
         found.load_state_dict(weights, strict=True)
     with pytest.raises(ValueError, match='expected LIP-ResNet-50'):
-        make_backbone(LIPResNet(18).state_dict())
+        converter.make_backbone(LIPResNet(18).state_dict())
+
+
+def refusal(converter, monkeypatch, src):
+    """Return the message that the tool ends with."""
+    dst = src.with_name('dst.pth')
+    monkeypatch.setattr(sys, 'argv', ['lip_to_mmgwap.py', str(src), str(dst)])
+    with pytest.raises(SystemExit) as error:
+        converter.main()
+    assert not dst.exists() and '\n' not in error.value.code
+    return error.value.code
 
 
 @pytest.mark.parametrize('content', [None, b'junk', [1, 2], {0: 1}])
-def test_other_files_are_refused(tool, tmp_path, content):
+def test_other_files_are_refused(converter, monkeypatch, tmp_path, content):
     src = tmp_path / 'src.pth'
     if isinstance(content, bytes):
         src.write_bytes(content)
     elif content is not None:
         torch.save(content, src)
-    done = tool(TOOL, src, tmp_path / 'dst.pth', check=False)
-    assert done.returncode
-    assert done.stderr.strip().splitlines()[-1].startswith(f'{src}: ')
-    assert 'Traceback' not in done.stderr
+    assert refusal(converter, monkeypatch, src).startswith(f'{src}: ')
 
 
-def test_weights_that_do_not_fit_are_refused(tool, tmp_path):
-    src, dst = tmp_path / 'src.pth', tmp_path / 'dst.pth'
+def test_weights_that_do_not_fit_are_refused(converter, monkeypatch, tmp_path):
+    src = tmp_path / 'src.pth'
     state = LIPResNet(50).state_dict()
-    for states, message in (
+    missing = {key: value for key, value in state.items() if key != 'layer2.0.conv2.1.weight'}
+    for weights, message in (
         ({'fc.weight': torch.zeros(1)}, 'LIP-ResNet-50.*found nothing'),
         ({'conv1.weight': torch.zeros(1)}, 'found conv1.weight'),
-        (
-            {key: value for key, value in state.items() if key != 'layer2.0.conv2.1.weight'},
-            r'Missing key.*layer2\.0\.conv2\.1\.weight',
-        ),
+        (missing, r'Missing key.*layer2\.0\.conv2\.1\.weight'),
         ({**state, 'layer2.0.more': torch.zeros(1)}, r'Unexpected key.*layer2\.0\.more'),
     ):
-        torch.save(dict(state_dict=states), src)
-        done = tool(TOOL, src, dst, check=False)
-        assert done.returncode and not dst.exists()
-        last = done.stderr.strip().splitlines()[-1]
-        assert last.startswith(f'{src}: ') and re.search(message, last)
+        torch.save(dict(state_dict=weights), src)
+        text = refusal(converter, monkeypatch, src)
+        assert text.startswith(f'{src}: ') and re.search(message, text)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from mmcv import imread
+from mmcv.transforms import Compose
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from PIL import Image
@@ -158,51 +159,41 @@ def test_errors(tool, detector, tmp_path, options, message):
     assert message in done.stderr.strip().splitlines()[-1]
 
 
-def test_training_images_are_shown_whole(tool, classifier, digits, tmp_path):
-    """The crop of the training pipeline is not applied."""
-    config, checkpoint = classifier
+@pytest.fixture
+def load_images(repo, monkeypatch):
+    monkeypatch.syspath_prepend(str(repo / 'tools' / 'analysis_tools'))
+    from input_images import load_images
+
+    return load_images
+
+
+def test_training_images_are_not_cropped(load_images, config):
+    """The maps of a cropped image would not fit the image."""
     cfg = Config.fromfile(config)
-    cfg.train_dataloader.dataset.pipeline.insert(
-        3, dict(type='RandomCrop', crop_size=(40, 40), allow_negative_crop=True)
-    )
-    cfg.dump(tmp_path / 'cropped.py')
-    for name, path in (('plain', config), ('cropped', tmp_path / 'cropped.py')):
-        tool(
-            TOOL,
-            path,
-            checkpoint,
-            'train',
-            '--classes',
-            '3',
-            '--limit',
-            2,
-            '--out',
-            tmp_path / name,
-        )
-    plain, cropped = (sorted((tmp_path / name / 'maps').iterdir()) for name in ('plain', 'cropped'))
-    assert [path.name for path in plain] == [path.name for path in cropped]
-    for one, two in zip(plain, cropped):
-        assert np.array_equal(np.load(one), np.load(two))
+    crop = dict(type='RandomCrop', crop_size=(40, 40), allow_negative_crop=True)
+    cfg.train_dataloader.dataset.pipeline.insert(3, crop)
+    images = list(load_images('train', cfg, 3))
+    assert len(images) == len({image.name for image in images}) == 3
+    for image in images:
+        sample = image.data['data_samples'][0]
+        assert image.pixels.shape[:2] == sample.ori_shape == (128, 128)
+        assert torch.equal(image.data['inputs'][0], load_input(cfg, image.path))
 
 
-def test_exif_orientation(tool, classifier, tmp_path):
+def load_input(cfg, path):
+    return Compose(cfg.test_dataloader.dataset.pipeline)(dict(img_path=path, img_id=0))['inputs']
+
+
+@pytest.mark.parametrize(
+    'colour, shape', [('color', (80, 48)), ('color_ignore_orientation', (48, 80))]
+)
+def test_exif_orientation(load_images, config, tmp_path, colour, shape):
     """The orientation is that of the loading step of the config."""
-    config, checkpoint = classifier
     exif = Image.Exif()
     exif[0x0112] = 6
     pixels = np.random.RandomState(0).randint(0, 256, (48, 80, 3))
     Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / 'turned.jpg', exif=exif)
-    for colour, shape in (('color', (80, 48)), ('color_ignore_orientation', (48, 80))):
-        cfg = Config.fromfile(config)
-        cfg.test_dataloader.dataset.pipeline[0].color_type = colour
-        cfg.dump(tmp_path / f'{colour}.py')
-        tool(
-            TOOL,
-            tmp_path / f'{colour}.py',
-            checkpoint,
-            tmp_path / 'turned.jpg',
-            '--out',
-            tmp_path / colour,
-        )
-        (score_map,) = (tmp_path / colour / 'maps').iterdir()
-        assert np.load(score_map).shape == shape
+    cfg = Config.fromfile(config)
+    cfg.test_dataloader.dataset.pipeline[0].color_type = colour
+    (image,) = load_images(str(tmp_path / 'turned.jpg'), cfg)
+    assert image.pixels.shape[:2] == image.data['data_samples'][0].ori_shape == shape
