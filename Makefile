@@ -19,11 +19,12 @@
 #                       another machine by: make wheels WHEELS=folder
 # JOBS=2                processes that run tests, each with one thread
 # Of make gpu-check:
-# VENV=.venv-gpu        where what the local Python lacks goes
-# PYTHON=python3        whose torch has CUDA; the first that has it
-# WHEELS=folder         without a network; filled on another machine by:
-#                       make gpu-wheels WHEELS=folder [GPU_PYTHON=3.12] [SLIM=1]
-# GPU_CHECK_ONLY=build  one stage alone: build, test or bench
+# VENV=.venv-gpu        where the packages go that PYTHON lacks
+# PYTHON=path           Python whose torch has CUDA; the default is the first
+#                       of python3, python3.12, python3.11 with such a torch
+# WHEELS=folder         install without a network; filled on another machine,
+#                       by a Python of the same version, with:
+#                       make gpu-wheels WHEELS=folder PYTHON=python3.12
 # GPU_BENCH="..."       options for tools/benchmarks
 STACK ?= onedl
 VENV ?= .venv
@@ -41,12 +42,12 @@ POOLINGS ?= --jobs 2
 
 .PHONY: gpu-check gpu-wheels install wheels lint test test-all demo compare poolings bench bench-gpu
 install:
-	@$(or $(PYTHON),python3) tools/install --stack $(STACK) \
+	@$(or $(PYTHON),python3) tools/install.py --stack $(STACK) \
 		--venv $(VENV) --wheels "$(WHEELS)"
 
 wheels:
 	@test -n "$(WHEELS)" || { echo "usage: make wheels WHEELS=folder"; exit 1; }
-	@$(or $(PYTHON),python3) tools/install --stack $(STACK) \
+	@$(or $(PYTHON),python3) tools/install.py --stack $(STACK) \
 		--venv $(VENV) --save-wheels "$(WHEELS)"
 
 lint: install
@@ -83,18 +84,15 @@ bench: install
 bench-gpu: install
 	$(RUN) -W ignore tools/benchmarks --device cuda
 
-# What the user has named, not the default of the other targets.
+# A variable set by the user, and not by the defaults above.
 named = $(if $(filter command environment,$(origin $(1))),$($(1)))
-GPU_CHECK := tools/gpu_check --stack $(STACK)
+gpu_python = $(or $(call named,PYTHON),$(shell for p in python3 python3.12 python3.11; do \
+	$$p -c 'import torch; assert torch.version.cuda' 2>/dev/null && echo $$p && break; \
+	done),python3)
 gpu-check:
-	@$(or $(call named,PYTHON),python3) $(GPU_CHECK) \
-		--python "$(call named,PYTHON)" --wheels "$(WHEELS)" \
-		--venv "$(or $(call named,VENV),.venv-gpu)" \
-		--only "$(GPU_CHECK_ONLY)" --bench-options="$(GPU_BENCH)"
+	@$(gpu_python) tools/gpu_check.py --stack $(STACK) --wheels "$(WHEELS)" \
+		--venv $(or $(call named,VENV),.venv-gpu) --bench-options="$(GPU_BENCH)"
 
 gpu-wheels:
-	@test -n "$(WHEELS)" || { echo "usage: make gpu-wheels WHEELS=folder" \
-		"[GPU_PYTHON=3.12] [SLIM=1]"; exit 1; }
-	@$(or $(call named,PYTHON),python3) $(GPU_CHECK) \
-		--save-wheels "$(WHEELS)" $(if $(SLIM),--slim) \
-		$(if $(GPU_PYTHON),--for-python $(GPU_PYTHON))
+	@test -n "$(WHEELS)" || { echo "usage: make gpu-wheels WHEELS=folder"; exit 1; }
+	@$(or $(PYTHON),python3) tools/gpu_check.py --stack $(STACK) --save-wheels "$(WHEELS)"
