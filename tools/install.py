@@ -29,19 +29,17 @@ print(json.dumps([torch.__version__, torch.version.cuda if archs else None, arch
 """
 
 
-def main():
-    if sys.version_info[:2] not in ((3, 11), (3, 12)):
-        stop(f'{sys.executable} is Python {platform.python_version()}; 3.11 and 3.12 are supported')
-    parser = argparse.ArgumentParser(description=__doc__.partition(':')[0])
+def main(environment, venv, pythons):
+    if sys.version_info[:2] not in pythons:
+        stop(f'{sys.executable} is Python {platform.python_version()}; supported: {pythons}')
+    parser = argparse.ArgumentParser(description=environment.__doc__)
     parser.add_argument('--stack', choices=MMCV, default='onedl', help='default: onedl')
-    parser.add_argument('--venv', default='.venv', metavar='DIR', help='default: .venv')
+    parser.add_argument('--venv', default=venv, metavar='DIR', help=f'default: {venv}')
     parser.add_argument('--wheels', metavar='DIR', help='install from this folder, offline')
-    parser.add_argument('--save-wheels', metavar='DIR', help='then fill a folder for --wheels')
+    parser.add_argument('--save-wheels', metavar='DIR', help='fill a folder for --wheels')
     args = parser.parse_args()
-    env = Environment(args.venv, args.stack, args.wheels)
-    env.install()
-    if args.save_wheels:
-        env.save_wheels(args.save_wheels)
+    env = environment(args.venv, args.stack, args.wheels)
+    return env.save_wheels(args.save_wheels) if args.save_wheels else env.install()
 
 
 class Environment:
@@ -57,10 +55,10 @@ class Environment:
             stop(f'WHEELS={wheels}: no such folder')
 
     def install(self):
-        """Make the environment unless it is finished and up to date."""
+        """Make the environment unless it is finished and up to date. Return its Python."""
         wanted = json.dumps(self.describe())
         if self.python.exists() and self.mark.exists() and self.mark.read_text() == wanted:
-            return
+            return self.python
         self.check_machine()
         self.create()
         print(f'installing into {self.path} (some minutes)', flush=True)
@@ -69,6 +67,7 @@ class Environment:
         self.pip('install', *options, self.mmcv_wheel(), '-e', REPO)
         run(self.python, '-c', 'import mmgwap.ops')
         self.mark.write_text(wanted)
+        return self.python
 
     def describe(self):
         """Return everything that decides the content of the environment."""
@@ -107,7 +106,9 @@ class Environment:
 
     def save_wheels(self, folder):
         """Fill a folder for ``--wheels`` on a machine without a network."""
+        self.install()
         self.install_requirements('wheel', '-w', folder)
+        self.pip('download', '-d', folder, '--no-deps', '--no-build-isolation', MMCV[self.stack])
         cached = self.mmcv_wheel().parent
         shutil.copytree(cached, Path(folder) / cached.name, dirs_exist_ok=True)
 
@@ -196,4 +197,4 @@ def stop(message):
 
 
 if __name__ == '__main__':
-    main()
+    main(Environment, '.venv', ((3, 11), (3, 12)))
