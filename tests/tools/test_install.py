@@ -1,4 +1,4 @@
-"""The installer: one line for bad surroundings, and no wheel mix-up."""
+"""The installer and the GPU check, with stand-ins for pip, compilers and torch."""
 
 import collections
 import importlib
@@ -10,344 +10,314 @@ import sys
 
 import pytest
 
+CPU_WHEEL = 'onedl-mmcv-2.3.6-torch2.13.0+cpu-cpu-cp{}{}-x86_64'.format(*sys.version_info)
+
 
 @pytest.fixture
-def install(repo, monkeypatch):
-    """The installer's modules."""
-    monkeypatch.syspath_prepend(str(repo / 'tools' / 'install'))
-    names = ('surroundings', 'environment', 'mmcv_build', 'mmcv_wheel', 'toolkit')
-    return collections.namedtuple('Install', names)(
-        *(importlib.import_module(name) for name in names)
-    )
-
-
-def run(repo, *options, **variables):
-    return subprocess.run(
-        [sys.executable, 'tools/install', *map(str, options)],
-        cwd=repo,
-        capture_output=True,
-        text=True,
-        env=dict(os.environ, **variables),
-    )
-
-
-def test_no_compiler_is_said_before_anything_is_done(repo, tmp_path):
-    done = run(
-        repo, '--venv', tmp_path / 'env', CXX='no-such-compiler', XDG_CACHE_HOME=str(tmp_path)
-    )
-    assert done.returncode == 1
-    assert done.stderr.strip() == (
-        'make install: no C++ compiler (no-such-compiler), and mmcv has to be '
-        'compiled; on Debian and Ubuntu: apt install g++'
-    )
-    assert not (tmp_path / 'env').exists()
-
-
-def test_a_compiled_wheel_needs_no_compiler(install, monkeypatch, tmp_path):
-    monkeypatch.setenv('CXX', 'no-such-compiler')
-    install.surroundings.check(str(tmp_path / 'env'), mmcv_at_hand=True)
-
-
-def test_a_missing_wheel_folder_is_named(repo, tmp_path):
-    done = run(repo, '--wheels', tmp_path / 'none')
-    assert done.returncode == 1
-    assert done.stderr.strip().endswith('none: no such folder')
-
-
-def test_unsupported_python_is_named(install, monkeypatch):
-    monkeypatch.setattr(install.surroundings, 'PYTHONS', ((2, 7),))
-    with pytest.raises(SystemExit, match='not supported; use 2.7: make install PYTHON=python2.7'):
-        install.surroundings.check_python()
-
-
-def test_little_disk_is_named(install, monkeypatch, tmp_path):
-    usage = collections.namedtuple('usage', 'total used free')
-    monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage(9, 8, 1e9))
-    with pytest.raises(SystemExit, match='has 1.0 GB free, and about 10 GB'):
-        install.surroundings.check(str(tmp_path / 'a' / 'env'), True)
-
-
-def test_missing_headers_are_named(install, monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        install.surroundings.sysconfig, 'get_paths', lambda: dict(include=str(tmp_path))
-    )
-    monkeypatch.setenv('CXX', sys.executable)  # any program will do
-    with pytest.raises(SystemExit, match='Python.h is missing.*-dev'):
-        install.surroundings.check(str(tmp_path / 'env'), mmcv_at_hand=False)
+def install(repo, monkeypatch, tmp_path):
+    """The installer, with an empty cache, a CPU build of torch, and any program as compiler."""
+    monkeypatch.syspath_prepend(str(repo / 'tools'))
+    module = importlib.import_module('install')
+    monkeypatch.setattr(module, 'CACHE', tmp_path / 'cache')
+    monkeypatch.setattr(module, 'ask_torch', lambda _: ['2.13.0+cpu', None, '', '/torch.py'])
+    monkeypatch.setattr(module.platform, 'machine', lambda: 'x86_64')
+    monkeypatch.setenv('CXX', sys.executable)
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    return module
 
 
 @pytest.fixture
 def env(install, tmp_path):
-    return install.environment.Environment(str(tmp_path / 'env'), 'onedl', '2.13.0', '')
-
-
-def test_a_new_environment_is_unfinished_until_it_is_marked(env):
-    assert not env.is_finished()
-    env.create()
-    assert os.path.exists(env.python)
-    assert not env.is_finished()
-    env._write_mark(finished=True)
-    assert env.is_finished()
-
-
-@pytest.mark.parametrize('remains', ['marked', 'empty', 'parts'])
-def test_a_half_made_environment_is_made_again(env, remains, capsys):
-    os.makedirs(os.path.join(env.path, 'lib'))
-    if remains == 'marked':
-        env._write_mark(finished=False)
-        with open(os.path.join(env.path, 'leftover'), 'w'):
-            pass
-    elif remains == 'empty':
-        os.rmdir(os.path.join(env.path, 'lib'))
-    env.create()
-    assert 'half-made: making it again' in capsys.readouterr().out
-    assert os.path.exists(env.python)
-    assert not os.path.exists(os.path.join(env.path, 'leftover'))
-
-
-@pytest.mark.parametrize('other', ['stack', 'requirements', 'python'])
-def test_an_environment_for_something_else_is_made_again(env, other, capsys):
-    os.makedirs(env.path)
-    env._wanted[other] += 'x'
-    env._write_mark(finished=True)
-    env._wanted[other] = env._wanted[other][:-1]
-    assert not env.is_finished()
-    env.create()
-    assert 'out of date: making it again' in capsys.readouterr().out
-
-
-def test_a_folder_of_the_user_is_never_removed(env):
-    os.makedirs(env.path)
-    precious = os.path.join(env.path, 'thesis.tex')
-    with open(precious, 'w'):
-        pass
-    with pytest.raises(SystemExit, match='was not made by make install'):
-        env.create()
-    assert os.path.exists(precious)
-
-
-def test_a_working_environment_of_the_user_is_never_removed(env):
-    subprocess.check_call([sys.executable, '-m', 'venv', env.path])
-    with pytest.raises(SystemExit, match='was not made by make install'):
-        env.create()
-    assert os.path.exists(env.python)
-
-
-def test_the_cache_name_tells_builds_apart(install, monkeypatch):
-    name = install.mmcv_wheel.folder_name
-    names = {
-        name('onedl', '2.13.0+cpu', 'cpu'),
-        name('openmmlab', '2.13.0+cpu', 'cpu'),
-        name('onedl', '2.14.1+cpu', 'cpu'),
-        name('onedl', '2.13.0+cu130', 'cu130'),
-        name('onedl', '2.13.0+cu130', 'cpu'),
-        name('onedl', '2.13.0+cu130', 'cu130', '9.0'),
-        name('onedl', '2.13.0+cu130', 'cu130', '8.0;9.0+PTX'),
-    }
-    assert any('cu130-sm80-sm90ptx-cp' in n for n in names)
-    monkeypatch.setattr(sys, 'version_info', (3, 99))
-    names.add(name('onedl', '2.13.0+cpu', 'cpu'))
-    assert len(names) == 8
-    assert any('2.3.6' in n and 'torch2.13.0+cpu-cpu-cp399' in n for n in names)
-
-
-class FakeEnvironment:
-    stack, wheels = 'onedl', ''
-
-    def __init__(self, torch, wheels=''):
-        self.torch, self.wheels = torch, wheels
-
-    def ask(self, code):
-        assert 'torch.__version__' in code
-        return [self.torch, None, False]
+    return install.Environment(tmp_path / 'env', 'onedl')
 
 
 @pytest.fixture
-def cache(install, monkeypatch, tmp_path):
-    """An empty cache; compiling only says that it was asked for."""
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    monkeypatch.setattr(
-        install.mmcv_build, 'build', lambda env, folder, *rest: ('compiled', folder)
-    )
-    return tmp_path / 'mmgwap' / 'wheels'
+def commands(install, monkeypatch):
+    """List commands instead of running them. ``pip wheel -w FOLDER`` leaves a wheel there."""
+    listed = []
+
+    def run(*command, **options):
+        command = [str(part) for part in command]
+        listed.append((command, options.get('env')))
+        if command[1:3] == ['-m', 'venv']:
+            os.makedirs(f'{command[-1]}/lib/python3/site-packages')
+            put_file(f'{command[-1]}/bin/python')
+        if 'wheel' in command:
+            put_file(command[command.index('-w') + 1] + '/mmcv.whl')
+
+    monkeypatch.setattr(install, 'run', run)
+    return listed
 
 
-def put_wheel(install, root, torch):
-    folder = root / install.mmcv_wheel.folder_name('onedl', torch, 'cpu')
-    folder.mkdir(parents=True)
-    (folder / 'mmcv.whl').write_text('')
-    return str(folder / 'mmcv.whl')
+def put_file(path, text=''):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, 'w') as file:
+        file.write(text)
+    return path
 
 
-def test_a_wheel_of_another_torch_is_not_taken(install, cache):
-    wheel = put_wheel(install, cache, '2.13.0+cpu')
-    assert install.mmcv_wheel.get(FakeEnvironment('2.13.0+cpu')) == wheel
-    for torch in ('2.13.0', '2.13.0+cu130', '2.13.1+cpu'):
-        what, folder = install.mmcv_wheel.get(FakeEnvironment(torch))
-        assert what == 'compiled' and f'torch{torch}-cpu-' in folder
+# --- checks before anything is made
 
 
-def test_a_wheel_folder_serves_like_the_cache(install, cache, tmp_path):
-    wheel = put_wheel(install, tmp_path / 'usb', '2.13.0+cpu')
-    usb = str(tmp_path / 'usb')
-    assert install.mmcv_wheel.get(FakeEnvironment('2.13.0+cpu', usb)) == wheel
-    assert install.mmcv_wheel.is_at_hand('onedl', '2.13.0', usb)
-    assert not install.mmcv_wheel.is_at_hand('onedl', '2.13.0', '')
-    assert not install.mmcv_wheel.is_at_hand('onedl', '2.14.1', usb)
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (['--venv'], 'no C++ compiler no-such-compiler'),
+        (['--wheels'], 'none: no such folder'),
+        (['--stack'], 'invalid choice'),
+    ],
+)
+def test_errors_of_the_command_line(repo, tmp_path, options, message):
+    env = dict(os.environ, CXX='no-such-compiler', XDG_CACHE_HOME=str(tmp_path))
+    command = [sys.executable, 'tools/install.py', *options, str(tmp_path / 'none')]
+    done = subprocess.run(command, cwd=repo, env=env, capture_output=True, text=True)
+    assert done.returncode and message in done.stderr.splitlines()[-1]
+    assert not (tmp_path / 'none').exists()
 
 
-def test_an_interrupted_build_leaves_no_wheel(install, cache, tmp_path):
-    folder = cache / install.mmcv_wheel.folder_name('onedl', '2.13.0+cpu', 'cpu')
-    (folder / 'tmp1234').mkdir(parents=True)
-    (folder / 'tmp1234' / 'mmcv.whl').write_text('half')
-    assert not install.mmcv_wheel.is_at_hand('onedl', '2.13.0', '')
-    assert install.mmcv_wheel.get(FakeEnvironment('2.13.0+cpu'))[0] == 'compiled'
+def test_unsupported_python(install):
+    with pytest.raises(SystemExit, match=r'is Python 3\.\d+\.\d+; supported: \(\(2, 7\),\)'):
+        install.main(install.Environment, '.venv', ((2, 7),))
+
+
+def test_little_disk(install, env, monkeypatch, tmp_path):
+    monkeypatch.setattr(shutil, 'disk_usage', lambda _: collections.namedtuple('_', 'free')(5e9))
+    monkeypatch.setenv('PIP_INDEX_URL', 'https://pypi.org/simple')
+    monkeypatch.setenv('PIP_EXTRA_INDEX_URL', '')
+    with pytest.raises(SystemExit, match=f'{tmp_path} has less than 10 GB'):
+        env.install()
+    monkeypatch.setenv('PIP_EXTRA_INDEX_URL', 'https://download.pytorch.org/whl/cpu')
+    env.check_machine()
 
 
 @pytest.fixture
-def gpu(install, cache, monkeypatch, tmp_path):
-    """A torch that sees a GPU, and an nvcc of CUDA 13."""
-    home = tmp_path / 'cuda'
-    (home / 'bin').mkdir(parents=True)
-    nvcc = home / 'bin' / 'nvcc'
-    nvcc.write_text('#!/bin/sh\necho "Cuda tools, release 13.0, V13.0.88"\n')
+def toolkit(monkeypatch, tmp_path):
+    """CUDA 13.0, its nvcc reached by a link."""
+    nvcc = put_file(tmp_path / 'cuda-13.0' / 'bin' / 'nvcc', '#!/bin/sh\necho "release 13.0, V13"')
     nvcc.chmod(0o755)
-    monkeypatch.setenv('CUDA_HOME', str(home))
-
-    def environment(torch_cuda):
-        env = FakeEnvironment(f'2.13.0+cu{torch_cuda.replace(".", "")}')
-        env.ask = lambda code: [env.torch, torch_cuda, True]
-        return env
-
-    return environment
+    (tmp_path / 'cuda').symlink_to(tmp_path / 'cuda-13.0')
+    monkeypatch.setenv('CUDA_HOME', str(tmp_path / 'cuda'))
+    return tmp_path / 'cuda-13.0'
 
 
-def test_cuda_operators_are_built_where_nvcc_fits(install, gpu):
-    what, folder = install.mmcv_wheel.get(gpu('13.0'))
-    assert what == 'compiled' and 'torch2.13.0+cu130-cu130-cp' in folder
+def test_missing_compilers(install, toolkit, monkeypatch):
+    install.check_compiler('13.0')
+    with pytest.raises(SystemExit, match='nvcc of CUDA 12.6'):
+        install.check_compiler('12.6')
+    put_file(toolkit / 'bin' / 'nvidia-smi').chmod(0o755)
+    monkeypatch.setenv('PATH', str(toolkit / 'bin'))
+    (toolkit / 'bin' / 'nvcc').unlink()
+    install.check_compiler()  # CUDA_VISIBLE_DEVICES is empty
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES')
+    with pytest.raises(SystemExit, match='no nvcc'):
+        install.check_compiler()
+    monkeypatch.setattr(install.sysconfig, 'get_paths', lambda: dict(include='/none'))
+    with pytest.raises(SystemExit, match='/none/Python.h'):
+        install.check_compiler()
 
 
-def test_an_nvcc_of_another_cuda_is_named(install, gpu):
-    with pytest.raises(
-        SystemExit, match='built for CUDA 12.6, and .* is of CUDA 13; set CUDA_HOME'
-    ):
-        install.mmcv_wheel.get(gpu('12.6'))
+# --- the environment
 
 
-def test_an_nvcc_that_tells_no_release_is_named(install, gpu, tmp_path):
-    (tmp_path / 'cuda' / 'bin' / 'nvcc').write_text('#!/bin/sh\nexit 3\n')
-    with pytest.raises(SystemExit, match='nvcc --version tells no release'):
-        install.mmcv_wheel.get(gpu('13.0'))
+def test_a_finished_environment_is_left_as_it_is(env, commands, tmp_path):
+    env.path.mkdir()  # an empty folder may be there
+    assert env.install() == tmp_path / 'env' / 'bin' / 'python'
+    number = len(commands)
+    assert env.install() == env.python
+    assert len(commands) == number > 4
+    assert json.loads(env.mark.read_text())['stack'] == 'onedl'
 
 
-def test_a_missing_nvcc_is_said_first(install, gpu, monkeypatch, tmp_path):
-    monkeypatch.setenv('CUDA_HOME', str(tmp_path))
-    with pytest.raises(SystemExit, match='no nvcc.*CUDA 13.0'):
-        install.mmcv_wheel.get(gpu('13.0'))
-    monkeypatch.setattr(install.surroundings, 'has_gpu', lambda: True)
-    with pytest.raises(SystemExit, match='a GPU is here but no nvcc'):
-        install.surroundings.check(str(tmp_path / 'env'), mmcv_at_hand=False)
+def test_a_half_made_environment_is_made_again(env, commands, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.setattr(env, 'install_requirements', lambda *_: sys.exit('no network'))
+        with pytest.raises(SystemExit, match='no network'):
+            env.install()
+    put_file(env.path / 'leftover')
+    env.install()
+    assert 'half-made' in capsys.readouterr().out
+    assert env.mark.read_text() and not (env.path / 'leftover').exists()
 
 
-def test_a_finished_cuda_wheel_needs_no_nvcc(install, gpu, cache, monkeypatch, tmp_path):
-    folder = cache / install.mmcv_wheel.folder_name('onedl', '2.13.0+cu130', 'cu130')
-    folder.mkdir(parents=True)
-    (folder / 'mmcv.whl').write_text('')
-    monkeypatch.setenv('CUDA_HOME', str(tmp_path))
-    assert install.mmcv_wheel.get(gpu('13.0')) == str(folder / 'mmcv.whl')
+@pytest.mark.parametrize('change', ['torch', 'requirements', 'stack', 'python'])
+def test_an_outdated_environment_is_made_again(
+    install, env, commands, monkeypatch, tmp_path, change
+):
+    env.install()
+    leftover = put_file(env.path / 'leftover')
+    if change == 'torch':
+        monkeypatch.setattr(install, 'TORCH', '2.13')
+    elif change == 'requirements':
+        shutil.copytree(install.REQUIREMENTS, tmp_path / 'requirements')
+        put_file(tmp_path / 'requirements' / 'common.txt')
+        monkeypatch.setattr(install, 'REQUIREMENTS', tmp_path / 'requirements')
+    elif change == 'stack':
+        env.stack = 'openmmlab'
+    else:
+        env.python.unlink()
+    env.install()
+    assert not leftover.exists() and env.mark.read_text()
 
 
-def test_a_wheel_folder_without_mmcv_is_named(install, cache, tmp_path):
-    with pytest.raises(SystemExit, match='holds neither onedl-mmcv-2.3.6'):
-        install.mmcv_wheel.get(FakeEnvironment('2.13.0', str(tmp_path)))
-    (tmp_path / 'onedl_mmcv-2.3.6.tar.gz').write_text('')
-    assert install.mmcv_wheel.get(FakeEnvironment('2.13.0', str(tmp_path)))[0] == 'compiled'
+def test_a_folder_of_the_user_is_not_deleted(env, commands):
+    thesis = put_file(env.path / 'thesis.tex')
+    with pytest.raises(SystemExit, match=f'{env.path} was not made by this script'):
+        env.install()
+    assert thesis.exists() and not commands
+
+
+@pytest.mark.parametrize('stack', ['onedl', 'openmmlab'])
+def test_the_stack_selects_requirements_and_mmcv(install, commands, tmp_path, repo, stack):
+    install.Environment(tmp_path / 'env', stack).install()
+    parts = [part for command, _ in commands for part in command]
+    assert str(repo / 'requirements' / f'{stack}.txt') in parts
+    assert install.MMCV[stack] in parts and 'torch==2.13.0' in parts
+    assert '--find-links' not in parts
+
+
+# --- the wheel of mmcv
+
+
+def test_the_folder_of_a_wheel_names_everything_it_depends_on(install, env, monkeypatch):
+    monkeypatch.setattr(env, 'compile_mmcv', lambda folder, *_: folder.name)
+    assert env.mmcv_wheel() == CPU_WHEEL
+    facts = ['2.11.0+cu130', '13.0', '8.0;9.0+PTX', '/torch.py']
+    monkeypatch.setattr(install, 'ask_torch', lambda _: facts)
+    assert '-torch2.11.0+cu130-cu130-sm80-sm90ptx-cp' in env.mmcv_wheel()
+    env.stack = 'openmmlab'
+    assert env.mmcv_wheel().startswith('mmcv-2.1.0-torch2.11.0+cu130-cu130-')
+    monkeypatch.setattr(sys, 'version_info', (3, 99))
+    assert env.mmcv_wheel().endswith('-cp399-x86_64')
+
+
+def test_a_wheel_of_another_torch_is_not_used(install, env, monkeypatch):
+    monkeypatch.setattr(env, 'compile_mmcv', lambda *_: 'compiled')
+    wheel = put_file(install.CACHE / CPU_WHEEL / 'mmcv.whl')
+    assert env.mmcv_wheel() == wheel
+    for torch in ('2.13.0', '2.13.0+cu130', '2.13.1+cpu'):
+        monkeypatch.setattr(install, 'ask_torch', lambda _, torch=torch: [torch, None, '', ''])
+        assert env.mmcv_wheel() == 'compiled'
+
+
+def test_the_wheel_folder_serves_like_the_cache(install, commands, monkeypatch, tmp_path):
+    wheel = put_file(tmp_path / 'usb' / CPU_WHEEL / 'mmcv.whl')
+    monkeypatch.setenv('CXX', 'no-such-compiler')
+    install.Environment(tmp_path / 'env', 'onedl', tmp_path / 'usb').install()
+    pip = [command for command, _ in commands if 'pip' in command]
+    assert any(str(wheel) in command for command in pip)
+    assert all({'--no-index', str(tmp_path / 'usb')} <= set(command) for command in pip)
+
+
+def test_save_wheels_fills_the_wheel_folder(env, commands, tmp_path):
+    env.save_wheels(tmp_path / 'usb')
+    assert (tmp_path / 'usb' / CPU_WHEEL / 'mmcv.whl').exists()
+    saved = [
+        part for command, _ in commands if str(tmp_path / 'usb') in command for part in command
+    ]
+    assert {'torch==2.13.0', 'setuptools==80.9.0', 'onedl-mmcv==2.3.6', '-r'} <= set(saved)
+
+
+def test_compile_for_the_cpu(install, env, commands, monkeypatch):
+    for name, value in dict(MAX_JOBS='3', CFLAGS='-O1', FORCE_CUDA='1').items():
+        monkeypatch.setenv(name, value)
+    wheel = env.mmcv_wheel()
+    assert wheel == install.CACHE / CPU_WHEEL / 'mmcv.whl' and wheel.exists()
+    ((command, used),) = commands
+    assert {'--no-build-isolation', '--no-cache-dir', 'onedl-mmcv==2.3.6'} <= set(command)
+    assert (used['FORCE_CUDA'], used['MAX_JOBS'], used['CFLAGS']) == ('0', '3', '-O1 -g0')
+    assert used['PATH'].startswith(str(env.path / 'bin'))
+
+
+def test_compile_with_cuda(install, env, commands, monkeypatch, tmp_path, toolkit):
+    headers = tmp_path / 'site' / 'nvidia' / 'cu13' / 'include'
+    headers.mkdir(parents=True)
+    file = str(tmp_path / 'site' / 'torch' / '__init__.py')
+    monkeypatch.setattr(install, 'ask_torch', lambda _: ['2.11.0+cu130', '13.0', '8.0;9.0', file])
+    env.mmcv_wheel()
+    ((_, used),) = commands
+    assert (used['FORCE_CUDA'], used['TORCH_CUDA_ARCH_LIST']) == ('1', '8.0;9.0')
+    assert (used['CUDA_HOME'], used['CPLUS_INCLUDE_PATH']) == (str(toolkit), str(headers))
+
+
+def test_a_failed_compilation_leaves_no_wheel(install, env, monkeypatch):
+    monkeypatch.setattr(install.subprocess, 'call', lambda *_, **__: 1)
+    with pytest.raises(SystemExit, match='failed: .*onedl-mmcv==2.3.6'):
+        env.mmcv_wheel()
+    assert not env.find_wheel(CPU_WHEEL)
+
+
+# --- the GPU check
 
 
 @pytest.fixture
-def nvidia(tmp_path):
-    """Torch's NVIDIA packages: all headers, and the runtime."""
-    folder = tmp_path / 'site-packages' / 'nvidia'
-    for path in (
-        'cu13/include/cuda_runtime_api.h',
-        'cu13/include/cublas_v2.h',
-        'cu13/include/cublasLt.h',
-        'cusparse/include/cusparse.h',
-        'cu13/include/cusolverDn.h',
-        'cu13/lib/libcudart.so.13',
-    ):
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text('')
-    return folder
+def gpu_check(install, monkeypatch):
+    module = importlib.import_module('gpu_check')
+    facts = ['2.11.0+cu130', '13.0', '9.0', '/torch.py']
+    monkeypatch.setattr(install, 'ask_torch', lambda _: facts)
+    monkeypatch.setattr(module, 'VERSIONS', 'print("versions")')
+    return module
 
 
-@pytest.fixture
-def nvcc(install, monkeypatch, tmp_path):
-    """A script that calls the nvcc of a toolkit elsewhere."""
-    monkeypatch.setattr(install.toolkit, 'SYSTEM', ())
-    for name in ('CPATH', 'LIBRARY_PATH'):
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / 'toolkit').mkdir()
-    script = tmp_path / 'bin' / 'nvcc'
-    script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\necho "#$ TOP={tmp_path}/toolkit/bin/.." >&2\n')
-    script.chmod(0o755)
-    (tmp_path / 'toolkit' / 'bin').mkdir()
-    return str(script)
+def test_a_torch_without_a_gpu_is_named(install, gpu_check, monkeypatch, tmp_path):
+    monkeypatch.setattr(install, 'ask_torch', lambda _: ['2.11.0+cpu', None, '', '/torch.py'])
+    with pytest.raises(SystemExit, match=rf'torch 2.11.0\+cpu of {sys.executable} finds no GPU'):
+        gpu_check.TorchEnvironment(tmp_path / 'env', 'onedl').install()
 
 
-def test_what_the_toolkit_lacks_is_taken_from_torch(install, nvcc, nvidia, tmp_path, capsys):
-    include = tmp_path / 'toolkit' / 'include'
-    include.mkdir()
-    (include / 'cuda_runtime_api.h').write_text('')
-    found = install.toolkit.variables(nvcc, str(nvidia), str(tmp_path))
-    assert found == dict(
-        CUDA_HOME=str(tmp_path / 'toolkit'),
-        LIBRARY_PATH=str(tmp_path),
-        CPATH=os.pathsep.join(str(nvidia / name / 'include') for name in ('cu13', 'cusparse')),
+def test_only_missing_packages_are_installed(gpu_check, commands, monkeypatch, tmp_path, toolkit):
+    found = {'numpy': '1.26.0', 'onedl-mmdetection': '9.0', 'onedl-mmengine': '0.10.12'}
+    package = collections.namedtuple('Package', 'version')
+    monkeypatch.setattr(
+        gpu_check, 'distributions', lambda name: [package(found[name])] if name in found else []
     )
-    assert (tmp_path / 'libcudart.so').resolve() == (nvidia / 'cu13' / 'lib' / 'libcudart.so.13')
-    said = capsys.readouterr().out
-    assert 'has no cublas_v2.h, cublasLt.h, cusparse.h, cusolverDn.h' in said
-    assert 'has no libcudart.so: taken from' in said
+    monkeypatch.setenv('PYTHONPATH', 'hides packages of the environment')
+    gpu_check.TorchEnvironment(tmp_path / 'env', 'onedl').install()
+    names = {part.split('==')[0] for command, _ in commands for part in command if '==' in part}
+    assert {'onedl-mmdetection', 'pytest', 'scipy', 'ninja'} <= names
+    assert not {'torch', 'triton', 'numpy', 'onedl-mmengine'} & names
+    assert 'PYTHONPATH' not in os.environ
 
 
-def test_a_whole_toolkit_is_left_alone(install, nvcc, nvidia, tmp_path, capsys):
-    shutil.copytree(nvidia / 'cu13' / 'include', tmp_path / 'toolkit' / 'include')
-    (tmp_path / 'toolkit' / 'include' / 'cusparse.h').write_text('')
-    (tmp_path / 'toolkit' / 'lib64').mkdir()
-    (tmp_path / 'toolkit' / 'lib64' / 'libcudart.so').write_text('')
-    found = install.toolkit.variables(nvcc, str(nvidia), str(tmp_path))
-    assert found == dict(CUDA_HOME=str(tmp_path / 'toolkit'))
-    assert capsys.readouterr().out == ''
+def test_packages_of_the_local_python_are_visible(gpu_check, monkeypatch, tmp_path):
+    local = tmp_path / 'local' / 'site-packages'
+    for name in ('only_local', 'in_both'):
+        put_file(local / f'{name}.py', 'origin = "local"')
+    monkeypatch.setattr(sys, 'path', [*sys.path, str(local)])
+    env = gpu_check.TorchEnvironment(tmp_path / 'env', 'onedl')
+    env.create()
+    (own,) = env.path.glob('lib/python*/site-packages')
+    put_file(own / 'in_both.py', 'origin = "environment"')
+    code = 'import only_local, in_both; print(only_local.origin, in_both.origin)'
+    assert subprocess.check_output([env.python, '-c', code], text=True) == 'local environment\n'
 
 
-def test_the_user_s_search_path_stays_in_front(install, nvcc, nvidia, tmp_path, monkeypatch):
-    own = tmp_path / 'own'
-    own.mkdir()
-    (own / 'cusparse.h').write_text('')
-    monkeypatch.setenv('CPATH', str(own))
-    found = install.toolkit.variables(nvcc, str(nvidia), str(tmp_path))
-    assert found['CPATH'] == f'{own}:{nvidia}/cu13/include'
-
-
-def test_a_header_that_is_nowhere_is_named(install, nvcc, nvidia, tmp_path):
-    (nvidia / 'cusparse' / 'include' / 'cusparse.h').unlink()
-    with pytest.raises(SystemExit, match='has no cusparse.h, and no NVIDIA'):
-        install.toolkit.variables(nvcc, str(nvidia), str(tmp_path))
-
-
-def test_packages_of_the_user_are_never_removed(env):
-    """Not even in an environment that no longer works."""
-    packages = os.path.join(env.path, 'lib', 'python3.11', 'site-packages')
-    os.makedirs(os.path.join(packages, 'precious'))
-    with pytest.raises(SystemExit, match='was not made by make install'):
-        env.create()
-    assert os.path.exists(packages)
+@pytest.mark.parametrize(
+    'test, bench, summary',
+    [
+        ('pass', 'open("gpu.json", "w")', '1 tests 0 failures 0 errors 0 skipped'),
+        ('pytest.skip("no GPU")', 'open("gpu.json", "w")', '1 skipped'),
+        ('assert False', 'open("gpu.json", "w")', '1 failures'),
+        ('import os; os._exit(3)', 'open("gpu.json", "w")', 'None tests'),
+        ('pass', 'pass', 'benchmark: no file'),
+        ('pass', 'open("gpu.json", "w"); exit(1)', 'FAILED: exit statuses [0, 1]'),
+    ],
+)
+def test_the_gpu_check_passes_only_if_everything_ran(
+    install, gpu_check, monkeypatch, tmp_path, capsys, test, bench, summary
+):
+    monkeypatch.setattr(install, 'REPO', tmp_path)
+    put_file(tmp_path / 'work_dirs/bench/cpu.json')
+    os.utime(tmp_path / 'work_dirs/bench/cpu.json', (0, 0))
+    put_file(tmp_path / 'tools/benchmarks', f'import os; os.chdir("work_dirs/bench"); {bench}')
+    put_file(tmp_path / 'pytest.ini', '[pytest]\nmarkers = gpu: needs a CUDA device\n')
+    marked = f'import pytest\n@pytest.mark.gpu\ndef test_a():\n    {test}\n'
+    put_file(tmp_path / 'test_gpu.py', marked + 'def test_b():\n    assert 0\n')
+    status = gpu_check.run_checks(sys.executable)
+    assert summary in capsys.readouterr().out
+    assert status == (0 if '0 skipped' in summary else 1)
 
 
 def test_the_environment_of_the_tests_is_pinned(repo):
-    """What runs the tests is what the requirement files say."""
     from importlib.metadata import version
 
     from packaging.requirements import Requirement
@@ -358,9 +328,7 @@ def test_the_environment_of_the_tests_is_pinned(repo):
     with open(mark) as file:
         stack = json.load(file)['stack']
     for name in ('common.txt', f'{stack}.txt'):
-        for line in (repo / 'requirements' / name).read_text().splitlines():
-            if line[0] in '#-':
-                continue
-            wanted = Requirement(line)
+        lines = (repo / 'requirements' / name).read_text().splitlines()
+        for wanted in [Requirement(line) for line in lines if line[0] not in '#-']:
             if not wanted.marker or wanted.marker.evaluate():
-                assert version(wanted.name) in wanted.specifier, line
+                assert version(wanted.name) in wanted.specifier, wanted
