@@ -1,31 +1,28 @@
-# make demo     train a small detector on few boxes, then with image labels
-#               and without; measure and draw both (minutes, on a CPU)
-# make test     lint, then the fast tests in parallel processes (10 minutes)
+# make install    make the environment .venv; every other target does so first
+# make demo       train a small detector on few boxes, then with image labels and
+#                 without; measure both and draw their detections (minutes on a CPU)
+# make test       lint, then the fast tests in parallel processes (10 minutes)
 # make test-all   lint, then all tests (30 minutes)
-# make lint     ruff check and ruff format --check
-# make compare  shares of boxes, seeds and poolings: a table and a plot (two hours)
-# make poolings  classifiers with five poolings, and what their maps show (half an hour)
-# make bench    speed and memory beside other operators and models, on the CPU
-#               (5 minutes); bench-gpu on a GPU (docs/speed.md)
-# make install  only the environment that both need
-# make gpu-check  for a machine with a GPU: compile mmcv for the torch that is
-#               there, run the tests that need a GPU, and the GPU benchmark
+# make lint       ruff check and ruff format --check
+# make compare    vary the share of boxes, seeds and poolings: table and plot (2 hours)
+# make poolings   compare five poolings of a classifier and their maps (30 minutes)
+# make bench      measure speed and memory on the CPU (5 minutes); see docs/speed.md
+# make bench-gpu  the same measurement on a GPU
+# make wheels     fill a folder for an installation without a network
+# make gpu-check  on a machine with a GPU: compile mmcv for the installed torch, run
+#                 the tests that need a GPU, and the GPU benchmark
+# make gpu-wheels  fill a folder for make gpu-check without a network
 #
-# STACK=openmmlab       mmcv 2.1.0, mmdet 3.3.0, mmengine 0.10.7 instead of
-#                       their maintained distributions
-# VENV=.venv            where the environment goes
-# PYTHON=python3.11     what it is made with
-# WHEELS=folder         install from a folder, without a network; filled on
-#                       another machine by: make wheels WHEELS=folder
-# JOBS=2                processes that run tests, each with one thread
-# Of make gpu-check:
-# VENV=.venv-gpu        where the packages go that PYTHON lacks
-# PYTHON=path           Python whose torch has CUDA; the default is the first
-#                       of python3, python3.12, python3.11 with such a torch
-# WHEELS=folder         install without a network; filled on another machine,
-#                       by a Python of the same version, with:
-#                       make gpu-wheels WHEELS=folder PYTHON=python3.12
-# GPU_BENCH="..."       options for tools/benchmarks
+# STACK=openmmlab    mmcv 2.1.0, mmdet 3.3.0 and mmengine 0.10.7 instead of their
+#                    maintained distributions
+# VENV=.venv         folder of the environment (make gpu-check: .venv-gpu)
+# PYTHON=python3.11  Python that makes the environment. make gpu-check needs a Python
+#                    whose torch has CUDA; its default is the first such Python
+# WHEELS=folder      install from this folder without a network. Fill the folder on
+#                    another machine with a Python of the same version:
+#                    make wheels WHEELS=folder, make gpu-wheels WHEELS=folder
+# JOBS=2             processes that run tests, each with one thread
+# GPU_BENCH="..."    options of make gpu-check for tools/benchmarks
 STACK ?= onedl
 VENV ?= .venv
 WHEELS ?=
@@ -36,7 +33,7 @@ DEMO := work_dirs/demo
 FEW := configs/gwap/rfcn_r18_digits-p10-boxes-only.py
 LABELS := configs/gwap/rfcn_r18_gwap_digits-p10.py
 JOBS ?= 2
-PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist worksteal
+PYTEST := $(RUN) -m pytest -n $(JOBS) --dist worksteal
 COMPARE ?= --jobs 2
 POOLINGS ?= --jobs 2
 

@@ -9,9 +9,9 @@ exec(Path('mmgwap/version.py').read_text(), version)
 
 
 class BuildWithMim(build_py):
-    """Puts what mim looks for into the package, as OpenMMLab's packages do.
+    """Put configs, tools and the model index into the package, where mim looks for them.
 
-    A wheel gets a copy; an editable install links in the working tree.
+    A wheel holds copies; an editable install has links into the working tree.
     """
 
     def run(self):
@@ -39,8 +39,8 @@ setup(
     python_requires='>=3.9',
     packages=find_packages(include=['mmgwap', 'mmgwap.*']),
     cmdclass=dict(build_py=BuildWithMim),
-    # torch, mmengine, mmcv and mmdet are the user's own, in whichever
-    # distribution; mmgwap checks them at import (mmgwap/host.py).
+    # torch, mmengine, mmcv and mmdet come in several distributions, so the user installs them.
+    # mmgwap checks their versions at import (mmgwap/host.py).
     install_requires=['numpy', 'packaging', 'pycocotools'],
     extras_require=dict(digits=['scikit-learn', 'tqdm']),
 )

@@ -1,4 +1,4 @@
-"""What a wheel, a source archive and an editable install hold for mim."""
+"""Files for mim in a wheel, a source archive and an editable install."""
 
 import os
 import shutil
@@ -24,19 +24,19 @@ PARTS = (
 
 @pytest.fixture
 def checkout(repo, tmp_path):
-    """A copy of what is packed, with dust in it."""
+    """Copy the packed files, and add a bytecode file that must not be packed."""
     for name in PARTS:
         copy = shutil.copytree if (repo / name).is_dir() else shutil.copy
         copy(repo / name, tmp_path / name)
     shutil.rmtree(tmp_path / 'mmgwap' / '.mim', ignore_errors=True)
-    dust = tmp_path / 'configs' / 'rfcn' / '__pycache__' / 'dust.pyc'
-    dust.parent.mkdir(exist_ok=True)
-    dust.write_bytes(b'')
+    bytecode = tmp_path / 'configs' / 'rfcn' / '__pycache__' / 'bytecode.pyc'
+    bytecode.parent.mkdir(exist_ok=True)
+    bytecode.write_bytes(b'')
     return tmp_path
 
 
 def build(checkout, kind):
-    """Ask setuptools as pip does; returns the path of what was built."""
+    """Build through setuptools as pip does; return the path of the result."""
     code = (
         'import sys; from setuptools import build_meta; '
         f'print(build_meta.build_{kind}(sys.argv[1]))'
@@ -52,7 +52,7 @@ def build(checkout, kind):
 
 
 def files_for_mim(folder):
-    """Names below a folder of all that mim may look for."""
+    """Return the names of all files below a folder that mim may look for."""
     names = {
         path.relative_to(folder).as_posix()
         for part in ('configs', 'tools')
@@ -78,7 +78,7 @@ def test_a_wheel_holds_configs_tools_and_index(repo, checkout):
 
 
 def check_train(site):
-    """The wheel's own tools/train.py runs, far from any checkout."""
+    """Run tools/train.py of the wheel outside any checkout."""
     script = site / 'mmgwap/.mim/tools/train.py'
     done = subprocess.run(
         [sys.executable, '-W', 'ignore', script, '--help'],
@@ -101,7 +101,7 @@ def test_a_source_archive_is_enough_for_a_wheel(checkout):
 
 
 def test_an_editable_install_links(checkout):
-    for _ in range(2):  # the second finds the links of the first
+    for _ in range(2):  # the second build finds the links of the first
         build(checkout, 'editable')
         folder = checkout / 'mmgwap' / '.mim'
         assert {path.name for path in folder.iterdir()} == {'configs', 'tools', 'model-index.yml'}

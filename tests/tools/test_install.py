@@ -252,7 +252,7 @@ def test_a_failed_compilation_leaves_no_wheel(install, env, monkeypatch):
 @pytest.fixture
 def gpu_check(install, monkeypatch):
     module = importlib.import_module('gpu_check')
-    facts = ['2.11.0+cu130', '13.0', '9.0', '/torch.py']
+    facts = ['2.11.0+cu130', '13.0', '9.0', '/site/torch/__init__.py']
     monkeypatch.setattr(install, 'ask_torch', lambda _: facts)
     monkeypatch.setattr(module, 'VERSIONS', 'print("versions")')
     return module
@@ -306,6 +306,7 @@ def test_the_gpu_check_passes_only_if_everything_ran(
     install, gpu_check, monkeypatch, tmp_path, capsys, test, bench, summary
 ):
     monkeypatch.setattr(install, 'REPO', tmp_path)
+    monkeypatch.setenv('PYTEST_DISABLE_PLUGIN_AUTOLOAD', '1')
     put_file(tmp_path / 'work_dirs/bench/cpu.json')
     os.utime(tmp_path / 'work_dirs/bench/cpu.json', (0, 0))
     put_file(tmp_path / 'tools/benchmarks', f'import os; os.chdir("work_dirs/bench"); {bench}')
