@@ -170,7 +170,7 @@ def _flag_in_xml(dataset: XMLDataset, path: str, flag: str) -> Optional[str]:
     root = parse_xml(get(path, backend_args=dataset.backend_args), path)
     try:
         elements = root.findall(flag)
-    except (SyntaxError, KeyError):  # KeyError for an unknown prefix
+    except (SyntaxError, KeyError, TypeError):  # unknown prefixes and empty paths too
         raise ValueError(f'flag={flag!r}: not a valid path of an XML element') from None
     if len(elements) > 1:
         raise ValueError(f'{path}: has {len(elements)} elements <{flag}>, at most 1 is allowed')

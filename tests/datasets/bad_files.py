@@ -1,4 +1,4 @@
-"""Files that are no whole images."""
+"""Contents of unreadable image files."""
 
 import io
 import struct
@@ -8,25 +8,25 @@ import numpy as np
 from PIL import Image
 
 
-def encoded(kind, size=(64, 48)):
-    """A whole image of noise, so that its content is long."""
+def encoded(format, size=(64, 48)):
+    """Encode an image of noise, whose content is long."""
     pixels = np.random.RandomState(0).randint(0, 255, (*size[::-1], 3))
     content = io.BytesIO()
-    Image.fromarray(pixels.astype(np.uint8)).save(content, kind)
+    Image.fromarray(pixels.astype(np.uint8)).save(content, format)
     return content.getvalue()
 
 
-def bomb():
-    """A PNG that says it is of 4 * 10 ** 8 px."""
-    size = struct.pack('>IIBBBBB', 20000, 20000, 8, 2, 0, 0, 0)
-    chunks = [b'IHDR' + size, b'IDAT' + zlib.compress(b'')]
+def huge_png():
+    """A short PNG whose header gives a size of 4 * 10 ** 8 px."""
+    chunks = [b'IHDR' + struct.pack('>IIBBBBB', 20000, 20000, 8, 2, 0, 0, 0)]
+    chunks.append(b'IDAT' + zlib.compress(b''))
     return b'\x89PNG\r\n\x1a\n' + b''.join(
         struct.pack('>I', len(chunk) - 4) + chunk + struct.pack('>I', zlib.crc32(chunk))
         for chunk in chunks
     )
 
 
-# Under the name of the data set's image, whatever that ends in.
+# The suffix of the file is always .jpg.
 BAD_FILES = dict(
     truncated_jpeg=encoded('JPEG')[:-200],
     half_a_png=encoded('PNG')[:4000],
@@ -34,5 +34,5 @@ BAD_FILES = dict(
     text=b'<html>404 not found</html>\n',
     png_header=encoded('PNG')[:33],
     gif_header=encoded('GIF')[:13],
-    bomb=bomb(),
+    huge_png=huge_png(),
 )

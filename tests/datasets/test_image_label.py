@@ -1,92 +1,71 @@
-"""Labels from folders, CSV, COCO JSON and VOC's image sets."""
+"""ImageLabelDataset: labels from folders, CSV, COCO JSON and VOC image sets."""
 
 import json
 import shutil
 
 import pytest
 from mmdet.registry import DATASETS
-from mmdet.utils import register_all_modules
 
 from mmgwap.datasets.samplers import boxed_images
 
-from .test_checked import CLASSES, PIPELINE, write_images
-from .test_partial_box import BOXES, MOSAIC, coco
+from .helpers import CLASSES, COMMON, MOSAIC, PIPELINE, coco, infos, write_images
 
-register_all_modules()
 LABELS = [['cat'], ['dog'], ['cat', 'dog'], ['dog']]
+FILES = dict(folders='', csv='labels.csv', coco='labels.json', voc='Main/{}_train.txt')
 
 
-def build(format, root, **kwargs):
-    return DATASETS.build(
-        dict(
-            dict(
-                type='mmgwap.ImageLabelDataset',
-                format=format,
-                data_root=str(root),
-                data_prefix=dict(img='img/'),
-                metainfo=CLASSES,
-                pipeline=PIPELINE,
-                ann_file=FILES.get(format, ''),
-            ),
-            **kwargs,
-        )
+def build(format, root, **options):
+    cfg = dict(
+        COMMON,
+        type='mmgwap.ImageLabelDataset',
+        format=format,
+        data_root=str(root),
+        data_prefix=dict(img='img/'),
+        ann_file=FILES.get(format, ''),
     )
+    return DATASETS.build(dict(cfg, **options))
 
 
-def folders(root, labels):
+def write(format, root, labels):
+    write_images(root if format == 'folders' else root / 'img', len(labels))
+    WRITERS[format](root, labels)
+
+
+def write_folders(root, labels):
     for i, names in enumerate(labels):
         for name in names[:1] or ['none']:
             (root / 'img' / name / 'sub').mkdir(parents=True, exist_ok=True)
             shutil.move(root / f'{i}.jpg', root / 'img' / name / 'sub')
 
 
-def csv(root, labels):
+def write_csv(root, labels):
     rows = [f'{i}.jpg,{name}' for i, names in enumerate(labels) for name in names or ['']]
     (root / 'labels.csv').write_text('\n'.join(['image,label', *rows]))
 
 
-def coco_json(root, labels):
+def write_json(root, labels):
     ids = dict(cat=5, dog=6)
     images = [
-        dict(
-            id=i,
-            file_name=f'{i}.jpg',
-            width=64,
-            height=48,
-            image_labels=[ids.get(name, 7) for name in names],
-        )
+        dict(id=i, file_name=f'{i}.jpg', image_labels=[ids.get(name, 7) for name in names])
         for i, names in enumerate(labels)
     ]
-    (root / 'labels.json').write_text(
-        json.dumps(
-            dict(images=images, categories=[dict(id=i, name=name) for name, i in ids.items()])
-        )
-    )
+    categories = [dict(id=i, name=name) for name, i in ids.items()]
+    (root / 'labels.json').write_text(json.dumps(dict(images=images, categories=categories)))
 
 
-def voc(root, labels):
+def write_image_sets(root, labels):
     (root / 'Main').mkdir()
     for name in ('cat', 'dog'):
         lines = [f'{i} {1 if name in names else -1:2d}' for i, names in enumerate(labels)]
         (root / 'Main' / f'{name}_train.txt').write_text('\n'.join(lines))
 
 
-FILES = dict(folders='', csv='labels.csv', coco='labels.json', voc='Main/{}_train.txt')
-WRITERS = dict(folders=folders, csv=csv, coco=coco_json, voc=voc)
-
-
-@pytest.fixture(params=WRITERS)
-def format(request):
-    return request.param
-
-
-def write(format, root, labels):
-    where = root if format == 'folders' else root / 'img'
-    write_images(where, len(labels))
-    WRITERS[format](root, labels)
+WRITERS = dict(folders=write_folders, csv=write_csv, coco=write_json, voc=write_image_sets)
+but_voc = pytest.mark.parametrize('format', ['folders', 'csv', 'coco'])
 
 
 def labels_of(dataset):
+    """Present and unknown classes of the samples, by the number of the image."""
     found = {}
     for i in range(len(dataset)):
         sample = dataset[i]['data_samples']
@@ -96,6 +75,7 @@ def labels_of(dataset):
     return found
 
 
+@pytest.mark.parametrize('format', FILES)
 def test_labels(format, tmp_path):
     labels = LABELS if format != 'folders' else [names[:1] for names in LABELS]
     write(format, tmp_path, labels)
@@ -105,16 +85,15 @@ def test_labels(format, tmp_path):
         i: ([CLASSES['classes'].index(name) for name in names], [])
         for i, names in enumerate(labels)
     }
-    assert [sorted(dataset.get_cat_ids(i)) for i in range(4)] == [
-        info['image_labels'] for info in map(dataset.get_data_info, range(4))
+    assert [dataset.get_cat_ids(i) for i in range(4)] == [
+        info['image_labels'] for info in infos(dataset)
     ]
 
 
-@pytest.mark.parametrize('format', ['folders', 'csv', 'coco'])
+@but_voc
 def test_incomplete_labels(format, tmp_path):
     write(format, tmp_path, [['cat'], ['dog']])
-    dataset = build(format, tmp_path, complete=False)
-    assert labels_of(dataset) == {0: ([0], [1]), 1: ([1], [0])}
+    assert labels_of(build(format, tmp_path, complete=False)) == {0: ([0], [1]), 1: ([1], [0])}
 
 
 @pytest.mark.parametrize('unlabelled, ignored', [('ignore', [0, 1]), ('negative', [])])
@@ -129,34 +108,26 @@ def test_images_without_labels(format, tmp_path, warnings, unlabelled, ignored):
         build(format, tmp_path, unlabelled='error')
 
 
-@pytest.mark.parametrize('format', ['folders', 'csv', 'coco'])
-def test_labels_that_are_no_classes(format, tmp_path, warnings):
+@but_voc
+def test_unlisted_labels(format, tmp_path, warnings):
     write(format, tmp_path, [['cat'], ['cow']])
     with pytest.raises(ValueError, match='cow|id 7'):
         build(format, tmp_path)
-    dataset = build(format, tmp_path, unlisted_categories='ignore')
+    ignore = dict(unlisted_categories='ignore')
+    assert labels_of(build(format, tmp_path, **ignore)) == {0: ([0], []), 1: ([], [0, 1])}
     assert any('not among the classes' in text for text in warnings)
-    assert labels_of(dataset) == {0: ([0], []), 1: ([], [0, 1])}
-    dataset = build(format, tmp_path, unlisted_categories='ignore', unlabelled='negative')
+    dataset = build(format, tmp_path, **ignore, unlabelled='negative')
     assert labels_of(dataset) == {0: ([0], []), 1: ([], [])}
-    # An incomplete label that is no class says nothing of the others.
-    dataset = build(format, tmp_path, unlisted_categories='ignore', complete=False)
-    assert labels_of(dataset) == {0: ([0], [1])}
+    # With incomplete labels nothing is known about the classes of image 1.
+    assert labels_of(build(format, tmp_path, **ignore, complete=False)) == {0: ([0], [1])}
     assert any('1 images left out' in text for text in warnings)
     if format != 'coco':
-        dataset = build(format, tmp_path, names=dict(cow='dog'))
-        assert labels_of(dataset)[1] == ([1], [])
+        assert labels_of(build(format, tmp_path, names=dict(cow='dog')))[1] == ([1], [])
 
 
-def test_names_that_stand_for_no_class(tmp_path):
-    write('csv', tmp_path, [['cat']])
-    with pytest.raises(ValueError, match="names maps 'n01' to 'cow'"):
-        build('csv', tmp_path, names=dict(n01='cow'))
-
-
-def test_annotations_give_labels_too(tmp_path):
-    cfg = coco(tmp_path, BOXES)
-    dataset = build('coco', tmp_path, ann_file=cfg['ann_file'], unlabelled='negative')
+def test_annotations_give_labels(tmp_path):
+    ann_file = coco(tmp_path)['ann_file']
+    dataset = build('coco', tmp_path, ann_file=ann_file, unlabelled='negative')
     assert [labels for labels, _ in labels_of(dataset).values()] == [[0], [1], [0, 1], [1], [], [0]]
 
 
@@ -166,128 +137,111 @@ def test_difficult_objects_of_voc(tmp_path):
     assert labels_of(build('voc', tmp_path)) == {0: ([0], [1]), 1: ([1], [])}
 
 
-@pytest.mark.parametrize(
-    'format, path, content, message',
-    [
-        ('csv', 'labels.csv', 'path,label\na,cat\n', 'columns image and label'),
-        ('csv', 'labels.csv', 'image,label\n0.jpg\n', 'line 2'),
-        ('csv', 'labels.csv', '', 'columns image and label'),
-        ('csv', 'labels.csv', 'image,label\n', 'no images found'),
-        ('coco', 'labels.json', '{"images": [], "categories": []}', 'no image'),
-        (
-            'coco',
-            'labels.json',
-            '{"images": [], "categories": [], "annotations":'
-            ' [{"id": 3, "image_id": 9, "category_id": 1}]}',
-            'annotation 3.* id 9',
-        ),
-        ('voc', 'Main/cat_train.txt', '0 2\n', 'cat_train.txt, line 1'),
-        ('voc', 'Main/cat_train.txt', '0\n', 'cat_train.txt, line 1'),
-    ],
-)
-def test_malformed_files(tmp_path, format, path, content, message):
-    write(format, tmp_path, [['cat']])
-    (tmp_path / path).write_text(content)
-    with pytest.raises(ValueError, match=message):
-        build(format, tmp_path)
-
-
-def test_what_vocs_image_sets_rule_out(tmp_path, warnings):
+def test_absent_classes_of_voc(tmp_path, warnings):
     write('voc', tmp_path, [['cat'], []])
     for complete in (True, False):
         dataset = build('voc', tmp_path, complete=complete)
         assert labels_of(dataset) == {0: ([0], []), 1: ([], [])}
     assert not [text for text in warnings if 'neither' in text]
     (tmp_path / 'Main' / 'dog_train.txt').write_text('0 -1\n')
-    dataset = build('voc', tmp_path, complete=False)
-    assert labels_of(dataset) == {0: ([0], []), 1: ([], [1])}
+    assert labels_of(build('voc', tmp_path, complete=False)) == {0: ([0], []), 1: ([], [1])}
 
 
-def test_a_crop_need_not_hold_a_box(tmp_path):
-    write('csv', tmp_path, [['cat'], ['dog']])
-    pipeline = [*PIPELINE[:2], dict(type='RandomCrop', crop_size=(16, 16)), PIPELINE[-1]]
-    dataset = build('csv', tmp_path, pipeline=pipeline)
-    assert labels_of(dataset) == {0: ([0], []), 1: ([1], [])}
+ORPHAN = (
+    '{"images": [], "categories": [], "annotations": [{"id": 3, "image_id": 9, "category_id": 1}]}'
+)
 
 
-def test_the_mark_of_a_spreadsheet(tmp_path):
-    write('csv', tmp_path, [['cat']])
-    text = (tmp_path / 'labels.csv').read_text()
-    (tmp_path / 'labels.csv').write_text('\ufeff' + text)
-    assert labels_of(build('csv', tmp_path)) == {0: ([0], [])}
+@pytest.mark.parametrize(
+    'format, path, content, told',
+    [
+        ('csv', 'labels.csv', 'path,label\na,cat\n', 'columns image and label'),
+        ('csv', 'labels.csv', 'image,label\n0.jpg\n', 'line 2'),
+        ('csv', 'labels.csv', '', 'columns image and label'),
+        ('csv', 'labels.csv', 'image,label\n', 'no images'),
+        ('coco', 'labels.json', '{"images": [], "categories": []}', 'no images'),
+        ('coco', 'labels.json', ORPHAN, 'annotation 3.* id 9'),
+        ('voc', 'Main/cat_train.txt', '0 2\n', "line 1: .* got '0 2'"),
+        ('voc', 'Main/cat_train.txt', '0\n', "line 1: .* got '0'"),
+        ('voc', 'Main/cat_train.txt', '0 yes\n', "line 1: .* got '0 yes'"),
+        ('voc', 'Main/cat_train.txt', '0 1\n\n0 -1\n', 'line 3: 0 '),
+    ],
+)
+def test_faults_are_named(tmp_path, format, path, content, told):
+    write(format, tmp_path, [['cat']])
+    (tmp_path / path).write_text(content)
+    with pytest.raises(ValueError, match=f'{path}.*{told}') as caught:
+        build(format, tmp_path)
+    assert '\n' not in str(caught.value)
 
 
-def test_the_folder_of_the_images_must_be_given(tmp_path):
-    write('csv', tmp_path, [['cat']])
-    with pytest.raises(ValueError, match='data_prefix'):
-        build('csv', tmp_path, data_prefix=dict())
+@pytest.mark.parametrize(
+    'format, labels, options, told',
+    [
+        ('csv', [['cat']], dict(names=dict(n01='cow')), "'n01' to 'cow'"),
+        ('csv', [['cat']], dict(data_prefix=dict()), 'data_prefix'),
+        ('csv', [['cat']], dict(metainfo=None), 'metainfo'),
+        ('csv', [['cat']], dict(pipeline=MOSAIC), 'CachedMosaic'),
+        ('csv', [['cat']], dict(format='other'), "format .* got 'other'"),
+        ('csv', [['cat']], dict(unlisted_categories='no'), "unlisted_categories .* got 'no'"),
+        ('csv', [['cat']], dict(unlabelled='no'), "unlabelled .* got 'no'"),
+        (
+            'csv',
+            [['cow']],
+            dict(unlisted_categories='ignore', complete=False),
+            'no image has a label',
+        ),
+        ('voc', [['cat']], dict(ann_file='Main/cat_train.txt'), 'must have {}'),
+    ],
+)
+def test_wrong_options(format, labels, options, told, tmp_path):
+    write(format, tmp_path, labels)
+    with pytest.raises(ValueError, match=told):
+        build(**dict(dict(format=format, root=tmp_path), **options))
 
 
-def test_no_image_of_any_class(tmp_path):
-    write('csv', tmp_path, [['cow']])
-    with pytest.raises(ValueError, match='no image has a label'):
-        build('csv', tmp_path, unlisted_categories='ignore', complete=False)
-
-
-def test_a_missing_image_set(tmp_path):
-    write('voc', tmp_path, [['cat']])
+def test_missing_files(tmp_path):
+    write('voc', tmp_path, [['cat'], ['dog']])
     (tmp_path / 'Main' / 'dog_train.txt').unlink()
     with pytest.raises(ValueError, match="dog_train.txt: missing.*'dog'"):
         build('voc', tmp_path)
-    with pytest.raises(ValueError, match='must have {}'):
-        build('voc', tmp_path, ann_file='Main/cat_train.txt')
-
-
-def test_no_folders(tmp_path):
-    write_images(tmp_path / 'img', 1)
-    with pytest.raises(ValueError, match='contains no folders'):
+    with pytest.raises(ValueError, match='img/: contains no folders'):
         build('folders', tmp_path)
-
-
-@pytest.mark.parametrize('name', ['format', 'unlisted_categories', 'unlabelled'])
-def test_wrong_choices(name, tmp_path):
-    kwargs = dict(dict(format='csv'), **{name: 'other'})
-    with pytest.raises(ValueError, match=f'{name} must be one of'):
-        build(kwargs.pop('format'), tmp_path, ann_file='', **kwargs)
-
-
-def test_classes_must_be_given(tmp_path):
-    write('csv', tmp_path, [['cat']])
-    with pytest.raises(ValueError, match='metainfo'):
-        build('csv', tmp_path, metainfo=None)
-
-
-def test_a_missing_image_is_named(tmp_path):
     write('csv', tmp_path, [['cat'], ['dog']])
     (tmp_path / 'img' / '1.jpg').unlink()
     with pytest.raises(RuntimeError, match='cannot prepare .*1.jpg'):
         build('csv', tmp_path)[1]
 
 
-def test_mixing_augmentations_are_refused(tmp_path):
+def test_crops_may_contain_no_box(tmp_path):
+    write('csv', tmp_path, [['cat'], ['dog']])
+    pipeline = [*PIPELINE[:2], dict(type='RandomCrop', crop_size=(16, 16)), PIPELINE[-1]]
+    dataset = build('csv', tmp_path, pipeline=pipeline)
+    assert labels_of(dataset) == {0: ([0], []), 1: ([1], [])}
+
+
+def test_byte_order_mark_of_a_spreadsheet(tmp_path):
     write('csv', tmp_path, [['cat']])
-    with pytest.raises(ValueError, match='CachedMosaic'):
-        build('csv', tmp_path, pipeline=MOSAIC)
+    text = (tmp_path / 'labels.csv').read_text()
+    (tmp_path / 'labels.csv').write_text('\ufeff' + text)
+    assert labels_of(build('csv', tmp_path)) == {0: ([0], [])}
 
 
-def test_beside_boxed_images(tmp_path):
+def test_beside_images_with_boxes(tmp_path):
     (tmp_path / 'a').mkdir(), (tmp_path / 'b').mkdir()
     write('csv', tmp_path / 'b', LABELS)
+    labels = dict(
+        COMMON,
+        type='mmgwap.ImageLabelDataset',
+        format='csv',
+        data_root=str(tmp_path / 'b'),
+        data_prefix=dict(img='img/'),
+        ann_file='labels.csv',
+    )
     dataset = DATASETS.build(
         dict(
             type='ConcatDataset',
-            datasets=[
-                coco(tmp_path / 'a'),
-                dict(
-                    type='mmgwap.ImageLabelDataset',
-                    format='csv',
-                    metainfo=CLASSES,
-                    data_root=str(tmp_path / 'b'),
-                    data_prefix=dict(img='img/'),
-                    ann_file='labels.csv',
-                    pipeline=PIPELINE,
-                ),
-            ],
+            datasets=[coco(tmp_path / 'a'), labels],
             ignore_keys=['palette', 'dataset_type'],
         )
     )

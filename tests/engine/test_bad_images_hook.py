@@ -21,8 +21,8 @@ from mmgwap.datasets.unreadable_images import skipping_datasets
 from mmgwap.engine.hooks.bad_images_hook import BadImagesHook, _drop_predictions
 from mmgwap.registry import MODELS
 from tests.datasets.bad_files import BAD_FILES
-from tests.datasets.test_bad_images import TEST
-from tests.datasets.test_checked import CLASSES, GOOD, write_coco, write_voc
+from tests.datasets.helpers import CLASSES, GOOD, write_coco, write_voc
+from tests.datasets.test_unreadable_images import TEST
 
 register_all_modules()
 HOOK = [dict(type='mmgwap.BadImagesHook')]

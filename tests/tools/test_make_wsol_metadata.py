@@ -2,13 +2,16 @@
 
 import os
 
+import numpy as np
 import pytest
 from mmdet.utils import register_all_modules
 from wsol_sources import read_cub, read_ilsvrc
+from wsol_writer import write_wsol_metadata
 
-from mmgwap.datasets.wsol_metadata import read_wsol_metadata
+from mmgwap.datasets.wsol_metadata import Masks, WSOLMetadata, read_wsol_metadata
 
-from ..datasets.test_wsol import configured, write_image
+from ..datasets.helpers import write_image
+from ..datasets.test_wsol import configured
 
 register_all_modules()
 TOOL = 'tools/dataset_converters/make_wsol_metadata.py'
@@ -300,3 +303,62 @@ def test_a_broken_image(cub):
     (cub / 'images/002.White/W_1.jpg').write_bytes(b'none')
     with pytest.raises(OSError, match='W_1.jpg'):
         read_cub(cub)
+
+
+def test_splits_are_read_as_written(tmp_path):
+    split = WSOLMetadata(
+        labels={'b/1.jpg': 1, 'a/0.jpg': 0, 'c.jpg': 1},
+        sizes={'b/1.jpg': (7, 5), 'a/0.jpg': (9, 8)},
+        boxes={
+            'a/0.jpg': np.array([[0, 1, 2.5, 3], [4, 4, 4, 4]]),
+            'b/1.jpg': np.array([[1 / 3, 0, 1, 10000001]]),
+        },
+        masks={'b/1.jpg': Masks(['m/1.png', 'm/2.png'], 'm/i.png'), 'a/0.jpg': Masks(['m/3.png'])},
+        classes=('cat, tabby', 'Rüde'),
+    )
+    write_wsol_metadata(tmp_path / 'new' / 'split', split)
+    back = read_wsol_metadata(str(tmp_path / 'new' / 'split'))
+    assert list(back.labels.items()) == list(split.labels.items())
+    assert back.sizes == split.sizes and back.classes == split.classes
+    assert back.masks == split.masks
+    assert {image: boxes.tolist() for image, boxes in back.boxes.items()} == {
+        image: boxes.tolist() for image, boxes in split.boxes.items()
+    }
+    assert sorted(path.name for path in tmp_path.rglob('*.*')) == [
+        'class_labels.txt',
+        'classes.txt',
+        'image_ids.txt',
+        'image_sizes.txt',
+        'localization.txt',
+        'masks.txt',
+    ]
+
+
+def test_integers_have_no_decimal_point(tmp_path):
+    write_wsol_metadata(
+        tmp_path, WSOLMetadata({'0.jpg': 0}, {}, {'0.jpg': np.array([[1.0, 2.5, 30, 40]])}, {}, ())
+    )
+    assert (tmp_path / 'localization.txt').read_bytes() == b'0.jpg,1,2.5,30,40\n'
+
+
+def test_files_of_an_older_split_are_removed(tmp_path):
+    labels = {'0.jpg': 0}
+    boxes, masks = {'0.jpg': np.ones((1, 4))}, {'0.jpg': Masks(['0.png'])}
+    write_wsol_metadata(tmp_path, WSOLMetadata(labels, {'0.jpg': (3, 2)}, boxes, masks, ('cat',)))
+    write_wsol_metadata(tmp_path, WSOLMetadata(labels, {}, {}, masks, ()))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        'class_labels.txt',
+        'image_ids.txt',
+        'localization.txt',
+    ]
+    assert read_wsol_metadata(str(tmp_path)).masks == masks
+
+
+@pytest.mark.parametrize(
+    'labels, classes, message',
+    [({'a,b.jpg': 0}, (), 'a,b.jpg: .* comma'), ({'0.jpg': 0}, ('cat', ' '), 'must not be empty')],
+)
+def test_splits_that_cannot_be_written(tmp_path, labels, classes, message):
+    with pytest.raises(ValueError, match=message):
+        write_wsol_metadata(tmp_path / 'out', WSOLMetadata(labels, {}, {}, {}, classes))
+    assert not (tmp_path / 'out').exists()
