@@ -27,11 +27,11 @@ def bench(repo, monkeypatch):
             del sys.modules[name]
 
 
-def operator(bench, function, move=tuple):
+def operator(bench, function):
     """Contender builder: a function of one 3 x 4 tensor, forward and backward."""
 
     def build():
-        inputs = [x.detach().requires_grad_() for x in move([torch.randn(3, 4)])]
+        inputs = [torch.randn(3, 4, requires_grad=True)]
         return bench('operators').prepare(function, inputs, lambda *args: 96)
 
     return build
@@ -45,29 +45,15 @@ def doubling(bench, other, **options):
 # --- equality check
 
 
-class Doubled(torch.autograd.Function):
-    """Twice x, with a wrong gradient."""
-
-    @staticmethod
-    def forward(ctx, x):
-        return 2 * x
-
-    @staticmethod
-    def backward(ctx, grad):
-        return 2.02 * grad
-
-
 @pytest.mark.parametrize(
     'function, message',
     [
-        (lambda x: 2.01 * x, 'output has relative error'),
         (lambda x: torch.cat([2 * x[:-1], 2.1 * x[-1:]]), 'output has relative error'),
         (lambda x: 2 * x * float('nan'), 'output has relative error nan'),
         (lambda x: 2 * x[:2], r'output has shape \[2, 4\]'),
-        (Doubled.apply, 'gradient 1 has relative error'),
         (lambda x: 2 * x.detach() + 0 * x, 'gradient 1 has relative error'),
     ],
-    ids=['all', 'border', 'nan', 'shape', 'gradient', 'no gradient'],
+    ids=['border', 'nan', 'shape', 'gradient'],
 )
 def test_unequal_contenders_are_refused(bench, function, message):
     measure = bench('measure')
@@ -75,19 +61,12 @@ def test_unequal_contenders_are_refused(bench, function, message):
         measure.run_case(doubling(bench, operator(bench, function)), CPU, 1, 1e9)
 
 
-def test_gradients_may_have_another_layout(bench):
-    flat = operator(bench, lambda x: 2 * x.view(3, 4), lambda inputs: [inputs[0].flatten()])
-    result = bench('measure').run_case(doubling(bench, flat), CPU, 1, 1e9)
-    assert not any('failure' in row for row in result['rows'].values())
-
-
-def test_each_dtype_allows_its_rounding_only(bench):
+def test_rounding_and_layout_of_gradients_are_allowed(bench):
     measure = bench('measure')
-    values = torch.rand(1000, dtype=torch.float64) + 0.5
+    values = torch.rand(10, 10, dtype=torch.float64) + 0.5
     for dtype, allowed in measure.TOLERANCES.items():
         rounded = values.to(dtype)
-        if dtype != torch.float64:
-            measure.check_equal([rounded], [values.float()], 'rounded')
+        measure.check_equal([rounded, rounded.flatten()], [rounded.clone(), values], 'rounded')
         with pytest.raises(measure.UnequalResult):
             measure.check_equal([(values * (1 + 2 * allowed)).to(dtype)], [rounded], 'wrong')
 
@@ -198,10 +177,8 @@ def test_a_failure_is_in_the_table(bench):
         raise RuntimeError('no kernel for a | b\nstack')
 
     targets = [bench('case').Target('other', 'time', 0.5, 'double')]
-    for case in (
-        doubling(bench, fail, targets=targets),
-        doubling(bench, lambda: bench('case').Contender(fail), targets=targets),
-    ):
+    for build in (fail, lambda: bench('case').Contender(fail)):
+        case = doubling(bench, build, targets=targets)
         result = bench('measure').run_case(case, CPU, 2, 1e9)
         assert 'median_ms' in result['rows']['double']
         row = bench('report').case_lines(result)[-1]
@@ -211,55 +188,50 @@ def test_a_failure_is_in_the_table(bench):
 
 # --- command
 
+FAST = ['NCHW, forward', 'vote: pool', 'NCHW, inference', 'over RoIs, 2', 'peaked', 'sample']
 
-def test_cases_run_on_a_cpu(tool, tmp_path):
-    names = ['lip2d', 'ps_roi_vote: pool', 'NCHW, inference', 'proposals, inference']
-    names += ['RoI heads', 'MaxBoxAcc', '500 images']
-    done = tool('tools/benchmarks', '--tiny', '--turns', '1', '--only', *names, '--out', tmp_path)
-    report = json.loads((tmp_path / 'cpu-part.json').read_text())
-    table = (tmp_path / 'cpu-part.md').read_text()
-    groups = {'lip2d', 'ps_roi_vote', 'backbones', 'detectors', 'MaxBoxAcc', 'growth'}
-    assert {result['group'] for result in report['results']} == groups
-    assert not report['remaining'] and report['bandwidth'] > 0
+
+@pytest.mark.parametrize('only', [FAST, pytest.param([], marks=pytest.mark.slow)])
+def test_cases_run_on_a_cpu(tool, tmp_path, only):
+    options = ['--only', *only] if only else []
+    done = tool('tools/benchmarks', '--tiny', '--turns', 1, '--out', tmp_path, *options)
+    stem = 'cpu-part' if only else 'cpu'
+    report = json.loads((tmp_path / f'{stem}.json').read_text())
+    table = (tmp_path / f'{stem}.md').read_text()
+    assert len(report['results']) >= len(only) and not report['remaining']
+    assert report['bandwidth'] > 0
     for result in report['results']:
         for name, row in result['rows'].items():
-            assert row['median_ms'] > 0 and row['peak_bytes'] > 0, (result['title'], name, row)
+            if not name.startswith('torchvision'):
+                assert row['median_ms'] > 0 and row['peak_bytes'] > 0, (result['title'], name, row)
         if not result['point']:
             assert f'**{result["title"]}**' in table and f'**{result["title"]}**' in done.stdout
-    plots = list(tmp_path.glob('cpu-part-*.png'))
-    assert len(plots) == len({r['point']['series'] for r in report['results'] if r['point']})
+    plots = list(tmp_path.glob('*.png'))
+    assert len(plots) == len({r['point']['series'] for r in report['results'] if r['point']}) > 1
     for plot in plots:
         assert f']({plot.name})' in table
         assert plot.read_bytes().startswith(b'\x89PNG')
 
 
-@pytest.fixture
-def main(bench, repo, monkeypatch):
-    """Function that runs the command in this process, with its ``run_case`` replaced."""
-
-    def run(*arguments, run_case=None):
-        monkeypatch.setattr(sys, 'argv', ['tools/benchmarks', '--tiny', *map(str, arguments)])
-        if run_case:
-            monkeypatch.setattr(bench('measure'), 'run_case', run_case)
-        runpy.run_path(str(repo / 'tools' / 'benchmarks'), run_name='__main__')
-
-    return run
+def run_command(repo, monkeypatch, *arguments):
+    """Run the command in this process."""
+    monkeypatch.setattr(sys, 'argv', ['tools/benchmarks', '--tiny', *map(str, arguments)])
+    runpy.run_path(str(repo / 'tools' / 'benchmarks'), run_name='__main__')
 
 
-@pytest.mark.parametrize('error', ['UnequalResult', 'KeyboardInterrupt'])
-def test_results_are_kept_when_a_run_breaks_off(bench, main, tmp_path, error):
+def test_results_are_kept_when_a_run_breaks_off(bench, repo, monkeypatch, tmp_path):
     measure, done = bench('measure'), []
-    kind = getattr(measure, error, KeyboardInterrupt)
     original = measure.run_case
 
     def run_case(*args):
         if done:
-            raise kind('second case')
+            raise measure.UnequalResult('second case')
         done.append(args)
         return original(*args)
 
-    with pytest.raises(SystemExit if error == 'UnequalResult' else kind, match='second case'):
-        main('--only', 'NCHW, forward', '--out', tmp_path, run_case=run_case)
+    monkeypatch.setattr(measure, 'run_case', run_case)
+    with pytest.raises(SystemExit, match='unequal result: second case'):
+        run_command(repo, monkeypatch, '--only', 'NCHW, forward', '--out', tmp_path)
     report = json.loads((tmp_path / 'cpu-part.json').read_text())
     assert len(report['results']) == 1 and len(report['remaining']) == 3
     assert '**not measured**: 3 cases' in (tmp_path / 'cpu-part.md').read_text()
@@ -269,9 +241,9 @@ def test_results_are_kept_when_a_run_breaks_off(bench, main, tmp_path, error):
     'arguments, message',
     [(['--turns', '0'], '--turns'), (['--device', 'abacus'], 'abacus'), (['--only', 'xyz'], 'xyz')],
 )
-def test_wrong_arguments(main, capsys, arguments, message):
+def test_wrong_arguments(bench, repo, monkeypatch, capsys, arguments, message):
     with pytest.raises(SystemExit) as error:
-        main(*arguments)
+        run_command(repo, monkeypatch, *arguments)
     assert error.value.code and message in f'{error.value.code} {capsys.readouterr().err}'
 
 

@@ -81,11 +81,12 @@ def make_annotations(count: int) -> tempfile.TemporaryDirectory:
     """Write annotations of ``count`` images in COCO's format, and one image for all."""
     folder, side, rng = tempfile.TemporaryDirectory(), IMAGE_SIDE, np.random.RandomState(0)
     boxes = rng.randint(1, side // 2, (count * BOXES_PER_IMAGE, 4)).tolist()
+    base = dict(area=1, iscrowd=0)
     content = dict(
         categories=[dict(id=i, name=f'class {i}') for i in range(NUM_CLASSES)],
         images=[dict(id=i, file_name=f'{i}.jpg', height=side, width=side) for i in range(count)],
         annotations=[
-            dict(id=i, image_id=i // BOXES_PER_IMAGE, category_id=i % NUM_CLASSES, bbox=box, area=1)
+            dict(base, id=i, image_id=i // BOXES_PER_IMAGE, category_id=i % NUM_CLASSES, bbox=box)
             for i, box in enumerate(boxes)
         ],
     )
