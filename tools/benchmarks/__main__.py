@@ -15,6 +15,7 @@ import os
 import shlex
 import sys
 import time
+import warnings
 from pathlib import Path
 
 # Keep torch's profiler from printing at each start and end; both are read at torch's import.
@@ -57,6 +58,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    warnings.filterwarnings('always', module='mmgwap')  # Triton kernels that do not run
     mmdet.utils.register_all_modules()
     MMLogger.get_current_instance().setLevel('ERROR')
     size = 'tiny' if args.tiny else args.device

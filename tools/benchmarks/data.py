@@ -21,8 +21,7 @@ NUM_IMAGES = dict(cpu=[1000, 3000, 10_000], tiny=[500])
 BOXES_PER_IMAGE, NUM_CLASSES, IMAGE_SIDE = 3, 80, 64
 MAP_SIDE, INTERVAL, IOUS = 224, 0.001, (0.3, 0.5, 0.7)
 METRICS = ('max_box_acc', 'max_box_acc_v2_30', 'max_box_acc_v2_50', 'max_box_acc_v2_70')
-# Cells per side of the noise that maps are upsampled from.
-MAP_CELLS = dict(cpu=[7, 14, 28], tiny=[7])
+MAP_CELLS = dict(cpu=[7, 14, 28], tiny=[7])  # per side of the noise that is upsampled
 
 
 def cases(size: str, device: torch.device) -> Iterator[Case]:

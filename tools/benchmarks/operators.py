@@ -20,8 +20,7 @@ LIP, AVERAGE_POOLINGS = 'lip2d', 'two average poolings'
 HEAD_VOTE, VOTE = 'ps_roi_vote, layout of RFCNRoIHead', 'ps_roi_vote'
 BIN_MEAN = dict(pool='ps_roi_pool, mean', align='ps_roi_align, mean')
 TORCHVISION = 'torchvision ps_roi_align, mean'
-# (B, C, H, W) of the input.
-LIP_SHAPES = dict(
+LIP_SHAPES = dict(  # (B, C, H, W)
     cuda=[(32, 64, 112, 112), (32, 256, 56, 56)],
     cpu=[(2, 64, 112, 112), (2, 256, 56, 56)],
     tiny=[(1, 4, 8, 8)],
