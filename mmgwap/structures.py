@@ -1,5 +1,6 @@
-"""What a data sample of partial-box supervision says of its image."""
+"""Data samples of images with partial ground truth, and readers of their fields."""
 
+from collections.abc import Sequence
 from typing import Union
 
 import torch
@@ -10,25 +11,26 @@ from mmgwap.localization import resize_maps
 
 
 class PartialDataSample(DetDataSample):
-    """Data sample of an image that may have no boxes, only labels.
+    """Data sample of an image that may have class labels but no boxes.
 
-    Metainfo ``has_boxes`` (bool).  Fields ``gt_image_labels`` (P, ) int64, the
-    classes that are on the image, and ``ignored_image_labels`` (Q, ) int64,
-    those of which it is not known; the image has none of the others.  An image
-    without boxes has no ``gt_instances``, so that a detector that knows
-    nothing of labels fails rather than learns that the image is empty; what
-    they would be is in ``empty_instances``.
+    Metainfo ``has_boxes`` (bool) says whether boxes are known.  Fields:
+    ``gt_image_labels`` (P, ) int64, the classes that are present, and
+    ``ignored_image_labels`` (Q, ) int64, the classes that may be present.  All
+    other classes are absent.
+
+    ``gt_instances`` of an image without boxes raises an error, so that a detector
+    that does not know image labels fails instead of learning that the image is
+    empty.  The empty ground truth is kept in ``empty_instances``.
     """
 
-    # A property that raises AttributeError would end in __getattr__, of which
-    # there is none here, so the message reaches the user.
+    # The message of an AttributeError reaches the user because this class has no
+    # __getattr__, which Python would call next.
     @property
     def gt_instances(self):
         if '_gt_instances' not in self:
             raise AttributeError(
-                f'{self.get("img_path")} has image labels but no boxes: train '
-                "on it with type='mmgwap.MultiTaskDetector', which keeps it "
-                'from the detector'
+                f'{self.get("img_path")}: the image has class labels but no boxes; train on it '
+                "with type='mmgwap.MultiTaskDetector'"
             )
         return self._gt_instances
 
@@ -42,92 +44,117 @@ class PartialDataSample(DetDataSample):
 
 
 def image_labels(sample: Union[DetDataSample, dict]) -> tuple[Tensor, Tensor]:
-    """Classes that are on an image, and those of which it is not known.
+    """Return the classes that are present on an image and those that may be present.
 
-    An image with boxes that says nothing of its labels has those of its boxes;
-    classes of which it has ignored boxes alone are not known.
+    If the sample has boxes but no image labels, the classes of the boxes are
+    present, and classes that occur in ignored boxes only may be present.
 
     Args:
-        sample: a data sample, or what its ``to_dict`` gives.
+        sample: A data sample, or the dict of its ``to_dict``.
 
     Returns:
-        tuple[Tensor, Tensor]: two vectors of classes, int64, without common
-        element.
+        tuple[Tensor, Tensor]: Two int64 vectors without common elements.
 
     Raises:
-        ValueError: if there is nothing to tell the labels by.
+        ValueError: If the sample has neither image labels nor boxes.
+
+    Example:
+        >>> present, unknown = image_labels(
+        ...     dict(
+        ...         gt_image_labels=torch.tensor([3, 1, 3]),
+        ...         ignored_image_labels=torch.tensor([1, 2]),
+        ...     )
+        ... )
+        >>> present, unknown
+        (tensor([1, 3]), tensor([2]))
     """
-    if 'gt_image_labels' in sample:
-        present = sample.get('gt_image_labels')
-        unknown = sample.get('ignored_image_labels', present[:0])
-    elif (
-        'gt_instances' in sample
-        and sample.get('has_boxes', True)
-        and 'labels' in sample.get('gt_instances')
-    ):
-        present = sample.get('gt_instances').get('labels')
-        unknown = sample.get('ignored_instances', {}).get('labels', present[:0])
-    else:
-        raise ValueError(
-            f'{sample.get("img_path")}: neither image labels nor '
-            'boxes; end the pipeline with mmgwap.'
-            'PackPartialInputs, or PackDetInputs with boxes'
-        )
-    present, unknown = present.unique(), unknown.unique()
+    present, unknown = (labels.unique() for labels in _label_fields(sample))
     return present, unknown[~torch.isin(unknown, present)]
 
 
+def _label_fields(sample: Union[DetDataSample, dict]) -> tuple[Tensor, Tensor]:
+    if 'gt_image_labels' in sample:
+        present = sample.get('gt_image_labels')
+        return present, sample.get('ignored_image_labels', present[:0])
+    if sample.get('has_boxes', True) and 'gt_instances' in sample:
+        instances = sample.get('gt_instances')
+        if 'labels' in instances:
+            present = instances.get('labels')
+            return present, sample.get('ignored_instances', {}).get('labels', present[:0])
+    raise ValueError(
+        f'{sample.get("img_path")}: the sample has neither image labels nor boxes; end the '
+        'pipeline with mmgwap.PackPartialInputs, or with PackDetInputs and boxes'
+    )
+
+
 def multi_hot(sample: Union[DetDataSample, dict], num_classes: int) -> Tensor:
-    """Labels of an image as a vector: 1 present, 0 absent, -1 not known.
+    """Encode the labels of an image: 1 present, 0 absent, -1 unknown.
 
     Args:
-        sample: as for :func:`image_labels`.
-        num_classes (int): its length.
+        sample: As for :func:`image_labels`.
+        num_classes (int): Length of the vector.
 
     Returns:
-        Tensor: (num_classes, ), float32.
+        Tensor: (num_classes, ), float32, on the device of the labels.
 
     Raises:
-        ValueError: if a label is outside of 0 ... num_classes-1.
+        ValueError: If a label is outside [0, num_classes).
+
+    Example:
+        >>> multi_hot(dict(gt_image_labels=torch.tensor([0, 2])), num_classes=4)
+        tensor([1., 0., 1., 0.])
     """
-    present, unknown = image_labels(sample)
-    for labels in (present, unknown):
-        wrong = labels[(labels < 0) | (labels >= num_classes)]
-        if len(wrong):
-            raise ValueError(
-                f'{sample.get("img_path")}: image label '
-                f'{int(wrong[0])} is outside of the '
-                f'{num_classes} classes'
-            )
-    target = torch.zeros(num_classes, device=present.device)
-    target[unknown] = -1
-    target[present] = 1
-    return target
+    return batch_multi_hot([sample], num_classes)[0].to(_label_fields(sample)[0].device)
+
+
+def batch_multi_hot(samples: Sequence[Union[DetDataSample, dict]], num_classes: int) -> Tensor:
+    """Encode the labels of several images as :func:`multi_hot`.
+
+    The labels of all images are copied from the GPU at once, so that the GPU is
+    waited for once per batch.
+
+    Returns:
+        Tensor: (len(samples), num_classes), float32, on the CPU.
+    """
+    fields = [field for sample in samples for field in _label_fields(sample)]
+    labels = torch.cat(fields).cpu().split([len(field) for field in fields])
+    targets = torch.zeros(len(samples), num_classes)
+    for sample, target, present, unknown in zip(samples, targets, labels[::2], labels[1::2]):
+        for label in (*present.tolist(), *unknown.tolist()):
+            if not 0 <= label < num_classes:
+                raise ValueError(
+                    f'{sample.get("img_path")}: image label {label} is outside of the '
+                    f'{num_classes} classes'
+                )
+        target[unknown] = -1
+        target[present] = 1
+    return targets
 
 
 def maps_to_image(
     sample: Union[DetDataSample, dict], maps: Tensor, rescale: bool = True, unflip: bool = True
 ) -> Tensor:
-    """Bring maps of a padded batch to the image of a data sample.
+    """Resize maps that cover a padded batch to the image of a data sample.
 
     Args:
-        sample: a data sample, or what its ``to_dict`` gives; its metainfo says
-            where the image lies.
-        maps (Tensor): (K, h, w), such as its ``pred_image_maps``.
-        rescale (bool): to the original image, and not as it was resized.
-        unflip (bool): whether a flip is undone.
+        sample: A data sample, or the dict of its ``to_dict``, with the metainfo
+            ``batch_input_shape``, ``img_shape`` and ``ori_shape``.
+        maps (Tensor): (K, h, w), for example ``sample.pred_image_maps``.
+        rescale (bool): Whether to resize to the original image instead of the
+            resized image.
+        unflip (bool): Whether to undo a flip of the image.
 
     Returns:
-        Tensor: (K, H, W), float32 or wider.
+        Tensor: (K, H, W), in float32 or higher precision.
     """
-    flipped = unflip and sample.get('flip', False)
-    padded, valid, original = (
+    padded, resized, original = (
         tuple(sample.get(name)[:2]) for name in ('batch_input_shape', 'img_shape', 'ori_shape')
     )
+    flipped = unflip and sample.get('flip', False)
     return resize_maps(
         maps.float() if maps.dtype.itemsize < 4 else maps,
         padded,
-        valid,
-        original if rescale else valid,
+        resized,
+        original if rescale else resized,
         sample.get('flip_direction') if flipped else None,
     )

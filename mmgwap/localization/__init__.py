@@ -1,17 +1,16 @@
-"""Score maps and what is read off them; pure functions."""
+"""Pure functions that compute score maps, resize them and read boxes off them."""
 
-from .boxes import boxes_from_map, normalize_map
-from .cam import class_activation_maps
-from .gradient_cam import GRADIENT_CAMS, grad_cam, grad_cam_plusplus, layer_cam
-from .maps import resize_maps
+from .cam import GRADIENT_CAMS, class_activation_maps, grad_cam, grad_cam_plusplus, layer_cam
+from .maps import BOX_CHOICES, boxes_from_map, normalize_map, resize_maps
 
 __all__ = [
+    'BOX_CHOICES',
     'GRADIENT_CAMS',
     'boxes_from_map',
     'class_activation_maps',
     'grad_cam',
     'grad_cam_plusplus',
     'layer_cam',
-    'resize_maps',
     'normalize_map',
+    'resize_maps',
 ]

@@ -77,7 +77,7 @@ def test_normalized():
 @pytest.mark.parametrize(
     'score_map, message',
     [
-        (np.array([[0, np.nan]]), '1 others'),
+        (np.array([[0, np.nan]]), '1 values'),
         (np.array([[np.inf]]), 'finite'),
         (np.zeros((1, 2, 3)), r'\(1, 2, 3\)'),
     ],

@@ -1,4 +1,4 @@
-"""What the model tests share."""
+"""Tiny detectors with an image-level head, and batches for them."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ register_all_modules()
 
 @pytest.fixture(params=DETECTORS)
 def name(request):
-    """Of a detector."""
+    """Name of a tiny detector."""
     return request.param
 
 

@@ -430,26 +430,22 @@ def test_registered(cfg, kind):
 
 
 @pytest.mark.parametrize(
-    'build,message',
+    'build, message',
     [
-        (lambda: AlexNet(frozen_stages=6), 'AlexNet must be .* -1 to 5, got 6'),
-        (lambda: AlexNet(frozen_stages=-2), 'AlexNet must be .* -1 to 5, got -2'),
-        (lambda: VGG(12), r'depths \[11, 13, 16, 19\], not 12'),
-        (lambda: VGG(16, out_indices=(5,)), 'VGG must be of 0 to 4'),
-        (lambda: VGG(16, out_indices=(-1,)), 'VGG must be of 0 to 4'),
-        (lambda: VGG(16, out_indices=()), 'VGG must be of 0 to 4'),
-        (lambda: VGG(16, frozen_stages=6), '-1 to 5, got 6'),
-        (lambda: VGG(16, out_indices=(2,), frozen_stages=4), '-1 to 3, got 4'),
-        (lambda: GoogLeNet(out_indices=(3,)), 'GoogLeNet must be of 0 to 2'),
-        (lambda: GoogLeNet(out_indices=()), 'GoogLeNet must be of 0 to 2'),
-        (lambda: GoogLeNet(frozen_stages=3), '-1 to 2, got 3'),
-        (lambda: GoogLeNet(frozen_stages=-2), '-1 to 2, got -2'),
+        (lambda: AlexNet(frozen_stages=6), 'AlexNet: frozen_stages.*-1, 5.*got 6'),
+        (lambda: AlexNet(frozen_stages=-2), 'frozen_stages.*got -2'),
+        (lambda: VGG(16, out_indices=(5,)), r'VGG: out_indices.*got \(5,\)'),
+        (lambda: VGG(16, out_indices=(-1,)), r'out_indices.*got \(-1,\)'),
+        (lambda: VGG(16, frozen_stages=6), 'frozen_stages.*-1, 5.*got 6'),
+        (lambda: VGG(16, out_indices=(2,), frozen_stages=4), '-1, 3.*got 4'),
+        (lambda: GoogLeNet(out_indices=(3,)), r'GoogLeNet: out_indices.*got \(3,\)'),
+        (lambda: GoogLeNet(frozen_stages=3), 'frozen_stages.*-1, 2.*got 3'),
+        (lambda: GoogLeNet(frozen_stages=-2), 'frozen_stages.*got -2'),
     ],
 )
-def test_refuses(build, message):
-    with pytest.raises(ValueError, match=message) as error:
+def test_arguments_out_of_range(build, message):
+    with pytest.raises(ValueError, match=message):
         build()
-    assert '\n' not in str(error.value)
 
 
 # A net, its stride, and where its first cell looks, in px: the middle of the

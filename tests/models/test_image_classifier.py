@@ -227,7 +227,7 @@ def test_a_neck():
     cfg = config()
     cfg.backbone = dict(type='ResNet', depth=18, base_channels=8, init_cfg=None)
     cfg.neck = dict(type='FPN', in_channels=[8, 16, 32, 64], out_channels=8, num_outs=4)
-    with pytest.raises(ValueError, match='neck without use'):
+    with pytest.raises(ValueError, match="source='backbone'.*neck"):
         MODELS.build(cfg)
     cfg.cls_head.update(source='neck', in_channels=8, in_index=0)
     model = MODELS.build(cfg).eval()
@@ -255,14 +255,14 @@ def test_a_score_at_the_threshold_is_enough():
 
 
 def test_an_unknown_option():
-    with pytest.raises(ValueError, match=r"no \['top_k'\].*topk"):
+    with pytest.raises(ValueError, match=r"\['top_k'\].*topk"):
         MODELS.build(config(top_k=3))
 
 
 def test_maps_that_are_not_finite_name_the_image():
     model = colours()
     model.cls_head.localize = lambda features: torch.full((1, 3, 8, 12), float('inf'))
-    with pytest.raises(ValueError, match='one.png: a score map'):
+    with pytest.raises(ValueError, match='one.png: .*finite'):
         predict(model, image())
 
 
@@ -283,7 +283,7 @@ def test_boxes_are_float32_whatever_the_scores_are():
     'option, value', [('topk', 0), ('score_thr', 2.0), ('box_threshold', 1.0), ('boxes', 'biggest')]
 )
 def test_options_out_of_range(option, value):
-    with pytest.raises(ValueError, match=f'test_cfg.{option} must be .*got {value!r}'):
+    with pytest.raises(ValueError, match=f'test_cfg.{option}.*got {value!r}'):
         MODELS.build(config(**{option: value}))
 
 

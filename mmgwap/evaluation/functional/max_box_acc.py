@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 
-from mmgwap.localization.boxes import normalize_map
+from mmgwap.localization import normalize_map
 
 from .box_iou import box_iou
 

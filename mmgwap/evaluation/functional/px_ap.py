@@ -9,7 +9,7 @@ from typing import Optional
 import cv2
 import numpy as np
 
-from mmgwap.localization.boxes import normalize_map
+from mmgwap.localization import normalize_map
 
 from .max_box_acc import score_thresholds
 

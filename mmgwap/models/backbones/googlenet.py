@@ -1,8 +1,9 @@
-"""GoogLeNet: Szegedy et al., CVPR 2015, arXiv 1409.4842, in torchvision's form,
-cut where the CAM paper (arXiv 1512.04150, section 3.1) cuts it.
+"""GoogLeNet: Szegedy et al., CVPR 2015, arXiv 1409.4842, as in torchvision.
 
-That form has batch norms, no biases, and in each block a 3x3 convolution where
-the paper has 5x5; its ImageNet weights were trained so.
+By default it is cut as in the CAM paper, arXiv 1512.04150, section 3.1.
+
+torchvision's net, and its ImageNet weights, have batch norms, no biases, and in each
+block a 3x3 convolution where the paper has 5x5.
 """
 
 from collections import OrderedDict
@@ -14,11 +15,10 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmgwap.argument_checks import check_flag, check_indices, check_norm, check_whole
 from mmgwap.registry import MODELS
 
-# Table 1 of the paper: 1x1; 3x3 reduced, 3x3; 5x5 reduced, 5x5; projection of
-# the pooling.
+# Channels in Table 1 of the paper: 1x1; (3x3 reduce, 3x3); (5x5 reduce, 5x5); pool
+# projection.
 STAGES = (
     dict(inception3a=(64, (96, 128), (16, 32), 32), inception3b=(128, (128, 192), (32, 96), 64)),
     dict(
@@ -36,26 +36,26 @@ STAGES = (
 
 @MODELS.register_module()
 class GoogLeNet(BaseModule):
-    """GoogLeNet up to inception4e, or another stage.
+    """GoogLeNet up to inception4e or another stage.
 
-    torchvision's ImageNet checkpoint fits; ``aux1``, ``aux2``, ``fc`` and the
-    blocks behind the last output are left over.  It expects RGB with mean and
-    deviation 127.5 in each channel: torchvision's model brings the usual
-    normalisation to this one itself (``transform_input``), this one does not.
+    torchvision's ImageNet checkpoint loads, except ``aux1``, ``aux2``, ``fc`` and the
+    blocks after the last output.  It expects RGB images with mean and standard
+    deviation 127.5 in each channel.  torchvision's model converts the usual
+    normalisation to this one (``transform_input``); this class does not.
 
     Args:
-        out_indices (Sequence[int]): which stages to return, of 0 (inception3b),
-            1 (inception4e) and 2 (inception5b).  Blocks behind the last of
-            them are not built.
-        frozen_stages (int): -1 freezes nothing, 0 the stem, and n > 0 the
-            first n stages too.
-        norm_cfg (dict): of the batch norms.
-        norm_eval (bool): whether batch norms keep their running statistics in
+        out_indices (Sequence[int]): Indices of the stages to return: 0
+            (inception3b), 1 (inception4e), 2 (inception5b).  Blocks after the last
+            index are not built.
+        frozen_stages (int): -1 freezes nothing, 0 the stem, n > 0 the stem and the
+            first n stages.
+        norm_cfg (dict): Config of the norm layers.
+        norm_eval (bool): Whether batch norms use their running statistics in
             training.
-        init_cfg (dict | list[dict]): default: He's initialization.
+        init_cfg (dict | list[dict]): Default: He initialization.
 
     Raises:
-        ValueError: if ``out_indices`` or ``frozen_stages`` is not one of these.
+        ValueError: If ``out_indices`` or ``frozen_stages`` is outside its range.
     """
 
     def __init__(
@@ -73,9 +73,14 @@ class GoogLeNet(BaseModule):
                 dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
             ]
         )
-        _check(out_indices, frozen_stages)
-        check_flag(norm_eval, 'GoogLeNet: norm_eval')
-        check_norm(norm_cfg, 'GoogLeNet: norm_cfg')
+        if not set(out_indices) <= {0, 1, 2}:
+            raise ValueError(f'GoogLeNet: out_indices must be of 0, 1, 2, got {out_indices}')
+        stages = max(out_indices) + 1
+        if not -1 <= frozen_stages <= stages:
+            raise ValueError(
+                f'GoogLeNet(out_indices={tuple(out_indices)}): frozen_stages must be in '
+                f'[-1, {stages}], got {frozen_stages}'
+            )
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
@@ -87,33 +92,33 @@ class GoogLeNet(BaseModule):
         )
         self.maxpool4 = nn.MaxPool2d(2, 2, ceil_mode=True)
         channels = 192
-        for blocks in STAGES[: max(out_indices) + 1]:
-            for name, widths in blocks.items():
-                block = Inception(channels, *widths, norm_cfg)
+        for blocks in STAGES[:stages]:
+            for name, branches in blocks.items():
+                block = Inception(channels, *branches, norm_cfg)
                 self.add_module(name, block)
                 channels = block.out_channels
         self._freeze_stages()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Features of the stages in ``out_indices``.
+        """Return the features of the stages in ``out_indices``.
 
         Args:
             x (Tensor): (B, 3, H, W), H and W at least 15.
 
         Returns:
-            tuple[Tensor]: (B, C, H / s, W / s) with C = 480, 832, 1024 and
-            s = 8, 16, 32; halves are rounded up in the first convolution and
-            in the last pooling, and down between.
+            tuple[Tensor]: Maps (B, C, H / s, W / s) with C = 480, 832, 1024 and
+            s = 8, 16, 32.  The first convolution and the last pooling round up, the
+            layers between them round down.
         """
         x = self.maxpool1(self.conv1(x))
         x = self.maxpool2(self.conv3(self.conv2(x)))
         outs = []
-        for place in range(max(self.out_indices) + 1):
-            if place:
-                x = self.get_submodule(f'maxpool{place + 2}')(x)
-            for name in STAGES[place]:
+        for stage in range(max(self.out_indices) + 1):
+            if stage:
+                x = self.get_submodule(f'maxpool{stage + 2}')(x)
+            for name in STAGES[stage]:
                 x = self.get_submodule(name)(x)
-            if place in self.out_indices:
+            if stage in self.out_indices:
                 outs.append(x)
         return tuple(outs)
 
@@ -124,8 +129,7 @@ class GoogLeNet(BaseModule):
                 self.get_submodule(name).eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> 'GoogLeNet':
-        """Frozen stages stay in evaluation mode, and with ``norm_eval`` all
-        batch norms."""
+        """Set the mode, except of frozen stages and, by ``norm_eval``, batch norms."""
         super().train(mode)
         self._freeze_stages()
         if self.norm_eval:
@@ -136,31 +140,31 @@ class GoogLeNet(BaseModule):
 
 
 class Inception(nn.Module):
-    """Four branches side by side, from the same map.
+    """Concatenation of four branches: 1x1; 1x1, 3x3; 1x1, 3x3; max pooling, 1x1.
 
-    1x1; 1x1 and 3x3; the same again, where the paper has 5x5; maximum pooling
-    and 1x1.  (B, channels, H, W) to (B, ``out_channels``, H, W).
+    The input is (B, ``channels``, H, W), the output (B, ``out_channels``, H, W).  The
+    third branch has a 5x5 convolution in the paper.
     """
 
     def __init__(
         self,
         channels: int,
-        single: int,
-        double: tuple[int, int],
-        wide: tuple[int, int],
-        pooled: int,
+        branch1: int,
+        branch2: tuple[int, int],
+        branch3: tuple[int, int],
+        branch4: int,
         norm_cfg: dict,
     ) -> None:
         super().__init__()
-        self.branch1 = _conv(channels, single, 1, norm_cfg)
+        self.branch1 = _conv(channels, branch1, 1, norm_cfg)
         self.branch2, self.branch3 = (
             nn.Sequential(
                 _conv(channels, reduced, 1, norm_cfg), _conv(reduced, out_channels, 3, norm_cfg)
             )
-            for reduced, out_channels in (double, wide)
+            for reduced, out_channels in (branch2, branch3)
         )
-        self.branch4 = nn.Sequential(nn.MaxPool2d(3, 1, 1), _conv(channels, pooled, 1, norm_cfg))
-        self.out_channels = single + double[1] + wide[1] + pooled
+        self.branch4 = nn.Sequential(nn.MaxPool2d(3, 1, 1), _conv(channels, branch4, 1, norm_cfg))
+        self.out_channels = branch1 + branch2[1] + branch3[1] + branch4
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat(
@@ -171,10 +175,9 @@ class Inception(nn.Module):
 def _conv(
     channels: int, out_channels: int, size: int, norm_cfg: dict, stride: int = 1
 ) -> nn.Sequential:
-    """Convolution, norm and ReLU, with torchvision's names.
+    """Build a convolution with norm and ReLU, under torchvision's names.
 
-    mmcv's ``ConvModule`` has them too, but initializes itself, and so would
-    override ``init_cfg``.
+    mmcv's ``ConvModule`` initialises itself and so overrides ``init_cfg``.
     """
     return nn.Sequential(
         OrderedDict(
@@ -182,14 +185,4 @@ def _conv(
             bn=build_norm_layer(norm_cfg, out_channels)[1],
             relu=nn.ReLU(inplace=True),
         )
-    )
-
-
-def _check(out_indices: Sequence[int], frozen_stages: int) -> None:
-    check_indices(out_indices, 'out_indices of GoogLeNet', 3)
-    check_whole(
-        frozen_stages,
-        f'frozen_stages of GoogLeNet(out_indices={tuple(out_indices)})',
-        -1,
-        max(out_indices) + 1,
     )

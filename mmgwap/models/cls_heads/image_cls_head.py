@@ -1,49 +1,50 @@
-"""Image-level classification that also shows where."""
+"""Image-level classification head with localization maps."""
 
 from collections.abc import Sequence
 from typing import Optional
 
-import torch
 from mmcv.cnn import ConvModule
 from mmdet.structures import SampleList
 from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmgwap.argument_checks import check_config, check_flag, check_norm, check_whole
 from mmgwap.localization import class_activation_maps
 from mmgwap.registry import MODELS
-from mmgwap.structures import multi_hot
+from mmgwap.structures import batch_multi_hot
 
 
 @MODELS.register_module()
 class ImageClsHead(BaseModule):
-    """Logits of the image and localization maps, from one feature map.
+    """Image-level logits and localization maps from one feature map.
 
-    A linear classifier and a global pooling.  Poolings of scores come behind
-    the classifier (a 1x1 convolution), the others before it.
+    A linear classifier (a 1x1 convolution) and a global pooling.  Poolings of scores
+    follow the classifier, and poolings of features precede it.
 
     Args:
-        num_classes (int): K.
-        in_channels (int): channels of the feature map.
-        in_index (int): which of the feature maps.
-        source (str): 'backbone' or 'neck', whose feature maps.  A detector
-            without neck has those of its backbone alone.
+        num_classes (int): Number of classes K.
+        in_channels (int): Channels of the feature map.
+        in_index (int): Index of the feature map among those of ``source``.  The
+            default is the last map of the backbone.
+        source (str): 'backbone' or 'neck'.  A detector without a neck gives the maps
+            of its backbone for both.
         pool (dict): ``ClassSpecificGWAP`` (default), ``ClassAgnosticGWAP``,
             ``GlobalAvgPool``, ``GlobalMaxPool`` or ``LogSumExpPool``.
-        num_convs (int): 3x3 convolutions, normalised, with ReLU, before it.
-        feat_channels (int): their channels.
-        norm_cfg (dict): their normalisation.
-        multi_label (bool): whether an image may have any number of classes
-            (sigmoid), or has exactly one (softmax).
-        loss (dict): a loss of mmdet, given logits (N, K), targets (N, K) of 0
-            and 1 or, if not ``multi_label``, classes (N, ), and weights of the
-            same shape, 0 where the label is not known.  Default: cross
-            entropy, summed over the classes, averaged over the images.
+        num_convs (int): Number of 3x3 convolutions, each with norm and ReLU, before
+            the classifier and the pooling.
+        feat_channels (int): Channels of these convolutions.
+        norm_cfg (dict): Norm layer of these convolutions.
+        multi_label (bool): Whether an image has any number of classes (sigmoid)
+            instead of exactly one (softmax).
+        loss (dict): A classification loss of mmdet.  Its inputs are the logits
+            (N, K), targets (N, K) of 0 and 1 or, if not ``multi_label``, class
+            indices (N, ), and weights of the shape of the targets, 0 where the label
+            is unknown.  Default: cross entropy, summed over the classes and averaged
+            over the images.
 
     Raises:
-        ValueError: if an argument is of another kind, or outside of its range,
-            or the loss is a softmax for many labels, or sigmoids for a single one.
+        ValueError: If ``source`` is unknown, or ``loss.use_sigmoid`` does not fit
+            ``multi_label``.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class ImageClsHead(BaseModule):
         num_classes: int,
         in_channels: int,
         in_index: int = -1,
-        source: str = 'neck',
+        source: str = 'backbone',
         pool: ConfigType = dict(type='mmgwap.ClassSpecificGWAP'),
         num_convs: int = 0,
         feat_channels: int = 256,
@@ -63,18 +64,6 @@ class ImageClsHead(BaseModule):
         super().__init__(init_cfg)
         if source not in ('backbone', 'neck'):
             raise ValueError(f"ImageClsHead: source must be 'backbone' or 'neck', got {source!r}")
-        for name, value, least, most in (
-            ('num_classes', num_classes, 1, 10**6),
-            ('in_channels', in_channels, 1, 10**6),
-            ('in_index', in_index, -100, 100),
-            ('num_convs', num_convs, 0, 100),
-            ('feat_channels', feat_channels, 1, 10**6),
-        ):
-            check_whole(value, f'ImageClsHead: {name}', least, most)
-        check_flag(multi_label, 'ImageClsHead: multi_label')
-        check_config(pool, 'ImageClsHead: pool')
-        check_norm(norm_cfg, 'ImageClsHead: norm_cfg', optional=True)
-        check_config(loss, 'ImageClsHead: loss', optional=True)
         self.num_classes = num_classes
         self.in_index = in_index
         self.source = source
@@ -97,77 +86,72 @@ class ImageClsHead(BaseModule):
             )
 
     def forward(self, feats: Sequence[Tensor]) -> Tensor:
-        """Logits (B, K) of feature maps, each (B, C, H, W)."""
+        """Return the logits (B, K) of feature maps, each (B, C, H, W)."""
         return self._logits(self._features(feats))
 
     def _features(self, feats: Sequence[Tensor]) -> Tensor:
         if not -len(feats) <= self.in_index < len(feats):
             raise IndexError(
-                f'ImageClsHead: in_index={self.in_index}, but the '
-                f'{self.source} gives {len(feats)} feature maps'
+                f'ImageClsHead: in_index={self.in_index} is out of range, '
+                f'the {self.source} gives {len(feats)} feature maps'
             )
         return self.convs(feats[self.in_index])
 
     def _logits(self, features: Tensor) -> Tensor:
         if self.pool.on_scores:
-            return self.pool(self.classifier(features))[0]
-        pooled = self.pool(features)[0]
-        return self.classifier(pooled[..., None, None]).flatten(1)
+            return self.pool(self.classifier(features))
+        return self.classifier(self.pool(features)[..., None, None]).flatten(1)
 
     def loss(self, feats: Sequence[Tensor], batch_data_samples: SampleList) -> dict:
-        """Image-level loss.
+        """Compute the image-level loss.
 
         Args:
-            feats (sequence[Tensor]): of all images, each (B, C, H, W).
-            batch_data_samples (list): with image labels, or boxes to take
-                them from.
+            feats (sequence[Tensor]): Feature maps of all images, each (B, C, H, W).
+            batch_data_samples (list): Data samples with image labels, or with boxes
+                whose classes are the labels.
 
         Returns:
             dict: ``loss_image``, a scalar.
 
         Raises:
-            ValueError: if an image has labels outside of the classes or, not
-                ``multi_label``, other than one.
+            ValueError: If a label is not one of the classes, or ``multi_label`` is
+                False and the number of labels of an image is not 1.
         """
         logits = self(feats)
-        targets = torch.stack(
-            [multi_hot(sample, self.num_classes) for sample in batch_data_samples]
-        ).to(logits.device)
+        targets = batch_multi_hot(batch_data_samples, self.num_classes)
         known = (targets >= 0).any(dim=1)
-        # A step without any label still uses every parameter.
-        count = max(int(known.sum()), 1)
+        # A batch without labels still uses every parameter.
+        num_known = max(int(known.sum()), 1)
         if self.multi_label:
-            loss = self.loss_image(
-                logits, targets.clamp(min=0), weight=(targets >= 0).float(), avg_factor=count
-            )
+            targets = targets.to(logits.device)
+            labels, weight = targets.clamp(min=0), (targets >= 0).float()
         else:
-            classes = self._single_classes(targets, known, batch_data_samples)
-            loss = self.loss_image(logits, classes, weight=known.float(), avg_factor=count)
-        return dict(loss_image=loss)
+            self._check_single_label(targets, known, batch_data_samples)
+            labels, weight = targets.argmax(dim=1), known.float()
+            labels, weight = labels.to(logits.device), weight.to(logits.device)
+        return dict(loss_image=self.loss_image(logits, labels, weight=weight, avg_factor=num_known))
 
-    def _single_classes(self, targets: Tensor, known: Tensor, samples: SampleList) -> Tensor:
+    @staticmethod
+    def _check_single_label(targets: Tensor, known: Tensor, samples: SampleList) -> None:
         wrong = known & ((targets == 1).sum(dim=1) != 1)
-        if wrong.any():
-            sample = samples[int(wrong.nonzero()[0])]
+        for i in wrong.nonzero().flatten().tolist():
             raise ValueError(
-                f'{sample.get("img_path")}: ImageClsHead(multi_label=False) '
-                'needs one label an image, got '
-                f'{multi_hot(sample, self.num_classes).eq(1).nonzero().flatten().tolist()}'
+                f'{samples[i].get("img_path")}: ImageClsHead(multi_label=False) needs one label '
+                f'per image, got {targets[i].eq(1).nonzero().flatten().tolist()}'
             )
-        return targets.argmax(dim=1)
 
     def predict(
         self, feats: Sequence[Tensor], with_maps: bool = False
     ) -> tuple[Tensor, Optional[Tensor]]:
-        """Scores and localization maps.
+        """Predict scores and localization maps.
 
         Args:
-            feats (sequence[Tensor]): each (B, C, H, W).
-            with_maps (bool): whether the maps are wanted.
+            feats (sequence[Tensor]): Feature maps, each (B, C, H, W).
+            with_maps (bool): Whether to compute the maps.
 
         Returns:
-            tuple: scores (B, K) in [0, 1], and the maps (B, K, H, W), or None;
-            what they mean and their range is the pooling's to say.
+            tuple: Scores (B, K) in [0, 1], and the maps (B, K, H, W) or None.  The
+            pooling defines the meaning and the range of the maps.
         """
         features = self._features(feats)
         logits = self._logits(features)
@@ -175,9 +159,9 @@ class ImageClsHead(BaseModule):
         return scores, self.localize(features) if with_maps else None
 
     def localize(self, features: Tensor) -> Tensor:
-        """Localization maps (B, K, H, W)."""
+        """Return the localization maps (B, K, H, W)."""
         if self.pool.on_scores:
-            maps = self.classifier(features)
-            return self.pool.localize(maps, maps)
+            score_map = self.classifier(features)
+            return self.pool.localize(score_map, score_map)
         score_map = class_activation_maps(features, self.classifier.weight)
         return self.pool.localize(features, score_map)

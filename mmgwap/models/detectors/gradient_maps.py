@@ -1,8 +1,9 @@
-"""Gradient CAMs of any detector of mmdet."""
+"""Gradient CAMs of any mmdet detector."""
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from unittest import mock
 
 import torch
 from mmdet.models.detectors import BaseDetector
@@ -24,18 +25,18 @@ def gradient_maps(
     layer: str = 'backbone',
     index: int = -1,
 ) -> Tensor:
-    """Where in each image the evidence for a class is.
+    """Compute a gradient CAM of a class for each image.
 
     Args:
-        detector, data, label, layer, index: of :func:`score_gradients`.
+        detector, data, label, layer, index: See :func:`score_gradients`.
         method (str): 'grad_cam', 'grad_cam_plusplus' or 'layer_cam'.
 
     Returns:
-        Tensor: (B, h, w), not negative, at the layer's resolution, over the
-        padded batch; zero for an image where the class was not detected.
+        Tensor: (B, h, w), non-negative, which covers the padded batch at the
+        resolution of the layer.  Zero for images where the class was not detected.
 
     Raises:
-        ValueError: if the method is another, or as :func:`score_gradients`.
+        ValueError: If ``method`` is unknown, or as for :func:`score_gradients`.
     """
     if method not in GRADIENT_CAMS:
         raise ValueError(
@@ -47,51 +48,52 @@ def gradient_maps(
 def score_gradients(
     detector: BaseDetector, data: dict, label: int, layer: str = 'backbone', index: int = -1
 ) -> tuple[Tensor, Tensor]:
-    """Features of a layer, and the gradient of a class's score by them.
+    """Return the features of a layer and the gradient of a class score.
 
-    The score is the logit of an :class:`ImageClassifier`, and of a detector the
-    sum of the scores of its detections of the class.
+    The score is the logit of an :class:`ImageClassifier`, or the sum of the scores of
+    a detector's detections of the class.
 
     Args:
-        detector (BaseDetector): in eval mode; its parameters get no gradients.
-        data (dict): a batch, as a data loader gives it.
-        label (int): the class.
-        layer (str): name of the module whose output is explained, such as
+        detector (BaseDetector): Detector in eval mode.  Its parameters get no
+            gradients.
+        data (dict): A batch of a data loader, before preprocessing.
+        label (int): Index of the class.
+        layer (str): Name of the module whose output is explained, for example
             'backbone', 'neck' or 'backbone.layer3'.
-        index (int): which of the outputs, if it has several, or is called for
-            several feature levels.
+        index (int): Index of the output, if the module returns several or is called
+            once for each feature level.
 
     Returns:
-        tuple[Tensor, Tensor]: (B, C, h, w) each, detached; the gradient is zero
-        where the class was not detected.
+        tuple[Tensor, Tensor]: Features and gradient, (B, C, h, w) each, detached.
+        The gradient is zero for images where the class was not detected.
 
     Raises:
-        ValueError: if there is no such class or layer, the layer gives no map,
-            or has no part in the scores.
+        ValueError: If the class or the layer does not exist, the output is not a
+            feature map, or the scores do not depend on it.
     """
     _check_label(detector, label)
-    with torch.enable_grad(), attached_scores(), _kept(_find(detector, layer)) as outputs:
+    module = _find_module(detector, layer)
+    with torch.enable_grad(), attached_scores(), _recorded_outputs(module) as outputs:
         batch = detector.data_preprocessor(data, False)
-        # Where all layers before it are frozen, the features need a gradient.
+        # The features need a graph even if all layers before them are frozen.
         inputs = batch['inputs'].requires_grad_()
         scores = _class_scores(detector, inputs, batch['data_samples'], label)
-    features = _pick(outputs, layer, index)
+    features = _feature_map(outputs, layer, index)
     gradients = None
     if scores.requires_grad:
         (gradients,) = torch.autograd.grad(scores.sum(), features, allow_unused=True)
     if gradients is None and scores.any():
         raise ValueError(
-            f'gradient_maps: {layer!r} has no part in the scores '
-            f'of {type(detector).__name__}, or they come without '
-            'a gradient'
+            f'gradient_maps: the scores of {type(detector).__name__} do not depend on '
+            f'{layer!r}, or have no gradient'
         )
-    if gradients is None:  # nothing detected
+    if gradients is None:  # no detections
         gradients = torch.zeros_like(features)
     return features.detach(), gradients
 
 
 def _class_scores(detector: BaseDetector, inputs: Tensor, samples: list, label: int) -> Tensor:
-    """Scores (B, ) of a class."""
+    """Return the score of a class for each image (B, )."""
     if isinstance(detector, ImageClassifier):
         return detector._forward(inputs)[:, label]
     samples = detector.predict(inputs, samples, rescale=False)
@@ -99,20 +101,19 @@ def _class_scores(detector: BaseDetector, inputs: Tensor, samples: list, label: 
 
 
 def _detection_score(sample: DetDataSample, label: int) -> Tensor:
-    found = sample.pred_instances
-    return found.scores[found.labels == label].sum()
+    instances = sample.pred_instances
+    return instances.scores[instances.labels == label].sum()
 
 
-def _find(detector: BaseDetector, layer: str) -> torch.nn.Module:
-    # A MultiTaskDetector has its detector's layers under their own names too.
+def _find_module(detector: BaseDetector, layer: str) -> torch.nn.Module:
+    # The layers of a MultiTaskDetector's detector can be named without 'detector.'.
     for name in (layer, f'detector.{layer}'):
         try:
             return detector.get_submodule(name)
         except AttributeError:
             continue
     raise ValueError(
-        f'gradient_maps: {type(detector).__name__} has no layer '
-        f'{layer!r}; its parts are '
+        f'gradient_maps: {type(detector).__name__} has no layer {layer!r}; its modules are '
         f'{[name for name, _ in detector.named_children()]}'
     )
 
@@ -125,42 +126,43 @@ def _check_label(detector: BaseDetector, label: int) -> None:
     ]
     if label < 0 or counts and label >= max(counts):
         raise ValueError(
-            f'gradient_maps: label={label}, but '
-            f'{type(detector).__name__} has the classes 0 to '
-            f'{max(counts, default=1) - 1}'
+            f'gradient_maps: label must be in [0, {max(counts, default=1) - 1}], the classes of '
+            f'{type(detector).__name__}, got {label}'
         )
 
 
 @contextmanager
-def _kept(module: torch.nn.Module) -> Iterator[list]:
-    """Collect a layer's outputs, call by call.
+def _recorded_outputs(module: torch.nn.Module) -> Iterator[list]:
+    """Collect the outputs of each call of a module.
 
-    What follows gets copies, and may change these in place.
+    The following layers get copies, because they may change their input in place.
     """
     outputs = []
 
-    def keep(_, inputs, output):
+    def record(_, inputs, output):
         outputs.extend(output if isinstance(output, (tuple, list)) else [output])
         return tree_map_only(Tensor, torch.clone, output)
 
-    hook = module.register_forward_hook(keep)
+    hook = module.register_forward_hook(record)
     try:
         yield outputs
     finally:
         hook.remove()
 
 
-def _pick(outputs: list, layer: str, index: int) -> Tensor:
+def _feature_map(outputs: list, layer: str, index: int) -> Tensor:
     if not outputs:
-        raise ValueError(f'gradient_maps: {layer!r} is not called itself; name a layer in it')
+        raise ValueError(
+            f'gradient_maps: the module {layer!r} is not called itself; name one of its layers'
+        )
     if not -len(outputs) <= index < len(outputs):
         raise ValueError(
-            f'gradient_maps: index={index}, but {layer!r} gives {len(outputs)} outputs'
+            f'gradient_maps: index={index} is out of range, {layer!r} has {len(outputs)} outputs'
         )
     output = outputs[index]
     if not isinstance(output, Tensor) or output.dim() != 4:
         raise ValueError(
-            f'gradient_maps: {layer!r} gives no map (B, C, H, W), '
+            f'gradient_maps: the output of {layer!r} must be a feature map (B, C, H, W), '
             f'got {getattr(output, "shape", type(output))}'
         )
     return output
@@ -168,25 +170,20 @@ def _pick(outputs: list, layer: str, index: int) -> Tensor:
 
 @contextmanager
 def attached_scores() -> Iterator[None]:
-    """Keep predictions in the graph.
+    """Keep the scores of mmdet's dense heads in the autograd graph.
 
-    mmdet's dense heads detach them when they select those of an image, each by
-    the name that its module imported.
+    The heads detach the maps of each image by ``select_single_mlvl``, and offer no
+    option for it.  Each module of mmdet imported the function by name, so it is
+    replaced in each of them.
     """
-    holders = [
-        module
-        for name, module in list(sys.modules.items())
-        if name.startswith('mmdet.')
-        and getattr(module, 'select_single_mlvl', None) is select_single_mlvl
-    ]
 
-    def attached(tensors, batch_id, detach=True):
-        return select_single_mlvl(tensors, batch_id, detach=False)
+    def select_attached(mlvl_tensors, batch_id, detach=True):
+        return select_single_mlvl(mlvl_tensors, batch_id, detach=False)
 
-    for module in holders:
-        module.select_single_mlvl = attached
-    try:
+    with ExitStack() as stack:
+        for name, module in list(sys.modules.items()):
+            if name.startswith('mmdet.') and hasattr(module, 'select_single_mlvl'):
+                stack.enter_context(
+                    mock.patch.object(module, 'select_single_mlvl', select_attached)
+                )
         yield
-    finally:
-        for module in holders:
-            module.select_single_mlvl = select_single_mlvl

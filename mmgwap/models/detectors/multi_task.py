@@ -1,46 +1,62 @@
-"""Any detector of mmdet, with an image-level head on its features."""
+"""Any mmdet detector with an image-level head on its features."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
 from mmdet.models.detectors import BaseDetector
-from mmdet.structures import OptSampleList, SampleList
+from mmdet.models.test_time_augs import DetTTAModel
+from mmdet.structures import DetDataSample, OptSampleList, SampleList
 from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
 from mmengine.dist import get_world_size
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_map_only
 
-from mmgwap.argument_checks import check_config, check_flag, check_number, check_settings
 from mmgwap.registry import MODELS
-
-from .multi_task_inputs import fill_instances, take_plain_checkpoint
-from .shared_features import record_outputs, reuse_features, select_images
 
 
 @MODELS.register_module()
 class MultiTaskDetector(BaseDetector):
-    """Detector that also learns from images of which only labels are known.
+    """Detector that also learns from images with class labels but no boxes.
 
-    Boxed images give the detector's own losses, every image the image-level
-    loss (arXiv 1809.08264 trains such a pair; the weights of the losses are
-    ours).  Each image passes the backbone once.  An image is boxed unless its
-    data sample says ``has_boxes=False``.
+    Images with boxes give the detector's own losses, and all images give the
+    image-level loss (the pair of arXiv 1809.08264; the loss weights are ours).
+    An image has boxes unless its data sample says ``has_boxes=False``.  Each
+    image passes the backbone once.
 
-    A checkpoint of the plain detector loads as it is: ``load_from``, or
+    A checkpoint of the plain detector loads unchanged, by ``load_from`` or by
     ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
 
-    Attributes that it does not have are the detector's, so that hooks which
-    reach for ``model.bbox_head`` find it.
+    Calls that are not visible in the code of this class:
+
+    * A forward pre-hook of ``data_preprocessor`` runs :func:`fill_instances`.
+      mmengine calls the preprocessor from ``train_step``, ``val_step`` and
+      ``test_step`` and from the distributed wrappers, so there is no single
+      method to override.
+    * ``detector.extract_feat`` is replaced while the detector computes its
+      losses or predictions (:func:`reuse_features`), because mmdet's ``loss``
+      and ``predict`` accept images only.
+    * A forward hook reads the feature maps of the backbone or neck
+      (:func:`record_outputs`).
+    * A pre-hook of ``load_state_dict`` runs :func:`add_detector_prefix`.
+    * Attributes that this class does not have are read from ``detector``, for
+      mmdet's hooks that access for example ``model.bbox_head``.
 
     Args:
-        detector (dict): config of the detector, with its ``data_preprocessor``.
-        cls_head (dict): ``ImageClsHead``.
-        test_cfg (dict): ``rescore`` (float), the share of the image-level
-            score in a box's, ``score ** (1 - r) * image_score ** r``, 0 by
-            default; ``with_maps`` (bool), whether predictions carry
-            localization maps.
-        data_preprocessor (dict): instead of the detector's.
-        init_cfg (dict): as in mmdet.
+        detector (dict): Config of the detector, with its ``data_preprocessor``.
+        cls_head (dict): Config of an ``ImageClsHead``.
+        test_cfg (dict): ``rescore`` (float in [0, 1], default 0), the weight r of
+            the image-level score in the score of a box,
+            ``score ** (1 - r) * image_score ** r``; ``with_maps`` (bool, default
+            False), whether predictions contain the localization maps.
+        data_preprocessor (dict): Replaces the preprocessor of the detector.
+        init_cfg (dict): As in mmdet.
 
     Raises:
-        ValueError: if ``rescore`` is outside of [0, 1].
+        ValueError: If ``rescore`` is outside [0, 1].
     """
 
     def __init__(
@@ -51,17 +67,21 @@ class MultiTaskDetector(BaseDetector):
         data_preprocessor: OptConfigType = None,
         init_cfg: OptMultiConfig = None,
     ) -> None:
-        check_config(detector, 'MultiTaskDetector: detector')
-        check_config(cls_head, 'MultiTaskDetector: cls_head')
-        check_settings(test_cfg, 'MultiTaskDetector: test_cfg', ('rescore', 'with_maps'))
         detector = dict(detector)
-        own = detector.pop('data_preprocessor', None)
-        super().__init__(data_preprocessor or own, init_cfg)
+        detector_preprocessor = detector.pop('data_preprocessor', None)
+        super().__init__(data_preprocessor or detector_preprocessor, init_cfg)
         self.detector = MODELS.build(detector)
         self.cls_head = MODELS.build(cls_head)
-        self.rescore, self.with_maps = _read(**(test_cfg or {}))
-        self._register_load_state_dict_pre_hook(take_plain_checkpoint)
+        self._set_test_cfg(**(test_cfg or {}))
+        self.register_load_state_dict_pre_hook(add_detector_prefix)
         self.data_preprocessor.register_forward_pre_hook(fill_instances, with_kwargs=True)
+
+    def _set_test_cfg(self, rescore: float = 0.0, with_maps: bool = False) -> None:
+        if not 0 <= rescore <= 1:
+            raise ValueError(
+                f'MultiTaskDetector: test_cfg.rescore must be in [0, 1], got {rescore}'
+            )
+        self.rescore, self.with_maps = rescore, with_maps
 
     def __getattr__(self, name: str):
         try:
@@ -72,11 +92,11 @@ class MultiTaskDetector(BaseDetector):
             return getattr(self.detector, name)
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor]:
-        """Feature maps of the detector."""
+        """Return the feature maps of the detector."""
         return self.detector.extract_feat(batch_inputs)
 
     def _extract(self, batch_inputs: Tensor) -> tuple:
-        """Features for the detector and for the image-level head."""
+        """Return the features for the detector and those for the image-level head."""
         source = self.cls_head.source
         if source == 'neck' and not self.detector.with_neck:
             source = 'backbone'
@@ -85,66 +105,66 @@ class MultiTaskDetector(BaseDetector):
         return feats, outputs[-1]
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
-        """Losses of a batch, in which any image may lack boxes.
+        """Compute the losses of a batch, in which any image may lack boxes.
 
         Args:
             batch_inputs (Tensor): (B, 3, H, W), preprocessed.
-            batch_data_samples (list): ground truth of each image.
+            batch_data_samples (list): Ground truth of each image.
 
         Returns:
-            dict: the detector's losses, of the boxed images, and
-            ``loss_image``, of all.  Without boxed images only the latter,
-            and the detector's parameters get gradients of zero.
+            dict: The losses of the detector for the images with boxes, and
+            ``loss_image`` for all images.  In a batch without boxes, only
+            ``loss_image``; the gradients of the detector's heads are then zero.
         """
         feats, cls_feats = self._extract(batch_inputs)
         boxed = [i for i, sample in enumerate(batch_data_samples) if sample.get('has_boxes', True)]
         image_loss = self.cls_head.loss(cls_feats, batch_data_samples)
         if boxed:
-            losses = self._detector_loss(batch_inputs, batch_data_samples, feats, boxed)
-            return {**losses, **image_loss}
-        image_loss['loss_image'] = image_loss['loss_image'] + self._no_detector_loss(
-            batch_inputs, batch_data_samples, feats
-        )
-        return image_loss
+            if len(boxed) < len(batch_data_samples):
+                batch_inputs, feats = select_images((batch_inputs, feats), boxed)
+                batch_data_samples = [batch_data_samples[i] for i in boxed]
+            return {**self._detector_loss(batch_inputs, batch_data_samples, feats), **image_loss}
+        zero = self._zero_loss(batch_inputs, batch_data_samples, feats)
+        return dict(loss_image=image_loss['loss_image'] + zero)
 
-    def _detector_loss(
-        self, inputs: Tensor, samples: SampleList, feats: tuple, chosen: list
-    ) -> dict:
-        if len(chosen) < len(samples):
-            inputs, feats = select_images((inputs, feats), chosen)
-            samples = [samples[i] for i in chosen]
+    def _detector_loss(self, inputs: Tensor, samples: SampleList, feats: Any) -> dict:
         with reuse_features(self.detector, feats):
             return self.detector.loss(inputs, samples)
 
-    def _no_detector_loss(self, inputs: Tensor, samples: SampleList, feats: tuple) -> Tensor:
-        """Zero, of which every parameter of the detector is a part.
+    def _zero_loss(self, inputs: Tensor, samples: SampleList, feats: Any) -> Tensor:
+        """Return a loss of zero that depends on every parameter of the detector.
 
-        In distributed training, other processes may have boxed images now, and
-        a detector's loss may hold collective operations (the mean number of
-        positives, synchronised batch norm).  This process has to take part in
-        them, so the loss of one image is computed and multiplied by zero.
+        Other processes may have images with boxes in this step, and the loss of a
+        detector may contain collective operations, in the forward pass (mean
+        number of positives) and in the backward pass (synchronised batch norm).
+        This process has to take part in them.  It computes the loss of its first
+        image, see :func:`_no_updates`, and discards the value.
         """
         zero = sum(p.sum() for p in self.detector.parameters() if p.requires_grad) * 0
         if get_world_size() > 1:
-            losses = self._detector_loss(inputs, samples, feats, [0])
-            zero = zero + self.parse_losses(losses)[0] * 0
+            inputs, feats = select_images((inputs, feats), [0])
+            _stop_gradients(feats)
+            with _no_updates(self.detector):
+                losses = self._detector_loss(inputs, samples[:1], feats)
+            # Infinity times zero would be NaN.
+            zero = zero + self.parse_losses(losses)[0].nan_to_num() * 0
         return zero
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
     ) -> SampleList:
-        """Detections, and what is on the image.
+        """Predict boxes and image-level scores.
 
         Args:
             batch_inputs (Tensor): (B, 3, H, W), preprocessed.
-            batch_data_samples (list): metainfo of each image.
-            rescale (bool): whether boxes are wanted in the original image.
+            batch_data_samples (list): Metainfo of each image.
+            rescale (bool): Whether boxes refer to the original image.
 
         Returns:
-            list: the data samples, with the detector's ``pred_instances``,
-            ``pred_image_scores`` (K, ) in [0, 1] and, ``with_maps``,
-            ``pred_image_maps`` (K, h, w) at the resolution of the feature map,
-            over the padded batch.
+            list: The data samples with ``pred_instances`` of the detector,
+            ``pred_image_scores`` (K, ) in [0, 1] and, if ``with_maps``,
+            ``pred_image_maps`` (K, h, w), which cover the padded batch at the
+            resolution of the feature map.
         """
         feats, cls_feats = self._extract(batch_inputs)
         with reuse_features(self.detector, feats):
@@ -155,24 +175,156 @@ class MultiTaskDetector(BaseDetector):
             if self.with_maps:
                 sample.pred_image_maps = maps[i]
             if self.rescore:
-                sample.pred_instances = _rescored(sample.pred_instances, scores[i], self.rescore)
+                sample.pred_instances = _rescore(sample.pred_instances, scores[i], self.rescore)
         return samples
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> tuple:
-        """The detector's raw outputs and the image-level logits (B, K)."""
+        """Return the raw outputs of the detector and the image-level logits (B, K)."""
         feats, cls_feats = self._extract(batch_inputs)
         with reuse_features(self.detector, feats):
             outputs = self.detector._forward(batch_inputs, batch_data_samples)
         return outputs, self.cls_head(cls_feats)
 
 
-def _read(rescore: float = 0.0, with_maps: bool = False) -> tuple:
-    check_number(rescore, 'MultiTaskDetector: test_cfg.rescore', 0, 1)
-    check_flag(with_maps, 'MultiTaskDetector: test_cfg.with_maps')
-    return rescore, with_maps
+@MODELS.register_module()
+class MultiTaskTTAModel(DetTTAModel):
+    """mmdet's ``DetTTAModel`` for detectors with an image-level head.
+
+    Image-level scores are averaged over the views.  Maps are dropped, because
+    the views differ in size and orientation.
+    """
+
+    def _merge_single_sample(self, data_samples: list[DetDataSample]) -> DetDataSample:
+        merged = super()._merge_single_sample(data_samples)
+        # mmdet returns the first view, which still holds its own predictions.
+        if 'pred_image_scores' in data_samples[0]:
+            merged.pred_image_scores = torch.stack(
+                [view.pred_image_scores for view in data_samples]
+            ).mean(dim=0)
+            merged.pop('pred_image_maps', None)
+        return merged
 
 
-def _rescored(instances: InstanceData, image_scores: Tensor, share: float) -> InstanceData:
-    """Boxes with the image-level score of their class blended into theirs."""
-    instances.scores = instances.scores ** (1 - share) * image_scores[instances.labels] ** share
+def fill_instances(_: nn.Module, args: tuple, kwargs: dict) -> None:
+    """Set empty ground truth for images without boxes.
+
+    Runs before the data preprocessor, whose batch augmentations move the boxes of
+    every image.  ``has_boxes=False`` remains on the sample and keeps the image
+    away from the detector.
+    """
+    data = args[0] if args else kwargs['data']
+    for sample in data.get('data_samples') or ():
+        if not sample.get('has_boxes', True):
+            empty = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long())
+            sample.gt_instances = sample.get('empty_instances', empty)
+            sample.ignored_instances = empty
+
+
+def add_detector_prefix(model: nn.Module, state_dict: dict, prefix: str, *_) -> None:
+    """Rename the keys of a plain detector's checkpoint to those of ``model``."""
+    own = (f'{prefix}detector.', f'{prefix}cls_head.')
+    if any(key.startswith(own) for key in state_dict):
+        return
+    for key in [key for key in state_dict if key.startswith(prefix)]:
+        state_dict[own[0] + key[len(prefix) :]] = state_dict.pop(key)
+
+
+@contextmanager
+def record_outputs(module: nn.Module) -> Iterator[list[Any]]:
+    """Collect the output of each call of a module."""
+    outputs = []
+    hook = module.register_forward_hook(lambda _, inputs, output: outputs.append(output))
+    try:
+        yield outputs
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def reuse_features(detector: BaseDetector, feats: Any) -> Iterator[None]:
+    """Let ``detector.extract_feat`` return features that were computed before.
+
+    ``loss``, ``predict`` and ``_forward`` of mmdet's detectors call
+    ``extract_feat`` once and pass its output to their heads.
+
+    Raises:
+        TypeError: If the detector did not call ``extract_feat``, so that it
+            computed its own features from all images.
+    """
+    calls = []
+
+    def extract_feat(_: Tensor) -> Any:
+        calls.append(True)
+        return feats
+
+    detector.extract_feat = extract_feat
+    try:
+        yield
+    finally:
+        del detector.extract_feat
+    if not calls:
+        raise TypeError(
+            f'{type(detector).__name__} does not call extract_feat in this mode, '
+            'so it cannot share its features with the image-level head'
+        )
+
+
+def select_images(batch: Any, indices: list[int]) -> Any:
+    """Select images from (nested) tensors whose first dimension is the image.
+
+    A contiguous range, such as the images with boxes in the batches of
+    ``PartialBoxBatchSampler``, is a view; other selections are copies.
+    """
+    first, stop = indices[0], indices[-1] + 1
+    selection = slice(first, stop) if indices == list(range(first, stop)) else indices
+    return tree_map_only(Tensor, lambda x: x[selection], batch)
+
+
+@contextmanager
+def _no_updates(model: nn.Module) -> Iterator[None]:
+    """Let a forward pass give gradients of zero and leave batch norm statistics.
+
+    The gradient of a loss that is infinite or NaN is NaN even if the loss is
+    multiplied by zero.  With a gradient of zero at the output of each submodule,
+    the gradients of its parameters, and what synchronised norms exchange, are zero.
+
+    ``SyncBatchNorm`` does update its statistics: all processes make the same
+    update, and without it their buffers would differ.
+    """
+    norms = [
+        module
+        for module in model.modules()
+        if isinstance(module, _BatchNorm)
+        and not isinstance(module, nn.SyncBatchNorm)
+        and module.track_running_stats
+    ]
+    for norm in norms:
+        norm.track_running_stats = False
+    hooks = [
+        module.register_forward_hook(lambda _, inputs, output: _stop_gradients(output))
+        for module in model.modules()
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+def _stop_gradients(outputs: Any) -> None:
+    """Replace the gradient that arrives at each tensor by zero, even if it is NaN."""
+
+    def stop(tensor: Tensor) -> None:
+        # A leaf, such as a parameter that a module returns, would keep the hook.
+        if tensor.grad_fn is not None:
+            tensor.register_hook(torch.zeros_like)
+
+    tree_map_only(Tensor, stop, outputs)
+
+
+def _rescore(instances: InstanceData, image_scores: Tensor, weight: float) -> InstanceData:
+    """Blend the image-level score of its class into the score of each box."""
+    instances.scores = instances.scores ** (1 - weight) * image_scores[instances.labels] ** weight
     return instances[instances.scores.argsort(descending=True)]

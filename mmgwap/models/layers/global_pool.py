@@ -1,8 +1,6 @@
-"""Poolings of a whole map to one value, for image-level classification.
+"""Global poolings of a feature or score map for image-level classification.
 
-Shapes: B images, C channels, maps of H x W.  Each module returns the pooled
-values (B, C) and the map that it weighs by, which sums to 1 over space:
-(B, C, H, W), or (B, 1, H, W) where all channels share it.
+Shapes: B images, C channels, K classes, maps of H x W.
 """
 
 import math
@@ -11,129 +9,156 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmgwap.argument_checks import check_number, check_whole
 from mmgwap.ops import class_agnostic_gwap, class_specific_attention, class_specific_gwap
 from mmgwap.ops.gwap import spatial_softmax
 from mmgwap.registry import MODELS
 
 
 class GlobalPool(BaseModule):
-    """Base of the poolings.
+    """Base class of the global poolings.
+
+    ``forward`` pools maps (B, C, H, W) to values (B, C).
 
     Args:
-        in_channels (int): channels of the maps that it will be given.  Most
-            poolings have no use for it.
+        in_channels (int): Channels of the maps.  Most poolings ignore it.
 
     Attributes:
-        on_scores (bool): whether it pools the score maps of the classes.  Else
-            it pools features, and the classifier comes behind it.
+        on_scores (bool): Whether the input is the score map of the classes.
+            Otherwise it is the features, and the classifier follows the pooling.
     """
 
     on_scores = False
 
     def __init__(self, in_channels: int = None, init_cfg: dict = None) -> None:
         super().__init__(init_cfg)
-        if in_channels is not None:
-            check_whole(in_channels, f'{type(self).__name__}: in_channels')
+
+    def weights(self, maps: Tensor) -> Tensor:
+        """Return the weight of each position, which sums to 1 over H x W.
+
+        Training and prediction do not compute the weights of the poolings that do
+        not need them.
+
+        Returns:
+            Tensor: (B, C, H, W), or (B, 1, H, W) if all channels share the weights.
+        """
+        raise NotImplementedError
 
     def localize(self, maps: Tensor, score_map: Tensor) -> Tensor:
-        """Localization maps of the classes (B, K, H, W).
+        """Return the localization maps of the classes (B, K, H, W).
 
-        Here the class activation maps (Zhou et al., CVPR 2016, equation 2),
-        which are the score map without its bias.
+        By default the class activation maps (Zhou et al., CVPR 2016, equation 2),
+        which are ``score_map``.
 
         Args:
-            maps (Tensor): what :meth:`forward` takes.
-            score_map (Tensor): (B, K, H, W), the classifier at each position,
-                without bias.
+            maps (Tensor): The input of :meth:`forward`.
+            score_map (Tensor): (B, K, H, W), the classifier without its bias,
+                applied at each position.
         """
         return score_map
 
 
 @MODELS.register_module()
 class GlobalAvgPool(GlobalPool):
-    """The mean: Lin et al., Network In Network, ICLR 2014; CAM's GAP."""
+    """Mean over all positions (GAP): Lin et al., Network In Network, ICLR 2014.
 
-    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        weights = torch.full_like(maps[:, :1], 1 / math.prod(maps.shape[2:]))
-        return maps.mean(dim=(2, 3)), weights
+    Example:
+        >>> GlobalAvgPool()(torch.arange(4.0).view(1, 1, 2, 2))
+        tensor([[1.5000]])
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps.mean(dim=(2, 3))
+
+    def weights(self, maps: Tensor) -> Tensor:
+        return torch.full_like(maps[:, :1], 1 / math.prod(maps.shape[2:]))
 
 
 @MODELS.register_module()
 class GlobalMaxPool(GlobalPool):
-    """The maximum: Oquab et al., CVPR 2015; GMP in the CAM paper.
+    """Maximum over all positions (GMP): Oquab et al., CVPR 2015.
 
-    Of several positions with the same value the first takes all the weight.
+    The first of several equal maxima has the weight 1.
     """
 
-    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        values, places = maps.flatten(2).max(dim=2)
-        weights = torch.zeros_like(maps).flatten(2)
-        weights.scatter_(2, places[..., None], 1)
-        return values, weights.view(maps.shape)
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps.flatten(2).max(dim=2).values
+
+    def weights(self, maps: Tensor) -> Tensor:
+        positions = maps.flatten(2).max(dim=2, keepdim=True).indices
+        return torch.zeros_like(maps).flatten(2).scatter_(2, positions, 1).view(maps.shape)
 
 
 @MODELS.register_module()
 class LogSumExpPool(GlobalPool):
-    """Between mean and maximum: Pinheiro and Collobert, CVPR 2015, equation 4.
+    """Smooth maximum: Pinheiro and Collobert, CVPR 2015, equation 4.
 
-    ``log(mean_hw exp(r * x)) / r``: the mean for small r, the maximum for
-    large.  The map is its derivative by x, the softmax of ``r * x``.
+    ``log(mean_hw exp(r * x)) / r``, which approaches the mean for small r and the
+    maximum for large r.  The weights are its derivative, the softmax of ``r * x``.
 
     Args:
-        r (float): sharpness, 1e-6 to 1e6.
+        r (float): Sharpness, in [1e-6, 1e6].
     """
 
     def __init__(self, r: float = 5.0, **kwargs) -> None:
         super().__init__(**kwargs)
-        # Below, nothing but the error of the logarithm would be left.
-        check_number(r, 'LogSumExpPool: r', 1e-6, 10**6)
+        # A smaller r leaves nothing but the rounding error of the logarithm.
+        if not 1e-6 <= r <= 1e6:
+            raise ValueError(f'LogSumExpPool: r must be in [1e-6, 1e6], got {r}')
         self.r = r
 
-    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        sharp = maps.float() if maps.dtype.itemsize < 4 else maps
-        sharp = self.r * sharp
-        values = sharp.flatten(2).logsumexp(dim=2) - math.log(math.prod(maps.shape[2:]))
-        return (values / self.r).to(maps.dtype), spatial_softmax(sharp)
+    def _scaled(self, maps: Tensor) -> Tensor:
+        return self.r * (maps.float() if maps.dtype.itemsize < 4 else maps)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        sums = self._scaled(maps).flatten(2).logsumexp(dim=2)
+        return ((sums - math.log(math.prod(maps.shape[2:]))) / self.r).to(maps.dtype)
+
+    def weights(self, maps: Tensor) -> Tensor:
+        return spatial_softmax(self._scaled(maps))
 
 
 @MODELS.register_module()
 class ClassAgnosticGWAP(GlobalPool):
-    """GWAP with one learned attention map: arXiv 1809.08264.
+    """GWAP with one learned attention map for all channels: arXiv 1809.08264.
 
-    See :func:`mmgwap.ops.class_agnostic_gwap`.  The attention is a 1x1
-    convolution that starts at zero, where the pooling is the mean.
+    See :func:`mmgwap.ops.class_agnostic_gwap`.  The attention is a 1x1 convolution
+    that is initialised with zero, where the pooling equals the mean.
     """
 
     def __init__(self, in_channels: int, init_cfg: dict = None) -> None:
-        check_whole(in_channels, 'ClassAgnosticGWAP: in_channels')
         super().__init__(init_cfg=init_cfg or dict(type='Constant', layer='Conv2d', val=0))
         self.attention = nn.Conv2d(in_channels, 1, 1)
 
-    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        return class_agnostic_gwap(maps, self.attention(maps))
+    def forward(self, maps: Tensor) -> Tensor:
+        return class_agnostic_gwap(maps, self.attention(maps))[0]
+
+    def weights(self, maps: Tensor) -> Tensor:
+        return class_agnostic_gwap(maps, self.attention(maps))[1]
 
     def foreground(self, maps: Tensor) -> Tensor:
-        """Where anything is, (B, 1, H, W), in (0, 1)."""
+        """Return the foreground map (B, 1, H, W), in (0, 1)."""
         return self.attention(maps).sigmoid()
 
     def localize(self, maps: Tensor, score_map: Tensor) -> Tensor:
-        """Class activation maps, weighed by the foreground."""
+        """Return the class activation maps multiplied by the foreground map."""
         return score_map * self.foreground(maps)
 
 
 @MODELS.register_module()
 class ClassSpecificGWAP(GlobalPool):
-    """GWAP with a map for each class: arXiv 1809.08264, in our reading.
+    """GWAP with a weight map for each class: our reading of arXiv 1809.08264.
 
     See :func:`mmgwap.ops.class_specific_gwap`.
     """
 
     on_scores = True
 
-    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        return class_specific_gwap(maps)
+    def forward(self, maps: Tensor) -> Tensor:
+        return class_specific_gwap(maps)[0]
+
+    def weights(self, maps: Tensor) -> Tensor:
+        return class_specific_gwap(maps)[1]
 
     def localize(self, maps: Tensor, score_map: Tensor) -> Tensor:
-        """``softmax over classes * sigmoid`` of the scores, in (0, 1)."""
+        """Return ``softmax over classes * sigmoid`` of the scores, in (0, 1)."""
         return class_specific_attention(maps)
