@@ -1,11 +1,11 @@
-"""A tiny run of the command-line tools, made once."""
+"""Data and a tiny training for the tests of the command-line tools."""
 
 import pytest
 
 
 @pytest.fixture(scope='session')
 def single(tool, tmp_path_factory):
-    """Digits in clutter, one an image, 16 + 7 images."""
+    """Folder of images with one digit each, 16 for training and 7 for validation."""
     out = tmp_path_factory.mktemp('single')
     tool(
         'tools/dataset_converters/make_digits.py',
@@ -22,7 +22,7 @@ def single(tool, tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def trained(tool, config, tmp_path_factory):
-    """The work directory of that run."""
+    """Work directory of a training of ``config``."""
     work_dir = tmp_path_factory.mktemp('run')
     tool('tools/train.py', config, '--work-dir', work_dir)
     return work_dir
