@@ -122,6 +122,7 @@ def test_a_config_that_does_not_fit_is_named(tool, partial_run, tmp_path):
     assert 'does not fit' in done.stderr.strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_plain_checkpoint_starts_the_multi_task_detector(tool, partial_config, trained, tmp_path):
     done = tool(
         'tools/train.py',

@@ -66,7 +66,8 @@ def test_one_and_two_processes_measure_the_same(repo, tool, config, trained, tmp
     assert 'twice' not in text
 
 
-def test_the_command_measures_maps_of_the_other_tool(tool, config, trained, single, tmp_path):
+@pytest.mark.slow
+def test_eval_heatmaps_measures_visualized_maps(tool, config, trained, single, tmp_path):
     """eval_heatmaps.py and WSOLMetric agree on the same maps."""
     done = tool('tools/test.py', config, trained, '--work-dir', tmp_path / 'run', **ONE_THREAD)
     wanted = metrics_in(done.stdout + done.stderr)
