@@ -1,7 +1,4 @@
-"""Configs of detectors: what they share, and where they differ.
-
-That they train is asked in test_every_config.py.
-"""
+"""Choices of the detector configs. test_every_config.py trains them."""
 
 import re
 from pathlib import Path
@@ -14,7 +11,7 @@ from mmengine.registry import PARAM_SCHEDULERS
 
 register_all_modules()
 FOLDER = Path(__file__).resolve().parents[1] / 'configs'
-# Those of classifiers are looked at in test_wsol_configs.py.
+# test_wsol_configs.py has the configs of classifiers.
 CONFIGS = sorted(
     path
     for path in FOLDER.glob('[!_]*/*.py')
@@ -35,7 +32,7 @@ def cfg(request):
 
 
 def detector_of(cfg):
-    """Config of the detector, whether or not a head is added to it."""
+    """Return the config of the detector, without the image-level branch."""
     return cfg.model.get('detector', cfg.model)
 
 
@@ -45,49 +42,36 @@ def num_classes_of(cfg):
     return head.bbox_head.num_classes
 
 
-def test_there_are_configs():
+def test_families_are_complete():
     names = {path.stem for path in CONFIGS}
-    for depth in (50, 101):
-        for ohem in ('', '_ohem'):
-            assert f'rfcn_r{depth}{ohem}_1xb2-110k_voc0712' in names
-            assert f'rfcn_r{depth}{ohem}_8xb1-120k_coco' in names
-    for percent in (1, 5, 10, 20, 50):
-        assert f'rfcn_r50_gwap_1xb4-110k_voc0712-p{percent:02}' in names
-        assert f'rfcn_r50_1xb2-110k_voc0712-p{percent:02}-boxes-only' in names
-    for percent in (1, 5, 10, 30):
-        assert f'rfcn_r50_gwap_8xb2-120k_coco-p{percent:02}' in names
-        assert f'rfcn_r50_8xb1-120k_coco-p{percent:02}-boxes-only' in names
-    for other in ('faster-rcnn', 'retinanet', 'rtmdet', 'detr'):
-        assert [name for name in names if name.startswith(other)]
-    for lip in (
-        'r50_fpn_1x',
-        'r50_fpn_2x',
-        'r101_fpn_1x',
-        'r101_fpn_2x',
-        'r101-md_fpn_1x',
-        'r101-md_fpn_2x',
-        'd121_fpn_1x',
-    ):
-        assert f'faster-rcnn_lip-{lip}_coco' in names
-    assert 'rfcn_r18_digits' in names and 'rfcn_lip-r18_digits' in names
+    for net in ('r50', 'r50_ohem', 'r101', 'r101_ohem'):
+        assert {f'rfcn_{net}_1xb2-110k_voc0712', f'rfcn_{net}_8xb1-120k_coco'} <= names
+    for percent in ('01', '05', '10', '20', '50'):
+        assert f'rfcn_r50_gwap_1xb4-110k_voc0712-p{percent}' in names
+        assert f'rfcn_r50_1xb2-110k_voc0712-p{percent}-boxes-only' in names
+    for percent in ('01', '05', '10', '30'):
+        assert f'rfcn_r50_gwap_8xb2-120k_coco-p{percent}' in names
+        assert f'rfcn_r50_8xb1-120k_coco-p{percent}-boxes-only' in names
+    for net in ('r50', 'r101', 'r101-md'):
+        for length in ('1x', '2x'):
+            assert f'faster-rcnn_lip-{net}_fpn_{length}_coco' in names
 
 
 def leaves_of(dataset):
-    """Configs of the data sets inside of all wrappers."""
+    """List the configs of the data sets inside all wrappers."""
     if 'datasets' in dataset:
         return sum(map(leaves_of, dataset.datasets), [])
     return leaves_of(dataset.dataset) if 'dataset' in dataset else [dataset]
 
 
-def test_data_sets_are_lazy_buildable_and_of_the_right_classes(cfg):
+def test_data_sets_have_the_classes_of_the_head(cfg):
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
-        for one in leaves_of(loader.dataset):
-            one.lazy_init = True
-            dataset = DATASETS.build(one)
+        for leaf in leaves_of(loader.dataset):
+            dataset = DATASETS.build(dict(leaf, lazy_init=True))
             assert len(dataset.metainfo['classes']) == num_classes_of(cfg)
 
 
-def test_the_schedule_ends_where_training_does(cfg):
+def test_schedule_ends_with_training(cfg):
     for scheduler in cfg.param_scheduler:
         assert PARAM_SCHEDULERS.get(scheduler.type) is not None
     end = cfg.train_cfg.get('max_iters') or cfg.train_cfg.max_epochs
@@ -95,8 +79,7 @@ def test_the_schedule_ends_where_training_does(cfg):
 
 
 @pytest.mark.parametrize('path', GWAP, ids=lambda path: path.stem)
-def test_shares_of_boxes(path):
-    """Each config with labels has the choice and batches of its twin."""
+def test_share_of_boxes_is_in_the_name(path):
     cfg = Config.fromfile(path)
     percent = re.search(r'-p(\d+)', path.stem)
     dataset = cfg.train_dataloader.dataset
@@ -113,16 +96,20 @@ def test_shares_of_boxes(path):
     assert cfg.model.cls_head.num_classes == num_classes_of(cfg)
     sampler = cfg.train_dataloader.batch_sampler
     assert sampler.type == 'mmgwap.PartialBoxBatchSampler'
-    assert 0 < sampler.boxed < cfg.train_dataloader.batch_size
-    assert {one.type for one in cfg.val_evaluator} >= {'mmgwap.MultiLabelMetric'}
+    assert 0 < num_boxed(sampler) < cfg.train_dataloader.batch_size
+    assert 'mmgwap.MultiLabelMetric' in {metric.type for metric in cfg.val_evaluator}
+
+
+def num_boxed(sampler):
+    return sampler.get('num_boxed', sampler.get('boxed'))
 
 
 @pytest.mark.parametrize(
     'path', [path for path in GWAP if path.stem.endswith('boxes-only')], ids=lambda path: path.stem
 )
-def test_twins(path):
-    """Boxes only and boxes + labels: the same detector, schedule, boxes."""
-    twin = {
+def test_boxes_only_baselines(path):
+    """A baseline has the detector, schedule and boxes of the config with labels."""
+    labels = {
         'rfcn_r50_1xb2-110k_voc07-boxes-only': 'rfcn_r50_gwap_1xb4-110k_voc07-boxes_voc12-labels'
     }.get(
         path.stem,
@@ -131,22 +118,18 @@ def test_twins(path):
         .replace('r50_8xb1', 'r50_gwap_8xb2')
         .replace('r18_', 'r18_gwap_'),
     )
-    one, two = (Config.fromfile(path.with_name(f'{stem}.py')) for stem in (path.stem, twin))
-    assert one.model == two.model.detector
-    # The branch may learn at a rate of its own.
-    two.optim_wrapper.get('paramwise_cfg', dict(custom_keys={}))['custom_keys'].pop(
-        'cls_head', None
-    )
-    two.optim_wrapper = {
-        key: value for key, value in two.optim_wrapper.items() if value != dict(custom_keys={})
-    }
+    baseline, cfg = (Config.fromfile(path.with_name(f'{stem}.py')) for stem in (path.stem, labels))
+    assert baseline.model == cfg.model.detector
+    # Only the branch may have another learning rate.
+    options = cfg.optim_wrapper.pop('paramwise_cfg', {})
+    assert set(options.get('custom_keys', {})) <= {'cls_head'}
     for key in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'val_dataloader'):
-        assert one[key] == two[key]
-    assert one.train_dataloader.batch_size == two.train_dataloader.batch_sampler.boxed
+        assert baseline[key] == cfg[key]
+    assert baseline.train_dataloader.batch_size == num_boxed(cfg.train_dataloader.batch_sampler)
 
 
 @pytest.mark.parametrize('path', PAPER, ids=lambda path: path.stem)
-def test_the_papers_choices(path):
+def test_rfcn_follows_the_paper(path):
     cfg = Config.fromfile(path)
     backbone, head = cfg.model.backbone, cfg.model.roi_head.bbox_head
     assert backbone.dilations[-1] == 2 and backbone.strides[-1] == 1
@@ -172,9 +155,7 @@ def test_the_papers_choices(path):
 
 
 @pytest.mark.parametrize('path', LIP, ids=lambda path: path.stem)
-def test_lip_changes_the_backbone_alone(path):
-    """Each config of LIP is its twin of a plain ResNet, but for the backbone
-    and what a neck has to know of it."""
+def test_lip_backbone_is_in_the_name(path):
     depth = re.search(r'lip-[rd](\d+)', path.stem)[1]
     backbone = detector_of(Config.fromfile(path)).backbone
     assert backbone.type == ('mmgwap.LIPDenseNet' if '-d1' in path.stem else 'mmgwap.LIPResNet')
@@ -187,35 +168,36 @@ def test_lip_changes_the_backbone_alone(path):
     assert ('dcn' in backbone) == ('-md' in path.stem)
 
 
-def test_lip_twins():
-    for name, twin in (
+@pytest.mark.parametrize(
+    'name, plain',
+    [
         ('rfcn_lip-r18_digits', 'rfcn/rfcn_r18_digits'),
         ('rfcn_lip-r101_8xb1-120k_coco', 'rfcn/rfcn_r101_8xb1-120k_coco'),
         ('rfcn_lip-r50_gwap_8xb2-120k_coco-p10', 'gwap/rfcn_r50_gwap_8xb2-120k_coco-p10'),
-    ):
-        one = Config.fromfile(FOLDER / f'lip/{name}.py').to_dict()
-        two = Config.fromfile(FOLDER / f'{twin}.py').to_dict()
-        for cfg in (one, two):
-            model = cfg['model'].get('detector', cfg['model'])
-            model['backbone'].pop('init_cfg')
-            model['backbone'].pop('type')
-        assert one == two
+    ],
+)
+def test_lip_changes_only_the_backbone(name, plain):
+    cfg, plain = (Config.fromfile(FOLDER / f'{path}.py') for path in (f'lip/{name}', plain))
+    for config in (cfg, plain):
+        backbone = detector_of(config).backbone
+        del backbone['init_cfg'], backbone['type']
+    assert cfg.to_dict() == plain.to_dict()
 
 
-def test_rates_are_scaled_from_the_batch_of_the_name(cfg):
-    """``--auto-scale-lr`` on as many GPUs as the name says changes nothing."""
+def test_base_batch_size_is_in_the_name(cfg):
+    """``--auto-scale-lr`` on the number of GPUs in the name changes nothing."""
     per_gpu = cfg.train_dataloader.batch_size
     named = re.search(r'_(\d+)xb(\d+)-', str(cfg.filename))
     if named:
         assert per_gpu == int(named[2])
         gpus = int(named[1])
     else:
-        # mmdet's names leave out 8xb2, ours of small data one process.
+        # mmdet's names leave out 8xb2. Our configs without it are for one process.
         gpus = 8 if '_fpn_' in str(cfg.filename) else 1
     assert cfg.auto_scale_lr.base_batch_size == gpus * per_gpu
 
 
-def test_runs_survive(cfg):
+def test_hooks(cfg):
     assert cfg.default_hooks.checkpoint.type == 'mmgwap.AtomicCheckpointHook'
     assert {hook.type for hook in cfg.custom_hooks} >= {
         'NumClassCheckHook',

@@ -1,9 +1,8 @@
-"""Configs of image classifiers: parts and choices.
+"""Choices of the classifier configs. test_every_config.py trains them."""
 
-That they train is asked in test_every_config.py.
-"""
-
+import math
 import re
+from argparse import ArgumentParser
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +10,7 @@ import pytest
 from mmdet.engine.hooks import NumClassCheckHook
 from mmdet.registry import DATASETS, MODELS
 from mmdet.utils import register_all_modules
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.registry import PARAM_SCHEDULERS
 
 register_all_modules()
@@ -23,6 +22,7 @@ NETS = dict(
     googlenet='mmgwap.GoogLeNet',
     r50='ResNet',
     r18='ResNet',
+    lip='mmgwap.LIPResNet',
 )
 POOLS = {
     'gap': 'GlobalAvgPool',
@@ -32,76 +32,57 @@ POOLS = {
     'cs-gwap': 'ClassSpecificGWAP',
 }
 CLASSES = dict(ilsvrc=1000, cub=200, openimages30k=100, imagenet=1000, **{'digits-single': 10})
-# Each net once, and each pooling once.
-DIFFERENT = [
-    path
-    for path in CONFIGS
-    if re.search(
-        r'_gap_(ilsvrc|openimages30k|digits-single)$|alexnet_.*cub|r18_|imagenet', path.stem
-    )
-]
 
 
 @pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)
 def named(request):
+    """Name and content of a config."""
     return request.param.stem, Config.fromfile(request.param)
 
 
-def test_there_are_configs():
+def test_each_net_and_each_pooling_has_a_config():
     names = {path.stem for path in CONFIGS}
-    for data in ('ilsvrc', 'cub'):
-        for pool in ('gap', 'gmp', 'ca-gwap', 'cs-gwap'):
-            for net in ('alexnet', 'vgg16', 'googlenet', 'r50'):
-                assert f'{net}_{pool}_{data}' in names
-        for net in ('r50-s16', 'r50-s8', 'lip-r50'):
-            assert f'{net}_gap_{data}' in names
+    nets = ('alexnet', 'vgg16', 'googlenet', 'r50', 'r50-s16', 'r50-s8', 'lip-r50')
+    assert {f'{net}_gap_ilsvrc' for net in nets} <= names
     assert {f'r18_{pool}_digits-single' for pool in POOLS} <= names
 
 
-def test_parts_are_those_of_the_name(named):
+def test_model_has_the_parts_in_the_name(named):
     name, cfg = named
-    if 'imagenet' in name:
-        net, pool, data = name.split('_')[0], 'gap', 'imagenet'
-    else:
-        net, pool, data = name.split('_')
-    model = cfg.model
-    assert model.type == 'mmgwap.ImageClassifier'
-    assert model.cls_head.num_classes == CLASSES[data]
-    assert model.cls_head.pool.type == f'mmgwap.{POOLS[pool]}'
-    assert not model.cls_head.multi_label and model.test_cfg.with_maps
-    backbone = model.backbone
+    net, *pool, data = name.split('_')
+    if data == 'imagenet':
+        pool = ['gap']
+    model, backbone, head = cfg.model, cfg.model.backbone, cfg.model.cls_head
+    assert model.type == 'mmgwap.ImageClassifier' and model.test_cfg.with_maps
+    assert head.num_classes == CLASSES[data] and not head.multi_label
+    assert head.pool.type == f'mmgwap.{POOLS[pool[0]]}'
+    assert backbone.type == NETS[net.split('-')[0]]
     if net.startswith('lip-'):
-        assert backbone.type == 'mmgwap.LIPResNet'
         assert backbone.depth == int(net[5:])
-    else:
-        assert backbone.type == NETS[net.split('-')[0]]
-    if not re.search('digits|imagenet', name):
+    if data not in ('digits-single', 'imagenet'):
+        assert backbone.init_cfg.type == 'Pretrained'
         assert backbone.init_cfg.checkpoint.startswith(('torchvision://', 'checkpoints/lip_'))
-    stride = {'r50-s16': 16, 'r50-s8': 8}.get(net)
-    if stride:
-        total = 4
-        for one in backbone.strides:
-            total *= one
-        assert total == stride
-        # A stage that keeps the resolution looks as far as if it didn't.
-        rate = 1
-        for one, dilation in zip(backbone.strides[1:], backbone.dilations[1:]):
-            rate *= 2 // one
-            assert dilation == rate
-    papers = net in ('alexnet', 'vgg16', 'googlenet')
-    assert (model.cls_head.get('num_convs', 0) == 1) == papers
-    if papers:
-        assert model.cls_head.feat_channels == 1024
-        assert model.cls_head.norm_cfg is None
+    from_cam_paper = net in ('alexnet', 'vgg16', 'googlenet')
+    assert (head.get('num_convs', 0) == 1) == from_cam_paper
+    if from_cam_paper:
+        assert head.feat_channels == 1024 and head.norm_cfg is None
 
 
-def test_data_and_measurement(named):
+@pytest.mark.parametrize('stride', [8, 16])
+def test_dilation_replaces_stride(stride):
+    backbone = Config.fromfile(FOLDER / f'wsol/r50-s{stride}_gap_ilsvrc.py').model.backbone
+    assert 4 * math.prod(backbone.strides) == stride
+    dilation = 1
+    for step, rate in zip(backbone.strides[1:], backbone.dilations[1:]):
+        dilation *= 2 // step
+        assert rate == dilation
+
+
+def test_data_and_metric_agree(named):
     name, cfg = named
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-        dataset = loader.dataset
-        assert dataset.type == 'mmgwap.WSOLDataset'
-        dataset.lazy_init = True
-        DATASETS.build(dataset)
+        assert loader.dataset.type == 'mmgwap.WSOLDataset'
+        DATASETS.build(dict(loader.dataset, lazy_init=True))
     for loader, metric in (
         (cfg.val_dataloader, cfg.val_evaluator),
         (cfg.test_dataloader, cfg.test_evaluator),
@@ -112,7 +93,7 @@ def test_data_and_measurement(named):
     assert ('mask_root' in cfg.val_evaluator) == ('digits' in name or 'openimages' in name)
 
 
-def test_the_schedule_ends_where_training_does(named):
+def test_schedule_ends_with_training(named):
     _, cfg = named
     for scheduler in cfg.param_scheduler:
         assert PARAM_SCHEDULERS.get(scheduler.type) is not None
@@ -121,17 +102,46 @@ def test_the_schedule_ends_where_training_does(named):
     assert cfg.default_hooks.checkpoint.by_epoch == ('max_epochs' in cfg.train_cfg)
 
 
-@pytest.mark.parametrize('path', DIFFERENT, ids=lambda path: path.stem)
-def test_the_hook_that_counts_classes_agrees(path):
-    cfg = Config.fromfile(path)
+@pytest.mark.parametrize('pool', [*POOLS.values(), 'LogSumExpPool r=2.5'])
+def test_pooling_is_an_option(pool):
+    """``--cfg-options model.cls_head.pool.type=...`` replaces the pooling of any config."""
+    kind, *arguments = pool.split()
+    parser = ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    options = [f'model.cls_head.pool.{option}' for option in (f'type=mmgwap.{kind}', *arguments)]
+    cfg = Config.fromfile(FOLDER / 'wsol/alexnet_gap_ilsvrc.py')
+    cfg.merge_from_dict(parser.parse_args(['--cfg-options', *options]).cfg_options)
     cfg.model.backbone.init_cfg = None
-    model = MODELS.build(cfg.model)
-    hook = NumClassCheckHook()
-    for count, wrong in ((cfg.model.cls_head.num_classes, False), (7, True)):
-        dataset = SimpleNamespace(metainfo=dict(classes=tuple(map(str, range(count)))))
-        runner = SimpleNamespace(model=model, train_dataloader=SimpleNamespace(dataset=dataset))
-        if wrong:
-            with pytest.raises(AssertionError, match='ImageClsHead'):
-                hook.before_train_epoch(runner)
-        else:
-            hook.before_train_epoch(runner)
+    head = MODELS.build(cfg.model).cls_head
+    assert type(head.pool).__name__ == kind
+    if arguments:
+        assert head.pool.r == 2.5
+
+
+@pytest.mark.parametrize('data', ['cub_200_2011', 'openimages30k'])
+@pytest.mark.parametrize('net', ['alexnet', 'googlenet', 'vgg16'])
+def test_readme_example_combines_any_net_and_data(net, data, tmp_path):
+    readme = (FOLDER / 'wsol/README.md').read_text()
+    (text,) = re.findall(r'```python\n(_base_.*?)```', readme, re.DOTALL)
+    text = re.sub(r'cam_\w+', f'cam_{net}', text)
+    text = re.sub('cub_200_2011', data, text).replace("'../", f"'{FOLDER}/")
+    path = tmp_path / 'config.py'
+    path.write_text(text)
+    cfg = Config.fromfile(path)
+    assert cfg.model.backbone.type == NETS[net] and cfg.model.cls_head.num_classes == 200
+    assert cfg.train_dataloader.dataset.type == 'mmgwap.WSOLDataset'
+    assert cfg.train_cfg.max_epochs == 50
+
+
+@pytest.mark.parametrize('name', ['wsol/r18_gap_digits-single', 'wsol/r18_ca-gwap_digits-single'])
+def test_mmdets_hook_checks_the_number_of_classes(name):
+    cfg = Config.fromfile(FOLDER / f'{name}.py')
+    model, hook = MODELS.build(cfg.model), NumClassCheckHook()
+
+    def runner(num_classes):
+        dataset = SimpleNamespace(metainfo=dict(classes=tuple(map(str, range(num_classes)))))
+        return SimpleNamespace(model=model, train_dataloader=SimpleNamespace(dataset=dataset))
+
+    hook.before_train_epoch(runner(10))
+    with pytest.raises(AssertionError, match='ImageClsHead'):
+        hook.before_train_epoch(runner(7))

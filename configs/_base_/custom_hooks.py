@@ -1,5 +1,8 @@
-# A wrong number of classes is found, interrupted runs end as others do, NaN stops
-# a run before it reaches the weights, and unreadable images are counted.
+# mmgwap's registered classes and the hooks of every run. In this order they check the
+# number of classes, make a resumed run equal to an uninterrupted run, stop at a loss
+# that is not finite, and count unreadable images.
+custom_imports = dict(imports=['mmgwap'], allow_failed_imports=False)
+
 custom_hooks = [
     dict(type='NumClassCheckHook'),
     dict(type='mmgwap.ExactResumeHook'),

@@ -1,7 +1,6 @@
 _base_ = 'custom_hooks.py'
 
 default_scope = 'mmdet'
-custom_imports = dict(imports=['mmgwap'], allow_failed_imports=False)
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),

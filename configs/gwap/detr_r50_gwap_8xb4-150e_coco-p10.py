@@ -1,5 +1,4 @@
 _base_ = ['mmdet::detr/detr_r50_8xb2-150e_coco.py', '../_base_/custom_hooks.py']
-custom_imports = dict(imports=['mmgwap'], allow_failed_imports=False)
 
 model = dict(
     _delete_=True,
@@ -20,8 +19,8 @@ train_dataloader = dict(
 val_evaluator = [_base_.val_evaluator, dict(type='mmgwap.MultiLabelMetric', classwise=False)]
 test_evaluator = val_evaluator
 
-# An epoch passes the boxed tenth once, so ten of them are as many iterations
-# as one over all images.
+# An epoch passes over the boxed tenth of the images, so ten epochs here have as many
+# iterations as one epoch over all images.
 train_cfg = dict(max_epochs=1500, val_interval=10)
 param_scheduler = [
     dict(type='MultiStepLR', begin=0, end=1500, by_epoch=True, milestones=[1000], gamma=0.1)

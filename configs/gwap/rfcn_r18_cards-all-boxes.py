@@ -1,4 +1,4 @@
-# All boxes, for as long as the configs of few boxes.
+# All boxes, with the schedule of the configs with few boxes.
 _base_ = [
     '../_base_/models/rfcn_r18_small.py',
     '../_base_/datasets/cards.py',

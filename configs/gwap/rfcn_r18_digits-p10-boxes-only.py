@@ -1,5 +1,5 @@
-# The boxes of 10 % of the images, and no other images: the first stage of
-# training with labels, and what labels have to beat in the second.
+# 10 % of the images, with boxes, and no other images: the first stage of training with
+# labels, and the baseline of the second stage.
 _base_ = 'rfcn_r18_digits-all-boxes.py'
 
 train_dataloader = dict(

@@ -1,6 +1,6 @@
-# Boxes of 20 % of the images, labels of the others.  A second stage: an
-# image-level loss alone hardly moves a network of random weights, but one that
-# has seen a few boxes learns from it at once.
+# Boxes for 20 % of the images, labels for the others. This is the second stage: an
+# image-level loss alone hardly trains a network with random weights, but does train a
+# network that has learned from a few boxes.
 _base_ = 'rfcn_r18_cards-all-boxes.py'
 
 load_from = 'work_dirs/rfcn_r18_cards-p20-boxes-only/iter_1000.pth'
@@ -20,7 +20,7 @@ train_dataloader = dict(
         dataset=_base_.train_dataloader.dataset,
     ),
 )
-# The head starts from random weights, the detector does not.
+# The head starts from random weights, the detector from the first stage.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'cls_head': dict(lr_mult=10)}))
 val_evaluator = [_base_.val_evaluator, dict(type='mmgwap.MultiLabelMetric', classwise=False)]
 test_evaluator = val_evaluator

@@ -1,6 +1,6 @@
 _base_ = '../rfcn/rfcn_r50_8xb1-120k_coco.py'
 
-# The same tenth of the boxes, and no other images.
+# The tenth of the images that has boxes in the GWAP config, and no other images.
 train_dataloader = dict(
     dataset=dict(
         _delete_=True,

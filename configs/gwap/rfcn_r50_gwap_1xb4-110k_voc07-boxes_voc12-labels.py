@@ -1,6 +1,6 @@
 _base_ = '../rfcn/rfcn_r50_1xb2-110k_voc0712.py'
 
-# Boxes of VOC 2007, image labels of VOC 2012; half of a batch are of each.
+# Boxes of VOC 2007 and image labels of VOC 2012, each for half of a batch.
 voc07, voc12 = _base_.train_dataloader.dataset.datasets
 model = dict(
     _delete_=True,

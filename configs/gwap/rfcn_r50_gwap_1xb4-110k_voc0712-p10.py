@@ -1,6 +1,6 @@
 _base_ = '../rfcn/rfcn_r50_1xb2-110k_voc0712.py'
 
-# Of ten images one keeps its boxes; half of a batch are such.
+# One image in ten keeps its boxes. These images fill half of a batch.
 model = dict(
     _delete_=True,
     type='mmgwap.MultiTaskDetector',

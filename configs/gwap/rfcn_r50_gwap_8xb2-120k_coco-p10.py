@@ -1,6 +1,6 @@
 _base_ = '../rfcn/rfcn_r50_8xb1-120k_coco.py'
 
-# Of ten images one keeps its boxes; half of a batch are such.
+# One image in ten keeps its boxes. These images fill half of a batch.
 model = dict(
     _delete_=True,
     type='mmgwap.MultiTaskDetector',

@@ -14,8 +14,9 @@ train_dataloader = dict(
         _delete_=True,
         type='mmgwap.PartialBoxDataset',
         percent=10,
-        # Mosaic and MixUp would give an image boxes for some of its objects.
-        # Images with boxes are mixed among themselves, the others not at all.
+        # Mosaic and MixUp of images with and without boxes would give boxes for some
+        # objects of an image only. So images with boxes are mixed among themselves, and
+        # images with labels only are not mixed.
         label_pipeline=_base_.train_pipeline_stage2,
         dataset=_base_.train_dataloader.dataset,
     ),
@@ -23,8 +24,8 @@ train_dataloader = dict(
 val_evaluator = [_base_.val_evaluator, dict(type='mmgwap.MultiLabelMetric', classwise=False)]
 test_evaluator = val_evaluator
 
-# An epoch passes the boxed tenth once, so ten of them are as many iterations
-# as one over all images.
+# An epoch passes over the boxed tenth of the images, so ten epochs here have as many
+# iterations as one epoch over all images.
 max_epochs = 3000
 switch_epoch = 2800
 train_cfg = dict(max_epochs=max_epochs, val_interval=100, dynamic_intervals=[(switch_epoch, 10)])

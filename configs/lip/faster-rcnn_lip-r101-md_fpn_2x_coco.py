@@ -1,5 +1,5 @@
-# MD: modulated deformable convolution (DCNv2) in res3 to res5, in the blocks
-# that do not downsample.
+# MD: modulated deformable convolution (DCNv2) in the blocks of res3 to res5 that do not
+# downsample.
 _base_ = 'faster-rcnn_lip-r101_fpn_2x_coco.py'
 
 model = dict(

@@ -1,9 +1,9 @@
-# ImageNet classification by the authors' schedule: 90 epochs of 256 images, the
-# rate divided by ten after 30, 60 and 80.  Localizes as well: ../wsol.
+# ImageNet classification with the authors' schedule: 90 epochs with batches of 256
+# images; the learning rate is divided by ten after 30, 60 and 80 epochs.
 _base_ = '../wsol/lip-r50_gap_ilsvrc.py'
 
 model = dict(backbone=dict(init_cfg=None))
-# mmdet has no RandomResizedCrop; this one chooses each side by itself.
+# mmdet has no RandomResizedCrop. This crop draws height and width independently.
 train_pipeline = [
     _base_.load_image,
     dict(type='RandomCrop', crop_type='relative_range', crop_size=(0.28, 0.28)),

@@ -1,5 +1,4 @@
 _base_ = ['mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', '../_base_/custom_hooks.py']
-custom_imports = dict(imports=['mmgwap'], allow_failed_imports=False)
 
 model = dict(
     backbone=dict(

@@ -1,11 +1,11 @@
-# R-FCN on your own photographs with COCO JSON.  Copy this file, and change:
+# R-FCN on your own photographs with boxes in COCO JSON. Copy this file and change:
 data_root = 'data/own/'  # ends with a slash
 classes = ('cat', 'dog')  # names and order of `categories` in the JSON
 train_json, train_images = 'annotations/train.json', 'train/'
 val_json, val_images = 'annotations/val.json', 'val/'
-max_iters = 10000  # of 2 images; the rate falls at three quarters
+max_iters = 10000  # of 2 images; the learning rate drops at three quarters
 
-# Nothing below has to be changed.
+# The rest can stay as it is.
 _base_ = '../rfcn/rfcn_r50_ohem_8xb1-120k_coco.py'
 own = dict(data_root=data_root, metainfo=dict(classes=classes))
 model = dict(roi_head=dict(bbox_head=dict(num_classes=len(classes))))

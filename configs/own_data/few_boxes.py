@@ -1,10 +1,10 @@
-# Beside photographs with boxes, others of which only labels are known.  Copy
-# this file and voc_layout.py (or coco_layout.py), and change:
+# Photographs with boxes, and more photographs with image labels only. Copy this file
+# and voc_layout.py (or coco_layout.py) and change:
 _base_ = 'voc_layout.py'
-label_file = 'labels.csv'  # columns image, label: a row for each label
-label_images = 'labelled/'  # holds the images of label_file
+label_file = 'labels.csv'  # columns image and label, one row per label
+label_images = 'labelled/'  # folder of the images in label_file
 
-# Nothing below has to be changed.
+# The rest can stay as it is.
 model = dict(
     _delete_=True,
     type='mmgwap.MultiTaskDetector',

@@ -1,11 +1,11 @@
-# R-FCN on your own photographs in VOC layout.  Copy this file, and change:
+# R-FCN on your own photographs in VOC layout. Copy this file and change:
 data_root = 'data/own/'  # holds JPEGImages/, Annotations/, ImageSets/
 classes = ('cat', 'dog')  # as in the <name> of the XML files
 train_list = 'ImageSets/Main/train.txt'
 val_list = 'ImageSets/Main/val.txt'
-max_iters = 10000  # of 2 images; the rate falls at three quarters
+max_iters = 10000  # of 2 images; the learning rate drops at three quarters
 
-# Nothing below has to be changed.
+# The rest can stay as it is.
 _base_ = '../rfcn/rfcn_r50_ohem_1xb2-110k_voc0712.py'
 own = dict(
     type='mmgwap.CheckedXMLDataset',

@@ -1,6 +1,6 @@
 _base_ = 'rfcn_r101_ohem_8xb1-120k_coco.py'
 
-# The paper's multi-scale training.
+# Multi-scale training of the paper.
 load_image = _base_.load_image
 train_pipeline = [
     load_image,

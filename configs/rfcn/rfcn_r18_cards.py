@@ -1,4 +1,4 @@
-# The small model on photographs in VOC layout, from scratch.
+# Small R-FCN on photographs in VOC layout, trained from scratch.
 _base_ = [
     '../_base_/models/rfcn_r18_small.py',
     '../_base_/datasets/cards.py',

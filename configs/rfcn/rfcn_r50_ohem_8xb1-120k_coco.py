@@ -1,6 +1,6 @@
 _base_ = 'rfcn_r50_8xb1-120k_coco.py'
 
-# Of all RoIs of an image, the 128 of highest loss; background is IoU [0, 0.5).
+# The 128 RoIs of an image with the highest loss. Background has IoU in [0, 0.5).
 model = dict(
     train_cfg=dict(
         rcnn=dict(

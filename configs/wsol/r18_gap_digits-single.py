@@ -1,5 +1,5 @@
-# Trains from scratch on two CPU cores in minutes; the head learns ten times as
-# fast as the backbone.
+# Trained from scratch in minutes on two CPU cores. The head has ten times the learning
+# rate of the backbone.
 _base_ = [
     '../_base_/models/cam_r18_small.py',
     '../_base_/datasets/digits_single.py',

@@ -39,7 +39,7 @@ def stratified_split(
         ValueError: if the share is too small for one image of each class that occurs.
 
     Example:
-        >>> stratified_split([[0]] * 4 + [[1]] * 2, percent=50, num_classes=2).sum()
+        >>> int(stratified_split([[0]] * 4 + [[1]] * 2, percent=50, num_classes=2).sum())
         3
     """
     if not 0 <= percent <= 100:

@@ -1,12 +1,11 @@
 # Photographs of playing cards in VOC layout (JPEGImages/, Annotations/,
-# ImageSets/Main/), from EdjeElectronics' object detection tutorial.  For
-# another data set in this layout, change `data_root`, `metainfo` and the names
-# of the image sets.
+# ImageSets/Main/) from EdjeElectronics' object detection tutorial. For another data
+# set in this layout, change `data_root`, `metainfo` and the names of the image sets.
 data_root = 'data/cards/'
 metainfo = dict(classes=('nine', 'ten', 'jack', 'queen', 'king', 'ace'))
 scale = (256, 256)
 
-# Pillow refuses a truncated file, OpenCV returns it half grey.
+# Pillow raises on a truncated file. OpenCV would return it with a grey rest.
 load_image = dict(type='LoadImageFromFile', imdecode_backend='pillow')
 meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 train_pipeline = [

@@ -1,8 +1,8 @@
-# COCO 2017: trained on train2017, tested on val2017.
+# COCO 2017: training on train2017, testing on val2017.
 data_root = 'data/coco/'
 scale = (1000, 600)
 
-# Pillow refuses a truncated file, OpenCV returns it half grey.
+# Pillow raises on a truncated file. OpenCV would return it with a grey rest.
 load_image = dict(type='LoadImageFromFile', imdecode_backend='pillow')
 meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 train_pipeline = [
@@ -24,7 +24,7 @@ tta_pipeline = [
         type='TestTimeAug',
         transforms=[
             [
-                # The paper's multi-scale testing.
+                # The scales of the R-FCN paper's multi-scale testing.
                 dict(type='Resize', scale=(side * 5 // 3, side), keep_ratio=True)
                 for side in (200, 400, 600, 800, 1000)
             ],

@@ -1,4 +1,4 @@
-# CUB-200-2011, trained on train, tested on test.  The metadata is made by
+# CUB-200-2011: training on train, testing on test. Make the metadata with
 # python tools/dataset_converters/make_wsol_metadata.py cub \
 #     data/CUB_200_2011 data/CUB_200_2011/metadata
 _base_ = 'ilsvrc_cls_loc.py'

@@ -1,4 +1,4 @@
-# Digits in clutter: python tools/dataset_converters/make_digits.py
+# Digits in clutter, made by tools/dataset_converters/make_digits.py.
 data_root = 'data/digits/'
 metainfo = dict(classes=tuple('0123456789'))
 
@@ -22,7 +22,7 @@ tta_pipeline = [
         type='TestTimeAug',
         transforms=[
             [dict(type='Resize', scale=(s, s), keep_ratio=True) for s in (128, 160)],
-            # A digit's mirror image is none; this only says so to the merger.
+            # Mirrored digits are not digits. The merger of predictions needs the key.
             [dict(type='RandomFlip', prob=0.0)],
             [dict(type='LoadAnnotations', with_bbox=True)],
             [dict(type='PackDetInputs', meta_keys=meta_keys + ('flip', 'flip_direction'))],

@@ -1,11 +1,11 @@
-# Digits in clutter, one an image, to localize from its label alone:
-# python tools/dataset_converters/make_digits.py --single
+# One digit in clutter per image, for localization from image labels. Made by
+# tools/dataset_converters/make_digits.py --single.
 data_root = 'data/digits-single/'
 metainfo = dict(classes=tuple('0123456789'))
 
 load_image = dict(type='LoadImageFromFile', imdecode_backend='pillow')
 meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
-# A texture is learnt by heart unless it changes each time.
+# Without color and shift augmentation, the model memorizes the textures.
 train_pipeline = [
     load_image,
     dict(type='Resize', scale=(64, 64), keep_ratio=True),
@@ -38,7 +38,7 @@ val_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     drop_last=False,
-    # An image that comes twice would count twice.
+    # Padding by repeated images would count these images twice.
     sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
     dataset=dict(
         type='mmgwap.WSOLDataset',

@@ -1,16 +1,16 @@
-# ILSVRC CLS-LOC, trained on train, tested on val.  The metadata is made by
+# ILSVRC CLS-LOC: training on train, testing on val. Make the metadata with
 # python tools/dataset_converters/make_wsol_metadata.py ilsvrc \
 #     data data/ILSVRC/metadata
-# The WSOL evaluation's own fits as well; its test/ is what is val/ here.
+# or use the metadata of the WSOL evaluation, whose test/ is val/ here.
 data_root = 'data/ILSVRC/'
 
-# Pillow refuses a truncated file, OpenCV returns it half grey.  Boxes, masks
-# and sizes are of the pixels as they are stored, whatever the EXIF orientation.
+# Pillow raises on a truncated file. OpenCV would return it with a grey rest. Boxes,
+# masks and sizes refer to the stored pixels, so the EXIF orientation is ignored.
 load_image = dict(
     type='LoadImageFromFile', imdecode_backend='pillow', color_type='color_ignore_orientation'
 )
 meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
-# As in the WSOL evaluation: the ratio of the sides is not kept.
+# Like the WSOL evaluation, this does not keep the aspect ratio.
 train_pipeline = [
     load_image,
     dict(type='Resize', scale=(256, 256), keep_ratio=False),
@@ -42,7 +42,7 @@ val_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     drop_last=False,
-    # An image that comes twice would count twice.
+    # Padding by repeated images would count these images twice.
     sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
     dataset=dict(
         type='mmgwap.WSOLDataset',

@@ -1,5 +1,5 @@
-# OpenImages30k, of the WSOL evaluation: images and masks in train/, val/ and
-# test/, its folder metadata/OpenImages/ as metadata/.
+# OpenImages30k of the WSOL evaluation: images and masks in train/, val/ and test/.
+# Its folder metadata/OpenImages/ belongs into data/OpenImages/ as metadata/.
 _base_ = 'ilsvrc_cls_loc.py'
 
 data_root = 'data/OpenImages/'

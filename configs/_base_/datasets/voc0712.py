@@ -1,8 +1,8 @@
-# PASCAL VOC: trained on 07+12 trainval, tested on 07 test.
+# PASCAL VOC: training on trainval of 2007 and 2012, testing on test of 2007.
 data_root = 'data/VOCdevkit/'
 scale = (1000, 600)
 
-# Pillow refuses a truncated file, OpenCV returns it half grey.
+# Pillow raises on a truncated file. OpenCV would return it with a grey rest.
 load_image = dict(type='LoadImageFromFile', imdecode_backend='pillow')
 meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 train_pipeline = [
@@ -39,7 +39,7 @@ train_dataloader = dict(
     batch_sampler=dict(type='AspectRatioBatchSampler'),
     dataset=dict(
         type='ConcatDataset',
-        # VOCDataset tells the year in its metainfo.
+        # The metainfo of VOCDataset contains the year.
         ignore_keys=['dataset_type'],
         datasets=[
             dict(

@@ -1,13 +1,8 @@
-# ResNet-18 of a quarter of the width, from scratch; maps of stride 8.
+# ResNet-18 with a quarter of the channels, trained from scratch. Maps have stride 8.
+_base_ = 'image_classifier.py'
+
 model = dict(
-    type='mmgwap.ImageClassifier',
-    data_preprocessor=dict(
-        type='DetDataPreprocessor',
-        mean=[128.0, 128.0, 128.0],
-        std=[64.0, 64.0, 64.0],
-        bgr_to_rgb=True,
-        pad_size_divisor=8,
-    ),
+    data_preprocessor=dict(mean=[128.0, 128.0, 128.0], std=[64.0, 64.0, 64.0], pad_size_divisor=8),
     backbone=dict(
         type='ResNet',
         depth=18,
@@ -17,13 +12,5 @@ model = dict(
         norm_eval=False,
         init_cfg=None,
     ),
-    cls_head=dict(
-        type='mmgwap.ImageClsHead',
-        source='backbone',
-        num_classes=10,
-        in_channels=128,
-        multi_label=False,
-        pool=dict(type='mmgwap.GlobalAvgPool'),
-    ),
-    test_cfg=dict(with_maps=True),
+    cls_head=dict(num_classes=10, in_channels=128),
 )

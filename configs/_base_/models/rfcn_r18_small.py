@@ -1,5 +1,5 @@
-# A small R-FCN that trains from scratch: ResNet-18 of half the width, boxes of
-# 24 and 48 px, few RoIs, bilinear voting.  Set `num_classes`.
+# Small R-FCN trained from scratch: ResNet-18 with half the channels, anchors of 24 and
+# 48 px, few RoIs, bilinear sampling. Set `num_classes`.
 _base_ = 'rfcn_r50.py'
 
 norm_cfg = dict(type='BN', requires_grad=True)
@@ -20,7 +20,7 @@ model = dict(
         bbox_head=dict(
             in_channels=256,
             feat_channels=128,
-            # The paper's Gaussian of std 0.01 suits a pretrained backbone.
+            # The paper's Gaussian (std 0.01) is for pretrained backbones.
             init_cfg=dict(type='Kaiming', layer='Conv2d', mode='fan_in', nonlinearity='linear'),
         ),
     ),

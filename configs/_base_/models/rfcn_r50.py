@@ -1,5 +1,5 @@
-# R-FCN as in the paper (arXiv 1605.06409): res5 dilated to stride 16, conv1,
-# res2 and all batch norms frozen, class-agnostic boxes, k = 7.
+# R-FCN of the paper (arXiv 1605.06409): res5 with dilation 2 and stride 16, frozen
+# conv1, res2 and batch norms, class-agnostic boxes, k = 7.
 norm_cfg = dict(type='BN', requires_grad=False)
 model = dict(
     type='mmgwap.RFCN',

@@ -1,4 +1,4 @@
-# 1,000 iterations: a first or a second stage of training from scratch.
+# 1,000 iterations: the first or the second stage of training from scratch.
 _base_ = 'adamw_2500.py'
 
 max_iters = 1000

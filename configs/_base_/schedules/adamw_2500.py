@@ -1,4 +1,4 @@
-# 2,500 iterations of 4 images, for training small models from scratch.
+# 2,500 iterations of 4 images, for small models trained from scratch.
 max_iters = 2500
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=500)
 val_cfg = dict(type='ValLoop')

@@ -1,4 +1,4 @@
-# 120k iterations of 8 images: lr 1e-3 for 90k, then 1e-4.
+# 120k iterations of 8 images: learning rate 1e-3 for 90k iterations, then 1e-4.
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=120000, val_interval=10000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

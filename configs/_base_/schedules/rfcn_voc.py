@@ -1,4 +1,4 @@
-# 110k iterations of 2 images: lr 1e-3 for 80k, then 1e-4.
+# 110k iterations of 2 images: learning rate 1e-3 for 80k iterations, then 1e-4.
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=110000, val_interval=10000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

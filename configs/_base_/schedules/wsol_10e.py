@@ -1,5 +1,6 @@
-# 10 epochs of 32 images, from weights of ImageNet; the new layers learn ten
-# times as fast.  The rate is ours, the rest as in the WSOL evaluation.
+# 10 epochs with batches of 32 images, from ImageNet weights. The learning rate is ours;
+# epochs, batch size and steps are those of the WSOL evaluation. The new layers have ten
+# times the learning rate.
 _base_ = '../default_runtime.py'
 
 max_epochs = 10

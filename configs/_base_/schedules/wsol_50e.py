@@ -1,4 +1,4 @@
-# The same for a small data set: 50 epochs.
+# The schedule of wsol_10e.py with 50 epochs, for small data sets.
 _base_ = 'wsol_10e.py'
 
 max_epochs = 50

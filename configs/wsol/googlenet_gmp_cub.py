@@ -1,3 +1,0 @@
-_base_ = 'googlenet_gap_cub.py'
-
-model = dict(cls_head=dict(pool=dict(type='mmgwap.GlobalMaxPool')))

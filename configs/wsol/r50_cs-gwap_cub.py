@@ -1,3 +1,0 @@
-_base_ = 'r50_gap_cub.py'
-
-model = dict(cls_head=dict(pool=dict(type='mmgwap.ClassSpecificGWAP')))

@@ -1,3 +1,0 @@
-_base_ = 'vgg16_gap_ilsvrc.py'
-
-model = dict(cls_head=dict(pool=dict(type='mmgwap.GlobalMaxPool')))
