@@ -96,12 +96,8 @@ def test_share_of_boxes_is_in_the_name(path):
     assert cfg.model.cls_head.num_classes == num_classes_of(cfg)
     sampler = cfg.train_dataloader.batch_sampler
     assert sampler.type == 'mmgwap.PartialBoxBatchSampler'
-    assert 0 < num_boxed(sampler) < cfg.train_dataloader.batch_size
+    assert 0 < sampler.num_boxed < cfg.train_dataloader.batch_size
     assert 'mmgwap.MultiLabelMetric' in {metric.type for metric in cfg.val_evaluator}
-
-
-def num_boxed(sampler):
-    return sampler.get('num_boxed', sampler.get('boxed'))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +121,7 @@ def test_boxes_only_baselines(path):
     assert set(options.get('custom_keys', {})) <= {'cls_head'}
     for key in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'val_dataloader'):
         assert baseline[key] == cfg[key]
-    assert baseline.train_dataloader.batch_size == num_boxed(cfg.train_dataloader.batch_sampler)
+    assert baseline.train_dataloader.batch_size == cfg.train_dataloader.batch_sampler.num_boxed
 
 
 @pytest.mark.parametrize('path', PAPER, ids=lambda path: path.stem)

@@ -77,8 +77,8 @@ def shorten(cfg, work_dir):
     loader = cfg.train_dataloader
     if loader.batch_size > 4:
         sampler = loader.get('batch_sampler') or {}
-        for key in {'boxed', 'num_boxed'} & set(sampler):
-            sampler[key] = max(1, sampler[key] * 4 // loader.batch_size)
+        if 'num_boxed' in sampler:
+            sampler.num_boxed = max(1, sampler.num_boxed * 4 // loader.batch_size)
         loader.batch_size = 4
     if 'max_epochs' in cfg.train_cfg:
         cfg.train_cfg.update(type='OneStepEpochs', max_epochs=1)

@@ -58,7 +58,7 @@ def run(config: str, work_dir: Path, kind: str, early: bool = False) -> list:
     cfg.train_cfg = dict(LOOPS[kind], **EARLY[kind] if early else {})
     loader = cfg.train_dataloader
     loader.update(batch_size=3, num_workers=1)
-    loader.batch_sampler.boxed = 1
+    loader.batch_sampler.num_boxed = 1
     if kind == 'epochs':
         loader.sampler.type = 'DefaultSampler'
     else:

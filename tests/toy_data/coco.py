@@ -1,4 +1,4 @@
-"""COCO 2017 in miniature."""
+"""Toy version of COCO 2017."""
 
 import json
 from pathlib import Path
@@ -7,13 +7,13 @@ from typing import Union
 import numpy as np
 from mmdet.datasets import CocoDataset
 
-from .drawing import Scene, in_groups, scenes, write_image
+from .drawing import Scene, label_groups, scenes, write_image
 
 CLASSES = CocoDataset.METAINFO['classes']
-# Of the 91 planned categories these were never annotated.
+# Category ids that COCO planned and never annotated.
 UNUSED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 IDS = [i for i in range(1, 91) if i not in UNUSED]
-# The last id of each.
+# The last category id of each supercategory.
 SUPERCATEGORIES = {
     1: 'person',
     9: 'vehicle',
@@ -28,9 +28,9 @@ SUPERCATEGORIES = {
     82: 'appliance',
     90: 'indoor',
 }
-FIRST_IDS = dict(train=9, val=139, test=1)  # of the real images
+FIRST_IDS = dict(train=9, val=139, test=1)  # image ids of the real data
 INFO = dict(
-    description='COCO 2017 in miniature',
+    description='Toy version of COCO 2017',
     url='http://cocodataset.org',
     version='1.0',
     year=2017,
@@ -50,28 +50,27 @@ LICENSES = [
 def write_coco(
     folder: Union[str, Path], train: int = 1200, val: int = 10, test: int = 4, seed: int = 0
 ) -> Path:
-    """Write COCO 2017 as a folder ``data/`` has it.
+    """Write ``coco/`` in a folder.
 
-    Its 80 categories have their true ids.  Of the images of a split all are in
-    colour but the second, which is gray; the ninth has no annotation and the
-    tenth a crowd besides; 1 % of the default 1,200 have all classes.
-    Those for testing have no annotations, only a list,
-    ``annotations/image_info_test-dev2017.json``.
+    The 80 categories have their real ids. In each split the second image is gray, the ninth
+    has no annotation, and the tenth has an additional crowd. 1 % of the default 1,200
+    training images can contain all classes. The test images have no annotations, only the
+    list ``annotations/image_info_test-dev2017.json``.
 
     Args:
-        folder (str or Path): gets ``coco/``.
+        folder (str or Path): parent folder.
         train, val, test (int): numbers of images.
-        seed (int): chooses them.
+        seed (int): seed of the images.
 
     Returns:
-        Path: of ``coco/``.
+        Path: the folder ``coco/``.
     """
     root = Path(folder) / 'coco'
     for number, (split, count) in enumerate(dict(train=train, val=val, test=test).items()):
         content = dict(
             info=INFO, licenses=LICENSES, images=[], annotations=[], categories=categories()
         )
-        groups = in_groups(len(CLASSES), 8)
+        groups = label_groups(len(CLASSES), 8)
         for index, scene in enumerate(scenes(groups, count, (seed, number))):
             image = _image(index, split, scene)
             pixels = scene.image[..., 0] if index == 1 else scene.image
@@ -89,7 +88,7 @@ def write_coco(
 
 
 def categories() -> list[dict]:
-    """COCO's own, in its order."""
+    """Return COCO's categories in COCO's order."""
     return [
         dict(
             supercategory=next(name for last, name in SUPERCATEGORIES.items() if i <= last),
@@ -101,7 +100,7 @@ def categories() -> list[dict]:
 
 
 def _image(index: int, split: str, scene: Scene) -> dict:
-    # Real ids have gaps, and are the names of the files.
+    # Real image ids have gaps and are the file names.
     image_id = FIRST_IDS[split] + 16 * index
     name = f'{image_id:012d}.jpg'
     return dict(
@@ -117,10 +116,10 @@ def _image(index: int, split: str, scene: Scene) -> dict:
 
 
 def _annotations(index: int, image_id: int, scene: Scene) -> list[dict]:
-    found = []
+    annotations = []
     for label, (x, y, w, h) in zip(scene.labels, scene.boxes):
         corners = [x, y, x + w, y, x + w, y + h, x, y + h]
-        found.append(
+        annotations.append(
             dict(
                 segmentation=[list(map(float, corners))],
                 area=float(w * h),
@@ -128,27 +127,27 @@ def _annotations(index: int, image_id: int, scene: Scene) -> list[dict]:
                 image_id=image_id,
                 bbox=[*map(float, (x, y, w, h))],
                 category_id=IDS[label],
-                id=1000 * image_id + len(found),
+                id=1000 * image_id + len(annotations),
             )
         )
-    if index == 9 and found:
-        found.append(_crowd(found[0], scene))
-    return found
+    if index == 9 and annotations:
+        annotations.append(_crowd(annotations[0], scene))
+    return annotations
 
 
-def _crowd(one: dict, scene: Scene) -> dict:
-    """A crowd beside an object, of its category: a region given by runs."""
+def _crowd(annotation: dict, scene: Scene) -> dict:
+    """Return a crowd annotation with the category of another annotation, as an RLE mask."""
     height, width = scene.image.shape[:2]
     mask = np.zeros((height, width), bool)
     mask[height // 4 : height // 2, width // 4 : width * 3 // 4] = True
-    # Runs of 0 and 1 by turns, column by column, 0 first.
+    # Lengths of alternating runs of 0 and 1 in column order, 0 first.
     ends = np.flatnonzero(np.diff(mask.ravel(order='F'))) + 1
     counts = np.diff([0, *ends, mask.size]).tolist()
     return dict(
-        one,
+        annotation,
         segmentation=dict(counts=counts, size=[height, width]),
         area=int(mask.sum()),
         iscrowd=1,
-        id=9 * 10**11 + one['image_id'],
+        id=9 * 10**11 + annotation['image_id'],
         bbox=[width // 4, height // 4, width * 3 // 4 - width // 4, height // 2 - height // 4],
     )

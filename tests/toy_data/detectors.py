@@ -13,7 +13,7 @@ CONFIGS = dict(
 )
 DETECTORS = ('rfcn', *CONFIGS)
 
-# Channels of the backbone's last feature map.
+# Channels of the last feature map of each backbone.
 LAST_CHANNELS = dict(rfcn=64, faster_rcnn=64, retinanet=64, rtmdet=128, detr=64)
 ASSIGNER = dict(
     type='MaxIoUAssigner',
@@ -35,7 +35,7 @@ def tiny_rfcn(
     reg_class_agnostic: bool = True,
     ohem: bool = False,
 ) -> ConfigDict:
-    """Config of an R-FCN with 0.2 million parameters and random weights."""
+    """Return the config of an R-FCN with 0.2 million random parameters."""
     sampler = (
         dict(type='mmgwap.RFCNOHEMSampler', num=16)
         if ohem
@@ -106,13 +106,13 @@ def tiny_rfcn(
 
 
 def tiny_rfcn_run(configs: Path, data_root: Path, iterations: int = 8, **changes) -> Config:
-    """Config of a run of :func:`tiny_rfcn` on digits in clutter.
+    """Return a config that trains :func:`tiny_rfcn` on digits in clutter.
 
     Args:
-        configs (Path): the folder of that name.
-        data_root (Path): made by make_digits.py.
-        iterations (int): of 4 images each.
-        **changes: dotted keys and values, merged last.
+        configs (Path): folder ``configs/`` of the repository.
+        data_root (Path): folder that make_digits.py wrote.
+        iterations (int): number of iterations of 4 images.
+        **changes: values by dotted key, merged last.
     """
     cfg = Config.fromfile(configs / 'rfcn' / 'rfcn_r18_digits.py')
     cfg.model = tiny_rfcn(num_classes=10)
@@ -129,10 +129,10 @@ def tiny_rfcn_run(configs: Path, data_root: Path, iterations: int = 8, **changes
 
 
 def tiny_detector(name: str, num_classes: int = 4) -> ConfigDict:
-    """Config of one of ``DETECTORS``, with random weights.
+    """Return the config of one of ``DETECTORS``, with random weights.
 
-    But for the R-FCN these are the configs of the installed mmdet, with fewer
-    and narrower layers; losses, assigners and the rest are as they are there.
+    The configs are those of the installed mmdet (except R-FCN) with fewer and narrower
+    layers and unchanged losses and assigners.
     """
     if name == 'rfcn':
         return tiny_rfcn(num_classes)
@@ -157,7 +157,7 @@ def _resnet(neck_channels: int) -> dict:
 
 
 def _attention(part: str, dims: int) -> dict:
-    """One layer of a transformer's encoder or decoder."""
+    """Changes that reduce a transformer's encoder or decoder to one layer."""
     names = ['self_attn_cfg', 'ffn_cfg']
     names += ['cross_attn_cfg'] * (part == 'decoder')
     layer = {f'{part}.layer_cfg.{name}.embed_dims': dims for name in names}
@@ -192,7 +192,7 @@ SMALLER = dict(
         'neck.out_channels': 32,
         'bbox_head.in_channels': 32,
         'bbox_head.feat_channels': 32,
-        # Synchronised batch norm is for GPUs alone.
+        # Synchronized batch norm needs a GPU.
         'use_syncbn': False,
         'backbone.norm_cfg.type': 'BN',
         'neck.norm_cfg.type': 'BN',

@@ -1,8 +1,8 @@
-"""What the miniatures of data sets are drawn from.
+"""Draw the images of toy data sets.
 
-A miniature has a data set's own layout, classes and kinds of files, and a few
-images of some 60 px: coloured rectangles in noise.  A seed gives the same
-files on every machine with the same JPEG encoder.
+A toy data set has the layout, classes and file formats of the real data set, and a few
+images of about 60 px with colored rectangles on noise. A seed gives the same files on all
+machines with the same JPEG encoder.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,16 +13,16 @@ import cv2
 import numpy as np
 from numpy.random import RandomState
 
-SIZES = ((48, 64), (64, 48))  # height, width; as many of each shape
+SIZES = ((48, 64), (64, 48))  # height and width, used alternately
 
 
 class Scene(NamedTuple):
-    """An image.
+    """An image with its objects.
 
     Attributes:
-        image: (h, w, 3), uint8, BGR.
-        labels: of its objects.
-        boxes: of each, x, y, width, height, whole px inside of the image.
+        image: pixels (h, w, 3), uint8, BGR.
+        labels: label of each object.
+        boxes: box of each object as x, y, width, height in whole px, inside the image.
     """
 
     image: np.ndarray
@@ -31,11 +31,11 @@ class Scene(NamedTuple):
 
 
 def draw(labels: Sequence[int], rng: RandomState, size: tuple[int, int] = SIZES[0]) -> Scene:
-    """Draw a rectangle for each label, in its colour.
+    """Draw a rectangle per label, in the color of the label.
 
     Args:
-        labels (sequence): of the objects; the last is never hidden.
-        rng (RandomState): of this image.
+        labels (sequence): labels of the objects. Later objects hide earlier ones.
+        rng (RandomState): source of positions, sizes and noise.
         size (tuple[int, int]): height and width, at least 16 px.
     """
     height, width = size
@@ -46,28 +46,27 @@ def draw(labels: Sequence[int], rng: RandomState, size: tuple[int, int] = SIZES[
         h = int(rng.randint(8, height * 2 // 3))
         x = int(rng.randint(0, width - w + 1))
         y = int(rng.randint(0, height - h + 1))
-        image[y : y + h, x : x + w] = colour(label)
+        image[y : y + h, x : x + w] = color(label)
         scene.boxes.append((x, y, w, h))
     return scene
 
 
-def colour(label: int) -> np.ndarray:
-    """BGR, bright; near labels differ, since 137 has no factor of 180."""
+def color(label: int) -> np.ndarray:
+    """Return the BGR color of a label: bright, and different for neighboring labels."""
     pixel = np.uint8([[[label * 137 % 180, 255 - label * 31 % 128, 255]]])
     return cv2.cvtColor(pixel, cv2.COLOR_HSV2BGR)[0, 0]
 
 
 def scenes(groups: Sequence[Sequence[int]], count: int, seed: Sequence[int]) -> Iterator[Scene]:
-    """Draw images, each with the classes of one group, by turns.
+    """Yield images, each with one object per class of a group. The groups take turns.
 
-    Of twenty images the fourth has one object only, the ninth none, and the
-    fifteenth two of each class of its group.  All others have one of each, so
-    that a small share of the images can have all classes.
+    In every twenty images, the fourth has one object, the ninth none, and the fifteenth two
+    objects per class. With groups, a small share of the images can contain all classes.
 
     Args:
-        groups (sequence): of labels.
-        count (int): of images.
-        seed (sequence): numbers that choose the images.
+        groups (sequence): groups of labels.
+        count (int): number of images.
+        seed (sequence): seed of the images, several numbers.
     """
     for index in range(count):
         rng = RandomState([*seed, index])
@@ -77,19 +76,19 @@ def scenes(groups: Sequence[Sequence[int]], count: int, seed: Sequence[int]) -> 
         yield draw(labels, rng, SIZES[index // len(groups) % len(SIZES)])
 
 
-def in_groups(count: int, size: int) -> list[range]:
-    """Labels from 0 to ``count`` - 1, ``size`` together."""
+def label_groups(count: int, size: int) -> list[range]:
+    """Split the labels 0 to ``count - 1`` into groups of ``size``."""
     return [range(first, min(first + size, count)) for first in range(0, count, size)]
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write what the file's ending says; folders are made."""
+    """Write an image in the format of the file name, and create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), image):
         raise OSError(f'cannot write {path}')
 
 
 def write_lines(path: Path, lines: Sequence) -> None:
-    """Write a line of text each; folders are made."""
+    """Write one line of text per value, and create the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(''.join(f'{line}\n' for line in lines))

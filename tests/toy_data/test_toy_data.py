@@ -1,4 +1,4 @@
-"""Miniatures: the real layouts, and annotations that agree with the images."""
+"""Toy data sets: real layouts, and annotations that agree with the images."""
 
 import json
 from xml.etree import ElementTree
@@ -21,7 +21,7 @@ from tests.toy_data import (
     write_openimages,
     write_voc,
 )
-from tests.toy_data.drawing import colour, draw
+from tests.toy_data.drawing import color, draw
 
 register_all_modules()
 
@@ -36,23 +36,23 @@ def voc(tmp_path_factory):
     return write_voc(tmp_path_factory.mktemp('data'), 40, 12, 60, 5)
 
 
-def test_a_scene_shows_what_it_says():
+def test_last_object_is_visible():
     for seed in range(20):
         scene = draw([8 + seed, 7], np.random.RandomState(seed), (48, 64))
         x, y, w, h = scene.boxes[-1]
         inside = np.zeros((48, 64), bool)
         inside[y : y + h, x : x + w] = True
-        drawn = (scene.image == colour(7)).all(-1)
+        drawn = (scene.image == color(7)).all(-1)
         assert inside.sum() == w * h and (drawn == inside).all()
 
 
-def test_colours_differ_and_stand_out():
-    colours = {tuple(colour(label)) for label in range(80)}
-    assert len(colours) == 80
-    assert min(max(one) for one in colours) > 128  # the noise is below 64
+def test_colors_are_bright_and_differ():
+    colors = {tuple(color(label)) for label in range(80)}
+    assert len(colors) == 80
+    assert min(map(max, colors)) > 128  # the noise is below 64
 
 
-def test_coco_is_read_by_its_own_tools(coco):
+def test_pycocotools_reads_coco(coco):
     for split, images in (('train', 25), ('val', 12)):
         truth = COCO(coco / f'annotations/instances_{split}2017.json')
         assert len(truth.imgs) == images
@@ -67,25 +67,25 @@ def test_coco_is_read_by_its_own_tools(coco):
             assert gray == (image is truth.dataset['images'][1])
             found = truth.loadAnns(truth.getAnnIds(image['id']))
             assert (not found) == (image is truth.dataset['images'][8])
-            for one in found:
-                check_annotation(truth, one)
-                crowds += one['iscrowd']
+            for annotation in found:
+                check_annotation(truth, annotation)
+                crowds += annotation['iscrowd']
         assert crowds == 1
 
 
-def check_annotation(truth, one):
-    """The mask, of polygon or runs, has the area and the box."""
-    mask = truth.annToMask(one)
+def check_annotation(truth, annotation):
+    """Check that the mask, a polygon or an RLE, has the area and the box."""
+    mask = truth.annToMask(annotation)
     lines, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    x, y, w, h = one['bbox']
-    assert mask.sum() == one['area'] > 0
+    x, y, w, h = annotation['bbox']
+    assert mask.sum() == annotation['area'] > 0
     assert (columns[0], lines[0]) == (x, y)
     assert (columns[-1] + 1, lines[-1] + 1) == (x + w, y + h)
 
 
-def test_coco_has_its_categories(coco):
+def test_coco_has_the_real_categories(coco):
     content = json.loads((coco / 'annotations/instances_val2017.json').read_text())
-    found = {one['id']: one for one in content['categories']}
+    found = {category['id']: category for category in content['categories']}
     assert len(found) == 80 and list(found) == sorted(found)
     for number, name, family in (
         (1, 'person', 'person'),
@@ -101,20 +101,20 @@ def test_coco_has_its_categories(coco):
         (90, 'toothbrush', 'indoor'),
     ):
         assert found[number] == dict(id=number, name=name, supercategory=family)
-    licenses = {one['id'] for one in content['licenses']}
-    assert {one['license'] for one in content['images']} <= licenses
+    licenses = {entry['id'] for entry in content['licenses']}
+    assert {image['license'] for image in content['images']} <= licenses
 
 
 def test_coco_ids_are_unique(coco):
     files = [json.loads(path.read_text()) for path in (coco / 'annotations').glob('*.json')]
-    images = [one['id'] for content in files for one in content['images']]
-    annotations = [one['id'] for content in files for one in content.get('annotations', ())]
+    images = [image['id'] for content in files for image in content['images']]
+    annotations = [item['id'] for content in files for item in content.get('annotations', ())]
     assert len(files) == 3
     assert len(set(images)) == len(images) == 25 + 12 + 4
     assert len(set(annotations)) == len(annotations)
 
 
-def test_coco_keeps_its_test_annotations(coco):
+def test_coco_test_split_has_no_annotations(coco):
     path = coco / 'annotations/image_info_test-dev2017.json'
     content = json.loads(path.read_text())
     assert set(content) == {'info', 'licenses', 'images', 'categories'}
@@ -139,9 +139,9 @@ def test_voc_sets_agree_with_the_annotations(voc, year):
         for line in read_set(home, f'{label}_trainval'):
             name, flag = line.split()
             flags = [
-                int(one.findtext('difficult'))
-                for one in objects(home, name)
-                if one.findtext('name') == label
+                int(item.findtext('difficult'))
+                for item in objects(home, name)
+                if item.findtext('name') == label
             ]
             assert int(flag) == (-1 if not flags else 0 if all(flags) else 1)
             difficult += sum(flags)
@@ -167,25 +167,25 @@ def test_voc_boxes_are_inside_and_counted_from_one(voc):
                 int(root.findtext(f'size/{side}')) for side in ('width', 'height')
             )
             width, height = opened.size
-        for one in root.findall('object'):
+        for item in root.findall('object'):
             x1, y1, x2, y2 = (
-                float(one.findtext(f'bndbox/{side}')) for side in ('xmin', 'ymin', 'xmax', 'ymax')
+                float(item.findtext(f'bndbox/{side}')) for side in ('xmin', 'ymin', 'xmax', 'ymax')
             )
             assert 1 <= x1 < x2 <= width and 1 <= y1 < y2 <= height
             edges |= {x1 == 1, -(x2 == width)}
-            parts += one.find('part') is not None
+            parts += item.find('part') is not None
             fractions += x1 != int(x1)
     assert edges == {True, False, -1} and parts and fractions
 
 
-def test_voc_2012_keeps_its_test_annotations(voc):
+def test_voc_2012_test_split_has_no_annotations(voc):
     home = voc / 'VOC2012'
     assert len(read_set(home, 'test')) == 5
     assert not list((home / 'ImageSets/Main').glob('*_test.txt'))
     assert len(list((voc / 'VOC2007/ImageSets/Main').glob('*_test.txt'))) == 20
 
 
-def test_labels_of_voc_are_those_of_its_boxes(voc):
+def test_voc_class_lists_agree_with_the_boxes(voc):
     labels = DATASETS.build(
         dict(
             type='mmgwap.ImageLabelDataset',
@@ -202,9 +202,9 @@ def test_labels_of_voc_are_those_of_its_boxes(voc):
     for i in range(len(labels)):
         info = labels.get_data_info(i)
         sure = {
-            one.findtext('name')
-            for one in objects(voc / 'VOC2007', info['img_id'])
-            if one.findtext('difficult') == '0'
+            item.findtext('name')
+            for item in objects(voc / 'VOC2007', info['img_id'])
+            if item.findtext('difficult') == '0'
         }
         assert {names[k] for k in info['image_labels']} == sure
 
@@ -212,9 +212,9 @@ def test_labels_of_voc_are_those_of_its_boxes(voc):
 def test_one_percent_can_have_all_classes(tmp_path):
     path = write_coco(tmp_path, val=1, test=1) / 'annotations'
     content = json.loads((path / 'instances_train2017.json').read_text())
-    labels = {one['id']: set() for one in content['images']}
-    for one in content['annotations']:
-        labels[one['image_id']].add(one['category_id'] - 1)
+    labels = {image['id']: set() for image in content['images']}
+    for item in content['annotations']:
+        labels[item['image_id']].add(item['category_id'] - 1)
     for seed in range(3):
         chosen = stratified_split(list(labels.values()), 1, 90, seed)
         assert chosen.sum() == 12
@@ -225,14 +225,14 @@ def test_cards(tmp_path):
     assert len(read_set(root, 'train')) == 12
     assert len(read_set(root, 'test')) == 5
     names = {
-        one.findtext('name')
+        item.findtext('name')
         for path in root.glob('Annotations/*.xml')
-        for one in objects(root, path.stem)
+        for item in objects(root, path.stem)
     }
     assert names == {'nine', 'ten', 'jack', 'queen', 'king', 'ace'}
 
 
-def test_cub_and_ilsvrc_are_what_the_converter_reads(tmp_path):
+def test_converter_reads_cub_and_ilsvrc(tmp_path):
     birds = read_cub(write_cub(tmp_path))
     assert {split: len(data.labels) for split, data in birds.items()} == {'train': 200, 'test': 200}
     assert set(birds['test'].labels.values()) == set(range(200))
@@ -251,11 +251,11 @@ def test_openimages_masks(tmp_path):
         for image, masks in metadata.masks.items():
             with Image.open(root / image) as opened:
                 assert opened.size == metadata.sizes[image]
-            one, ignore = (
+            instance, ignore = (
                 np.array(Image.open(root / path)) for path in (*masks.instances, masks.ignore)
             )
-            assert one.shape == ignore.shape == metadata.sizes[image][::-1]
-            assert one.any() and not (one & ignore).any()
+            assert instance.shape == ignore.shape == metadata.sizes[image][::-1]
+            assert instance.any() and not (instance & ignore).any()
     assert not read_wsol_metadata(str(root / 'metadata/train')).masks
 
 
@@ -264,11 +264,10 @@ def test_openimages_masks(tmp_path):
 )
 def test_a_seed_gives_the_same_files(tmp_path, write):
     few = {write_coco: (12, 4, 2), write_voc: (12, 4, 12, 4)}.get(write, ())
-    named = [dict(seed=3), dict(seed=3), dict(seed=4)]
-    one, two, other = (
-        files(write(tmp_path / str(i), *few, **seed).parent) for i, seed in enumerate(named)
+    first, same, other = (
+        files(write(tmp_path / str(i), *few, seed=seed).parent) for i, seed in enumerate((3, 3, 4))
     )
-    assert one == two and set(one) == set(other) and one != other
+    assert first == same and set(first) == set(other) and first != other
 
 
 def files(root):

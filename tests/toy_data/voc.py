@@ -1,4 +1,4 @@
-"""PASCAL VOC 2007 and 2012 in miniature, and other data in its layout."""
+"""Toy versions of PASCAL VOC 2007 and 2012, and of other data in VOC layout."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 from mmdet.datasets import VOCDataset
 from numpy.random import RandomState
 
-from .drawing import Scene, in_groups, scenes, write_image, write_lines
+from .drawing import Scene, label_groups, scenes, write_image, write_lines
 
 CLASSES = VOCDataset.METAINFO['classes']
 POSES = ('Unspecified', 'Left', 'Right', 'Frontal', 'Rear')
@@ -23,20 +23,20 @@ def write_voc(
     test2012: int = 4,
     seed: int = 0,
 ) -> Path:
-    """Write VOC 2007 and 2012 as a folder ``data/`` has them.
+    """Write ``VOCdevkit/`` with VOC 2007 and 2012 in a folder.
 
-    Every seventh object is difficult, persons of 2012 have parts, and some of
-    2012's coordinates are fractions, as in the real files.  2012's test images
-    have no annotations.  1 % of the default 300 + 700 have all classes.
+    As in the real files, about one object in seven is difficult, persons of 2012 have parts,
+    some coordinates of 2012 are fractions, and the test images of 2012 have no annotations.
+    1 % of the default 300 + 700 images can contain all classes.
 
     Args:
-        folder (str or Path): gets ``VOCdevkit/``.
-        trainval2007, test2007, trainval2012, test2012 (int): numbers of
-            images.  Half of those of trainval are in train, half in val.
-        seed (int): chooses them.
+        folder (str or Path): parent folder.
+        trainval2007, test2007, trainval2012, test2012 (int): numbers of images. train and
+            val each have half of trainval.
+        seed (int): seed of the images.
 
     Returns:
-        Path: of ``VOCdevkit/``.
+        Path: the folder ``VOCdevkit/``.
     """
     root = Path(folder) / 'VOCdevkit'
     counts = {2007: (trainval2007, test2007), 2012: (trainval2012, test2012)}
@@ -55,18 +55,18 @@ def write_voc(
 
 
 def write_cards(folder: Union[str, Path], train: int = 40, test: int = 8, seed: int = 0) -> Path:
-    """Write a data set of playing cards in VOC layout, as ``data/`` has it.
+    """Write ``cards/``, playing cards in VOC layout, in a folder.
 
     Args:
-        folder (str or Path): gets ``cards/``.
+        folder (str or Path): parent folder.
         train, test (int): numbers of images.
-        seed (int): chooses them.
+        seed (int): seed of the images.
 
     Returns:
-        Path: of ``cards/``.
+        Path: the folder ``cards/``.
     """
     root, sets = Path(folder) / 'cards', dict(train=[], test=[])
-    drawn = scenes(in_groups(len(CARDS), 2), train + test, (seed, 3))
+    drawn = scenes(label_groups(len(CARDS), 2), train + test, (seed, 3))
     for index, scene in enumerate(drawn):
         name = f'cam_image{index + 1}'
         write_image(root / 'JPEGImages' / f'{name}.jpg', scene.image)
@@ -84,9 +84,9 @@ def write_cards(folder: Union[str, Path], train: int = 40, test: int = 8, seed: 
 def _write_images(
     root: Path, year: int, count: int, trainval: int, seed: int
 ) -> dict[str, list[dict]]:
-    """Write a year's images and XML files; returns the objects of each."""
+    """Write the images and XML files of a year; return the objects by image name."""
     found, home = {}, root / f'VOC{year}'
-    drawn = scenes(in_groups(len(CLASSES), 4), count, (seed, year))
+    drawn = scenes(label_groups(len(CLASSES), 4), count, (seed, year))
     for index, scene in enumerate(drawn):
         name = f'{index + 5:06d}' if year == 2007 else f'2008_{index + 2:06d}'
         write_image(home / 'JPEGImages' / f'{name}.jpg', scene.image)
@@ -99,10 +99,10 @@ def _write_images(
 
 
 def _objects(scene: Scene, year: int, rng: RandomState) -> list[dict]:
-    """Fields of each object, in the order of the files."""
+    """Return the fields of each object in the order of the real files."""
     objects = []
     for label, box in zip(scene.labels, corners(scene)):
-        one = dict(
+        fields = dict(
             name=CLASSES[label],
             pose=POSES[rng.randint(len(POSES))],
             truncated=rng.randint(2),
@@ -110,20 +110,20 @@ def _objects(scene: Scene, year: int, rng: RandomState) -> list[dict]:
             bndbox=box,
         )
         if year == 2012 and rng.rand() < 0.1:
-            one['bndbox'] = dict(box, xmin=f'{box["xmin"]}.70000076293945')
-        if year == 2012 and one['name'] == 'person':
-            one['part'] = dict(name='head', bndbox=box)
-        objects.append(one)
+            fields['bndbox'] = dict(box, xmin=f'{box["xmin"]}.70000076293945')
+        if year == 2012 and fields['name'] == 'person':
+            fields['part'] = dict(name='head', bndbox=box)
+        objects.append(fields)
     return objects
 
 
 def corners(scene: Scene) -> list[dict]:
-    """Pixels of the first and last line and column, counted from 1."""
+    """Return VOC boxes: first and last column and row, counted from 1, both inside."""
     return [dict(xmin=x + 1, ymin=y + 1, xmax=x + w, ymax=y + h) for x, y, w, h in scene.boxes]
 
 
 def write_xml(folder: Path, name: str, source: str, scene: Scene, objects: Sequence[dict]) -> None:
-    """Write an image's annotation, of objects with fields in their order."""
+    """Write the annotation of an image. Objects keep the order of their fields."""
     height, width, depth = scene.image.shape
     root = ElementTree.Element('annotation')
     _fill(
@@ -138,8 +138,8 @@ def write_xml(folder: Path, name: str, source: str, scene: Scene, objects: Seque
             segmented=0,
         ),
     )
-    for one in objects:
-        _fill(ElementTree.SubElement(root, 'object'), one)
+    for fields in objects:
+        _fill(ElementTree.SubElement(root, 'object'), fields)
     ElementTree.indent(root)
     write_lines(folder / f'{name}.xml', [ElementTree.tostring(root).decode()])
 
@@ -160,8 +160,11 @@ def _write_set(
     found: dict[str, list[dict]],
     classes: Sequence[str],
 ) -> None:
-    """Write the list of a set and, if it is annotated, that of each class:
-    1 has it, 0 has difficult ones only, -1 has none."""
+    """Write the image list of a split and, if it is annotated, the list of each class.
+
+    The flag of an image is 1 with objects of the class, 0 with difficult objects only, and
+    -1 without.
+    """
     folder = home / 'ImageSets' / 'Main'
     write_lines(folder / f'{name}.txt', members)
     if any(found[member] is None for member in members):
@@ -169,7 +172,7 @@ def _write_set(
     for label in classes:
         lines = []
         for member in members:
-            flags = [one['difficult'] for one in found[member] if one['name'] == label]
+            flags = [item['difficult'] for item in found[member] if item['name'] == label]
             flag = (0 if all(flags) else 1) if flags else -1
             lines.append(f'{member} {flag:2d}')
         write_lines(folder / f'{label}_{name}.txt', lines)

@@ -1,7 +1,7 @@
-"""ILSVRC CLS-LOC, CUB-200-2011 and OpenImages30k in miniature.
+"""Toy versions of ILSVRC CLS-LOC, CUB-200-2011 and OpenImages30k.
 
-The first two come as they are published, so make_wsol_metadata.py has to be
-run on them; the third with the metadata that the WSOL evaluation gives.
+The first two have the published layout, so make_wsol_metadata.py must be run on them. The
+third includes metadata as the WSOL evaluation provides it.
 """
 
 from collections.abc import Iterator
@@ -18,18 +18,17 @@ from .voc import corners, write_xml
 
 
 def write_ilsvrc(folder: Union[str, Path], train: int = 40, val: int = 8, seed: int = 0) -> Path:
-    """Write ILSVRC CLS-LOC as a folder ``data/`` has it.
+    """Write ``ILSVRC/`` and ``LOC_synset_mapping.txt`` in a folder.
 
-    There are 1,000 classes, of which most have no image; their WordNet ids are
-    made up.
+    The 1,000 classes have invented WordNet ids. Most classes have no image.
 
     Args:
-        folder (str or Path): gets ``ILSVRC/`` and LOC_synset_mapping.txt.
+        folder (str or Path): parent folder.
         train, val (int): numbers of images.
-        seed (int): chooses them.
+        seed (int): seed of the images.
 
     Returns:
-        Path: of ``ILSVRC/``.
+        Path: the folder ``ILSVRC/``.
     """
     root = Path(folder) / 'ILSVRC'
     wnids = [f'n{1440764 + 11 * i:08d}' for i in range(1000)]
@@ -38,11 +37,11 @@ def write_ilsvrc(folder: Union[str, Path], train: int = 40, val: int = 8, seed: 
         [f'{wnid} class {i}, kind {i}' for i, wnid in enumerate(wnids)],
     )
     names = dict(train=[], val=[])
-    # 37 shares no factor with 1,000: no class comes twice.
-    for label, scene in _lone(train, 37, 1000, (seed, 5)):
+    # 37 and 1,000 have no common factor, so no class repeats.
+    for label, scene in _single_objects(train, 37, 1000, (seed, 5)):
         names['train'].append(f'{wnids[label]}/{wnids[label]}_{label}')
         _write_jpeg(root, 'train', names['train'][-1], scene)
-    for label, scene in _lone(val, 37, 1000, (seed, 6)):
+    for label, scene in _single_objects(val, 37, 1000, (seed, 6)):
         names['val'].append(f'ILSVRC2012_val_{len(names["val"]) + 1:08d}')
         _write_jpeg(root, 'val', names['val'][-1], scene)
         write_xml(
@@ -64,24 +63,23 @@ def write_ilsvrc(folder: Union[str, Path], train: int = 40, val: int = 8, seed: 
 
 
 def _write_jpeg(root: Path, split: str, name: str, scene: Scene) -> None:
-    # OpenCV knows this ending too.
     write_image(root / 'Data' / 'CLS-LOC' / split / f'{name}.JPEG', scene.image)
 
 
 def write_cub(folder: Union[str, Path], seed: int = 0) -> Path:
-    """Write CUB-200-2011, two images of each class, as ``data/`` has it.
+    """Write ``CUB_200_2011/`` with two images per class in a folder.
 
     Args:
-        folder (str or Path): gets ``CUB_200_2011/``.
-        seed (int): chooses the images.
+        folder (str or Path): parent folder.
+        seed (int): seed of the images.
 
     Returns:
-        Path: of ``CUB_200_2011/``.
+        Path: the folder ``CUB_200_2011/``.
     """
     root = Path(folder) / 'CUB_200_2011'
     classes = [f'{i:03d}.Bird_of_{i}' for i in range(1, 201)]
     tables = dict(images=[], image_class_labels=[], train_test_split=[], bounding_boxes=[])
-    for index, (label, scene) in enumerate(_lone(400, 1, 200, (seed, 7))):
+    for index, (label, scene) in enumerate(_single_objects(400, 1, 200, (seed, 7))):
         name = f'{classes[label]}/Bird_{index + 1:04d}.jpg'
         write_image(root / 'images' / name, scene.image)
         rows = (
@@ -99,20 +97,21 @@ def write_cub(folder: Union[str, Path], seed: int = 0) -> Path:
 
 
 def write_openimages(folder: Union[str, Path], seed: int = 0) -> Path:
-    """Write OpenImages30k, an image of each class in each split.
+    """Write ``OpenImages/`` with an image per class and split in a folder.
+
+    Images and masks are in ``train/``, ``val/`` and ``test/``, metadata in ``metadata/``.
 
     Args:
-        folder (str or Path): gets ``OpenImages/``: images and masks in
-            ``train/``, ``val/`` and ``test/``, and ``metadata/``.
-        seed (int): chooses the images.
+        folder (str or Path): parent folder.
+        seed (int): seed of the images.
 
     Returns:
-        Path: of ``OpenImages/``.
+        Path: the folder ``OpenImages/``.
     """
     root = Path(folder) / 'OpenImages'
     for number, split in enumerate(('train', 'val', 'test')):
         metadata = WSOLMetadata({}, {}, {}, {}, ())
-        for label, scene in _lone(100, 1, 100, (seed, 8, number)):
+        for label, scene in _single_objects(100, 1, 100, (seed, 8, number)):
             stem = f'{split}/0{label:02d}xy/{label:016x}'
             write_image(root / f'{stem}.jpg', scene.image)
             metadata.labels[f'{stem}.jpg'] = label
@@ -124,7 +123,7 @@ def write_openimages(folder: Union[str, Path], seed: int = 0) -> Path:
 
 
 def _write_masks(root: Path, stem: str, scene: Scene) -> Masks:
-    """The object's mask and, to be ignored, the line above and below it."""
+    """Write the mask of the object, and an ignore mask of the rows above and below it."""
     ((x, y, w, h),) = scene.boxes
     mask, ignore = (np.zeros(scene.image.shape[:2], np.uint8) for _ in range(2))
     ignore[max(y - 1, 0) : y + h + 1, x : x + w] = 255
@@ -136,10 +135,10 @@ def _write_masks(root: Path, stem: str, scene: Scene) -> Masks:
     return masks
 
 
-def _lone(
+def _single_objects(
     count: int, step: int, classes: int, seed: tuple[int, ...]
 ) -> Iterator[tuple[int, Scene]]:
-    """Labels, ``step`` apart, and images of one object."""
+    """Yield labels that are ``step`` apart, with an image of one object each."""
     for index in range(count):
         label = index * step % classes
         yield label, draw([label], np.random.RandomState([*seed, index]))
