@@ -6,8 +6,4 @@ from .version import __version__
 
 check_host()
 
-from .checkpoint import allow_training_state  # noqa: E402
-
-allow_training_state()
-
 __all__ = ['__version__']

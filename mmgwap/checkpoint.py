@@ -1,11 +1,10 @@
-"""Checkpoints without arbitrary unpickling.
+"""Read checkpoints of mmengine without running code from them.
 
-``torch.load`` refuses by default, since 2.6, whatever is not tensors and plain
-containers, and a checkpoint of mmengine has a little more in it: the history
-of the losses.  mmengine 0.10.7 cannot resume for that reason.  Its maintained
-fork allows ``getattr`` among others, through which a pickle reaches ``exec``,
-and where that does not do it loads without any restriction.  Here the few
-classes are allowed, and nothing else.
+``torch.load`` accepts only tensors and plain containers since torch 2.6. Checkpoints of mmengine
+also hold the history of the losses, a ``HistoryBuffer`` of numpy arrays. mmengine 0.10.7 cannot
+resume for that reason. Its maintained fork allows ``getattr`` among others, through which a
+pickle reaches ``exec``, and loads without any restriction if that fails. This module allows
+restricted replacements of the few functions that the history needs, while a checkpoint is read.
 """
 
 import os
@@ -13,11 +12,11 @@ import pickle
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Callable
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Callable
 from unittest import mock
 
-import mmengine.runner.checkpoint as host
+import mmengine.runner.checkpoint as mmengine_checkpoint
 import numpy as np
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
@@ -25,41 +24,84 @@ from mmengine.logging.history_buffer import HistoryBuffer
 STATISTICS = ('min', 'max', 'mean', 'current')
 
 
-def allow_training_state() -> None:
-    """Let ``torch.load(weights_only=True)`` read mmengine's training state.
+@contextmanager
+def allow_training_state() -> Iterator[None]:
+    """Let ``torch.load(weights_only=True)`` read mmengine's training state inside the context.
 
-    numpy's own constructors are not on the list: with an object dtype they
-    turn bytes of a file into pointers.
+    Entries that other libraries have added with ``torch.serialization.add_safe_globals`` stay
+    valid, except that entries with the same name as ours are set aside until the context ends.
+
+    >>> with allow_training_state():
+    ...     checkpoint = torch.load('iter_1000.pth', weights_only=True)  # doctest: +SKIP
     """
-    if hasattr(host, 'get_torch_safe_globals'):
-        # torch keeps what is allowed in a set, so that of the fork's list and
-        # of this one an arbitrary mixture would hold, which reads neither.
-        host.get_torch_safe_globals = list
-    # Each with its path: plain classes the fork would take off the list again
-    # after a load of its own.
-    safe = [
-        (HistoryBuffer, 'mmengine.logging.history_buffer.HistoryBuffer'),
-        (_statistics_method, 'builtins.getattr'),
-        (_NumericDtype, 'numpy.dtype'),
-        (_NumericArray, 'numpy.ndarray'),
-    ]
-    for name in ('core', '_core'):  # numpy 2 moved them
-        safe += [
-            (_empty_array, f'numpy.{name}.multiarray._reconstruct'),
-            (_numeric_scalar, f'numpy.{name}.multiarray.scalar'),
-        ]
-    torch.serialization.add_safe_globals(safe)
+    allowed = torch.serialization.get_safe_globals()
+    if set(_SAFE_GLOBALS) <= set(allowed):
+        yield
+        return
+    names = {name for _, name in _SAFE_GLOBALS}
+    set_aside = [entry for entry in allowed if _global_name(entry) in names]
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals([x for x in allowed if x not in set_aside])
+    try:
+        # The fork adds its own list, with the original functions, before each load.
+        with torch.serialization.safe_globals(_SAFE_GLOBALS), _without_list_of_fork():
+            yield
+    finally:
+        torch.serialization.add_safe_globals(set_aside)
 
 
-def _statistics_method(owner: type, name: str) -> Callable:
-    """All that a ``HistoryBuffer`` needs ``getattr`` for in its pickle."""
+@contextmanager
+def safe_checkpoints() -> Iterator[None]:
+    """Refuse checkpoints that could run code, and end the process with a one-line error.
+
+    The context is meant for command-line tools. Any load is a safe load in it, even if the caller
+    asks for an unrestricted load. Training state of mmengine is allowed.
+    """
+    forced = mock.patch.dict(os.environ, TORCH_FORCE_WEIGHTS_ONLY_LOAD='1')
+    try:
+        with forced, allow_training_state():
+            # torch raises an error if both variables are set.
+            os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
+            yield
+    except pickle.UnpicklingError as error:
+        sys.exit(_one_line_error(str(error)))
+
+
+def _without_list_of_fork() -> AbstractContextManager:
+    name = 'get_torch_safe_globals'
+    if not hasattr(mmengine_checkpoint, name):  # mmengine itself
+        return nullcontext()
+    return mock.patch.object(mmengine_checkpoint, name, list)
+
+
+def _global_name(entry: Any) -> str:
+    """Return the name under which torch looks up an element of its list of safe globals."""
+    if isinstance(entry, tuple):
+        return entry[1]
+    return f'{entry.__module__}.{entry.__qualname__}'
+
+
+def _one_line_error(message: str) -> str:
+    """Shorten torch's error message, which has a dozen lines."""
+    lines = [line.strip() for line in message.strip().splitlines()]
+    for line in lines:
+        if 'GLOBAL' in line or 'Unsupported global' in line:
+            return (
+                'refused to read the checkpoint: it holds objects other than weights and training '
+                f'state, which could run code. {line}'
+            )
+    return f'cannot read the checkpoint: {lines[-1] if lines else "no data"}'
+
+
+def _get_statistics_method(owner: type, name: str) -> Callable:
+    """Replace ``getattr``, which the pickle of a ``HistoryBuffer`` calls for its methods."""
     if owner is HistoryBuffer and name in STATISTICS:
         return getattr(HistoryBuffer, name)
     raise pickle.UnpicklingError(f'Unsupported global: getattr({owner!r}, {name!r})')
 
 
 class _NumericDtype:
-    """What a pickled dtype becomes: a number's kind and byte order."""
+    """Replace ``numpy.dtype`` by the kind and byte order of a number."""
 
     def __init__(self, kind: str, *flags) -> None:
         if not re.fullmatch(r'[biufc]\d{1,2}', str(kind)):
@@ -74,7 +116,10 @@ class _NumericDtype:
 
 
 class _NumericArray(np.ndarray):
-    """An array that can be filled from a pickle with numbers alone."""
+    """Replace ``numpy.ndarray`` by an array that a pickle can fill with numbers only.
+
+    numpy's own constructors turn bytes of a file into pointers if the dtype is ``object``.
+    """
 
     def __new__(cls, *ignored):
         return super().__new__(cls, (0,))
@@ -86,44 +131,28 @@ class _NumericArray(np.ndarray):
         super().__setstate__((version, shape, dtype.to_numpy(), is_fortran, data))
 
     def __reduce__(self) -> tuple:
-        # Saved again, it is an ordinary array.
+        # Pickle it as an ordinary array.
         return self.view(np.ndarray).__reduce__()
 
 
-def _empty_array(kind: type, *ignored) -> _NumericArray:
+def _make_empty_array(array_type: type, *ignored) -> _NumericArray:
     return _NumericArray()
 
 
-def _numeric_scalar(dtype: _NumericDtype, data: bytes) -> np.generic:
+def _make_numeric_scalar(dtype: _NumericDtype, data: bytes) -> np.generic:
     if not isinstance(dtype, _NumericDtype):
         raise pickle.UnpicklingError('Unsupported global: numpy scalar of other than numbers')
     return np.frombuffer(data, dtype.to_numpy(), count=1)[0]
 
 
-@contextmanager
-def safe_checkpoints() -> Iterator[None]:
-    """Within it, no checkpoint runs code; one that would ends the process.
-
-    For command-line tools.  What asks for an unrestricted load gets a safe one
-    all the same.
-    """
-    forced = mock.patch.dict(os.environ, TORCH_FORCE_WEIGHTS_ONLY_LOAD='1')
-    try:
-        with forced:
-            # torch takes both at once for a mistake.
-            os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
-            yield
-    except pickle.UnpicklingError as error:
-        sys.exit(_explain(str(error)))
-
-
-def _explain(message: str) -> str:
-    """torch's message, of a dozen lines, in one."""
-    lines = [line.strip() for line in message.strip().splitlines()]
-    for line in lines:
-        if 'GLOBAL' in line or 'Unsupported global' in line:
-            return (
-                'refused to read the checkpoint: it holds more than '
-                f'weights and training state, and could run code. {line}'
-            )
-    return f'cannot read the checkpoint: {lines[-1] if lines else "no data"}'
+# Pairs of a function and the name that it replaces in a pickle. numpy 2 renamed numpy.core.
+_SAFE_GLOBALS = [
+    (HistoryBuffer, 'mmengine.logging.history_buffer.HistoryBuffer'),
+    (_get_statistics_method, 'builtins.getattr'),
+    (_NumericDtype, 'numpy.dtype'),
+    (_NumericArray, 'numpy.ndarray'),
+    (_make_empty_array, 'numpy.core.multiarray._reconstruct'),
+    (_make_empty_array, 'numpy._core.multiarray._reconstruct'),
+    (_make_numeric_scalar, 'numpy.core.multiarray.scalar'),
+    (_make_numeric_scalar, 'numpy._core.multiarray.scalar'),
+]

@@ -11,12 +11,15 @@ os.environ.update(OMP_NUM_THREADS='1', MKL_NUM_THREADS='1', OPENBLAS_NUM_THREADS
 import pytest
 import torch
 
-from tests.processes import Command
+from tests.processes import Command, skip_config_formatting
 from tests.toy_data import tiny_rfcn_run
 
 if not torch.cuda.is_available():
     # Triton reads this at import. Its interpreter then runs the kernels on the CPU.
     os.environ['TRITON_INTERPRET'] = '1'
+
+
+skip_config_formatting()
 
 
 def pytest_collection_modifyitems(items):

@@ -1,4 +1,4 @@
-"""Short trainings of a tiny detector."""
+"""Short trainings of a tiny model."""
 
 import pytest
 import torch
@@ -7,37 +7,43 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
+from . import tiny_model  # noqa: F401  (registers TinyModel)
+
 register_all_modules()
 
-# What draws random numbers in the loader, beside what does in the model.
+# Transforms that draw random numbers.
 RANDOM = [dict(type='RandomFlip', prob=0.5), dict(type='PhotoMetricDistortion')]
+EPOCHS = {
+    'train_cfg': dict(type='EpochBasedTrainLoop', max_epochs=3, val_interval=1000),
+    'train_dataloader.sampler.type': 'DefaultSampler',
+    'default_hooks.checkpoint.by_epoch': True,
+    'default_hooks.checkpoint.interval': 1,
+    'param_scheduler': None,
+}
 
 
-def few_boxes(cfg: Config) -> Config:
-    """Half of the images keep their boxes."""
-    detector = cfg.model
-    cfg.model = dict(
-        type='mmgwap.MultiTaskDetector',
-        detector=detector,
-        cls_head=dict(
-            type='mmgwap.ImageClsHead', source='backbone', num_classes=10, in_channels=64
-        ),
-    )
+def use_partial_boxes(cfg: Config) -> None:
+    """Keep the boxes of half of the images, and put two of them into each batch."""
     loader = cfg.train_dataloader
     loader.dataset = dict(type='mmgwap.PartialBoxDataset', percent=50, dataset=loader.dataset)
     loader.batch_sampler = dict(type='mmgwap.PartialBoxBatchSampler', num_boxed=2)
-    return cfg
+
+
+def use_multi_task_detector(cfg: Config) -> None:
+    head = dict(type='mmgwap.ImageClsHead', source='backbone', num_classes=10, in_channels=64)
+    cfg.model = dict(type='mmgwap.MultiTaskDetector', detector=cfg.model, cls_head=head)
 
 
 @pytest.fixture
 def training(config, tmp_path):
     """Function that trains and returns the runner.
 
-    Args: iterations to train until, folder, whether half of the images have
-    labels only, more hooks, and changes of the config.
+    Args: number of iterations, folder, whether half of the images have labels only, whether to
+    train the detector of the config instead of the tiny model, additional hooks, and changes of
+    the config.
     """
 
-    def train(iterations, name='run', partial=False, hooks=(), **changes):
+    def train(iterations, name='run', partial=False, detector=False, hooks=(), **changes):
         cfg = Config.fromfile(config)
         cfg.work_dir = str(tmp_path / name)
         cfg.train_dataloader.dataset.pipeline[2:2] = RANDOM
@@ -47,8 +53,12 @@ def training(config, tmp_path):
         cfg.default_hooks.checkpoint.interval = 2
         cfg.log_level = 'ERROR'
         if partial:
-            few_boxes(cfg)
-        # Loops take different options, so none is merged.
+            use_partial_boxes(cfg)
+        if not detector:
+            cfg.model = dict(type='TinyModel')
+        elif partial:
+            use_multi_task_detector(cfg)
+        # The arguments of the loops differ, so the dict is replaced.
         cfg.train_cfg = changes.pop('train_cfg', cfg.train_cfg)
         cfg.merge_from_dict(changes)
         runner = Runner.from_cfg(cfg)
@@ -57,22 +67,22 @@ def training(config, tmp_path):
         runner.train()
         return runner
 
-    before = dict(MMLogger._instance_dict)
+    loggers = dict(MMLogger._instance_dict)
     yield train
-    # Later tests find the logger that they would have found.
+    # Leave the loggers of other tests as they were.
     MMLogger._instance_dict.clear()
-    MMLogger._instance_dict.update(before)
+    MMLogger._instance_dict.update(loggers)
 
 
 def state_of(runner) -> dict:
-    """Weights, statistics and momenta, by name."""
+    """Weights, buffers and optimizer state by name."""
     state = {f'model.{name}': value for name, value in runner.model.state_dict().items()}
-    for index, of_one in runner.optim_wrapper.optimizer.state_dict()['state'].items():
-        state.update({f'{index}.{name}': torch.as_tensor(value) for name, value in of_one.items()})
+    for index, values in runner.optim_wrapper.optimizer.state_dict()['state'].items():
+        state.update({f'{index}.{name}': torch.as_tensor(value) for name, value in values.items()})
     return state
 
 
-def differing(one: dict, two: dict) -> list:
-    """Names of what differs in any bit."""
-    assert set(one) == set(two)
-    return [name for name in one if not torch.equal(one[name], two[name])]
+def differing(state: dict, other: dict) -> list:
+    """Names of the values that are not equal bit for bit."""
+    assert set(state) == set(other)
+    return [name for name in state if not torch.equal(state[name], other[name])]

@@ -13,11 +13,12 @@ import torch
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmgwap.engine.atomic_backend import AtomicLocalBackend
+from mmgwap.engine.hooks.atomic_checkpoint_hook import AtomicLocalBackend
+from tests.checkpoints import read_checkpoint
 
 WRITER = """
 import sys
-from mmgwap.engine.atomic_backend import AtomicLocalBackend
+from mmgwap.engine.hooks.atomic_checkpoint_hook import AtomicLocalBackend
 print('ready', flush=True)
 for number in range(10 ** 6):
     AtomicLocalBackend().put(bytes([number % 256]) * 20_000_000, sys.argv[1])
@@ -85,7 +86,7 @@ def test_same_checkpoints_as_mmengines(training, tmp_path):
     training(4, 'ours', **best)
     training(4, 'host', **best, **{'default_hooks.checkpoint.type': 'CheckpointHook'})
     ours, host = (
-        {one.name: torch.load(one, weights_only=True) for one in (tmp_path / name).glob('*.pth')}
+        {one.name: read_checkpoint(one) for one in (tmp_path / name).glob('*.pth')}
         for name in ('ours', 'host')
     )
     assert set(ours) == set(host)
@@ -111,7 +112,7 @@ def test_names_without_the_step(training, tmp_path):
     )
     folder = tmp_path / 'run'
     assert find_latest_checkpoint(str(folder)) == str(folder / 'latest.pth')
-    assert torch.load(folder / 'latest.pth', weights_only=True)['meta']['iter'] == 6
+    assert read_checkpoint(folder / 'latest.pth')['meta']['iter'] == 6
 
 
 def test_a_better_one_of_the_same_name(training, tmp_path):
@@ -133,7 +134,7 @@ def test_a_better_one_of_the_same_name(training, tmp_path):
         },
     )
     (best,) = (tmp_path / 'run').glob('best_*.pth')
-    assert torch.load(best, weights_only=True)['meta']['iter'] == 4
+    assert read_checkpoint(best)['meta']['iter'] == 4
 
 
 def test_epochs_are_named_by_epoch(training, tmp_path):
@@ -165,7 +166,7 @@ def test_a_full_disk(training, tmp_path, monkeypatch):
     message = str(caught.value)
     assert message.startswith(f'cannot save a checkpoint of {folder}: ')
     assert 'File too large' in message and '\n' not in message
-    assert f'{folder / "iter_2.pth"} is whole' in message
+    assert f'{folder / "iter_2.pth"} is complete' in message
     assert (folder / 'iter_2.pth').read_bytes() == good
     assert find_latest_checkpoint(str(folder)) == str(folder / 'iter_2.pth')
     assert not list(folder.glob('*.tmp'))
@@ -178,8 +179,8 @@ def test_the_first_checkpoint_does_not_fit(training, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr('mmgwap.engine.atomic_backend.os.fsync', full)
-    with pytest.raises(RuntimeError, match='No space left on device; there is no earlier one'):
+    monkeypatch.setattr('mmgwap.engine.hooks.atomic_checkpoint_hook.os.fsync', full)
+    with pytest.raises(RuntimeError, match='No space left on device; no earlier checkpoint'):
         training(2)
     assert not list((tmp_path / 'run').glob('*.pth*'))
     assert not (tmp_path / 'run' / 'last_checkpoint').exists()
@@ -220,4 +221,4 @@ def test_other_storage_is_left_to_itself(training, tmp_path, options, atomic):
     (hook,) = [one for one in runner.hooks if isinstance(one, CheckpointHook)]
     assert isinstance(hook.file_backend, AtomicLocalBackend) == atomic
     folder = tmp_path / ('out/run' if 'out_dir' in options else 'run')
-    assert torch.load(folder / 'iter_1.pth', weights_only=True)
+    assert read_checkpoint(folder / 'iter_1.pth')

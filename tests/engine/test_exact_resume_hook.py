@@ -1,62 +1,65 @@
-"""Interrupted runs end as others do, to the last bit."""
+"""Resumed runs equal uninterrupted runs bit for bit."""
 
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 
 from mmgwap.datasets import CheckedCocoDataset
+from tests.checkpoints import read_checkpoint
 
-from .conftest import differing, state_of
+from .conftest import EPOCHS, differing, state_of
 
 NO_HOOK = dict(custom_hooks=[dict(type='NumClassCheckHook')])
-EPOCHS = {
-    'train_cfg': dict(type='EpochBasedTrainLoop', max_epochs=3, val_interval=1000),
-    'train_dataloader.sampler.type': 'DefaultSampler',
-    'default_hooks.checkpoint.by_epoch': True,
-    'default_hooks.checkpoint.interval': 1,
-    'param_scheduler': None,
-}
 
 
-class Images(Hook):
-    """Notes which images each iteration sees."""
-
+class RecordImages(Hook):
     def __init__(self):
-        self.seen = []
+        self.images = []
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        self.seen.append([sample.img_id for sample in data_batch['data_samples']])
+        self.images.append([sample.img_id for sample in data_batch['data_samples']])
 
 
 def images_of(training, *args, **kwargs):
-    hook = Images()
+    hook = RecordImages()
     runner = training(*args, hooks=[hook], **kwargs)
-    return hook.seen, runner
+    return hook.images, runner
 
 
-@pytest.mark.parametrize('workers', [0, 2])
-@pytest.mark.parametrize('partial', [False, True])
-def test_weights_are_those_of_an_uninterrupted_run(training, workers, partial):
-    changes = {'train_dataloader.num_workers': workers, 'partial': partial}
+def check_resumed_weights(training, **changes):
     whole = state_of(training(5, 'whole', **changes))
     training(2, 'parts', **changes)
     parts = state_of(training(5, 'parts', resume=True, **changes))
     assert not differing(whole, parts)
 
 
-def test_without_the_hook_they_are_others(training):
+@pytest.mark.parametrize('workers, partial', [(0, False), (2, True)])
+def test_weights_equal_those_of_an_uninterrupted_run(training, workers, partial):
+    check_resumed_weights(training, partial=partial, **{'train_dataloader.num_workers': workers})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('workers, partial', [(0, True), (2, False)])
+def test_weights_of_a_detector_equal_those_of_an_uninterrupted_run(training, workers, partial):
+    check_resumed_weights(
+        training, partial=partial, detector=True, **{'train_dataloader.num_workers': workers}
+    )
+
+
+def test_weights_differ_without_the_hook(training):
     whole = state_of(training(4, 'whole', **NO_HOOK))
     training(2, 'parts', **NO_HOOK)
     parts = state_of(training(4, 'parts', resume=True, **NO_HOOK))
     assert differing(whole, parts)
 
 
-def test_the_number_of_workers_changes_nothing(training):
-    one, two = (
+def test_number_of_workers_does_not_matter(training):
+    first, second = (
         state_of(training(3, f'{count}', **{'train_dataloader.num_workers': count}))
         for count in (0, 2)
     )
-    assert not differing(one, two)
+    assert not differing(first, second)
 
 
 @pytest.mark.parametrize(
@@ -71,92 +74,83 @@ def test_the_number_of_workers_changes_nothing(training):
     ],
     ids=repr,
 )
-def test_the_same_images_in_the_same_order(training, changes, randomness):
-    """Even if nobody chose the seed, over several epochs."""
+def test_order_of_images_over_several_epochs(training, changes, randomness):
+    """The order is the same even if the seed is drawn."""
     changes = dict(changes, randomness=randomness, **{'default_hooks.checkpoint.interval': 5})
     first, _ = images_of(training, 5, 'parts', **changes)
-    then, runner = images_of(training, 9, 'parts', resume=True, **changes)
-    whole, _ = images_of(
-        training, 9, 'whole', **dict(changes, randomness=dict(randomness, seed=runner.seed))
-    )
-    assert first + then == whole and len(whole) == 9
-    # The order is a random one.
-    other, _ = images_of(
-        training, 9, 'other', **dict(changes, randomness=dict(seed=runner.seed + 1))
-    )
-    assert other != whole
+    second, runner = images_of(training, 9, 'parts', resume=True, **changes)
+    changes['randomness'] = dict(randomness, seed=runner.seed)
+    whole, _ = images_of(training, 9, 'whole', **changes)
+    assert first + second == whole and len(whole) == 9
+    changes['randomness'] = dict(seed=runner.seed + 1)
+    assert images_of(training, 9, 'other', **changes)[0] != whole
 
 
 @pytest.mark.parametrize('workers, persistent', [(0, False), (1, False), (1, True)])
-def test_epochs(training, workers, persistent):
+def test_epoch_based_loops(training, workers, persistent):
     changes = {
         **EPOCHS,
         'train_dataloader.num_workers': workers,
         'train_dataloader.persistent_workers': persistent,
     }
     whole = state_of(training(0, 'whole', **changes))
-    shorter = dict(changes['train_cfg'], max_epochs=1)
-    training(0, 'parts', **{**changes, 'train_cfg': shorter})
+    training(0, 'parts', **{**changes, 'train_cfg': dict(changes['train_cfg'], max_epochs=1)})
     parts = state_of(training(0, 'parts', resume=True, **changes))
     assert not differing(whole, parts)
 
 
-def test_each_iteration_draws_its_own_numbers(training):
-    """Of steps and batches, on no two ranks the same."""
-
-    class Draws(Hook):
-        seen = []
+def test_iterations_draw_different_numbers(training):
+    class Draw(Hook):
+        drawn = []
 
         def before_train_iter(self, runner, batch_idx, data_batch=None):
-            self.seen.append(torch.rand(()).item())
+            self.drawn.append(torch.rand(()).item())
 
-    training(4, hooks=[Draws()])
-    assert len(set(Draws.seen)) == 4
+    training(4, hooks=[Draw()])
+    assert len(set(Draw.drawn)) == 4
 
 
-@pytest.mark.parametrize('processes, warned', [(1, False), (8, True)])
-def test_another_number_of_processes_is_told(training, tmp_path, processes, warned, monkeypatch):
+@pytest.fixture
+def warnings_of(training, monkeypatch):
+    """Warnings that a training logs."""
+
+    def run(*args, **kwargs):
+        messages = []
+        with monkeypatch.context() as patch:
+            patch.setattr(MMLogger, 'warning', lambda self, text, *args: messages.append(text))
+            training(*args, **kwargs)
+        return '\n'.join(messages)
+
+    return run
+
+
+@pytest.mark.parametrize('processes', [1, 8])
+def test_changed_number_of_processes_is_warned_about(training, warnings_of, tmp_path, processes):
     training(2)
     path = tmp_path / 'run' / 'iter_2.pth'
-    state = torch.load(path, weights_only=True)
+    state = read_checkpoint(path)
     assert state['meta']['world_size'] == 1
     state['meta']['world_size'] = processes
     torch.save(state, path)
-    messages = []
-    monkeypatch.setattr(
-        'mmgwap.engine.hooks.exact_resume_hook.print_log', lambda text, *_: messages.append(text)
-    )
-    training(3, resume=True)
-    assert ['saved by 8 processes' in text for text in messages] == [True] * warned
+    assert ('saved by 8 processes' in warnings_of(3, resume=True)) == (processes == 8)
 
 
-def test_trained_batches_are_not_read_again(training, monkeypatch):
+def test_earlier_batches_are_not_read_again(training, monkeypatch):
     training(4, 'parts')
     read = []
-    plain = CheckedCocoDataset.prepare_data
+    prepare_data = CheckedCocoDataset.prepare_data
     monkeypatch.setattr(
         CheckedCocoDataset,
         'prepare_data',
-        lambda self, idx: (self.test_mode or read.append(idx), plain(self, idx))[1],
+        lambda self, idx: (self.test_mode or read.append(idx), prepare_data(self, idx))[1],
     )
     training(5, 'parts', resume=True)
     assert len(read) == 4  # images of one batch
 
 
-@pytest.mark.parametrize(
-    'changes, counts, warned',
-    [
-        (dict(), 2, False),
-        (dict(), 3, True),
-        # Of four batches.
-        (EPOCHS, 2, False),
-        (EPOCHS, 3, True),
-    ],
-)
-def test_checkpoints_between_steps_are_warned_of(training, changes, counts, warned, monkeypatch):
-    messages = []
-    monkeypatch.setattr(
-        'mmgwap.engine.hooks.exact_resume_hook.print_log', lambda text, *_: messages.append(text)
-    )
-    training(1, **changes, **{'optim_wrapper.accumulative_counts': counts})
-    assert [f'multiple of {counts}' in text for text in messages] == [True] * warned
+@pytest.mark.parametrize('changes', [dict(), EPOCHS], ids=['iterations', 'epochs'])
+def test_checkpoints_between_optimizer_steps_are_warned_about(warnings_of, changes):
+    """A checkpoint is saved every 2 iterations, or every epoch of 4 iterations."""
+    for counts, warns in ((2, False), (3, True)):
+        text = warnings_of(1, **changes, **{'optim_wrapper.accumulative_counts': counts})
+        assert (f'multiple of {counts}' in text) == warns

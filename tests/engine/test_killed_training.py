@@ -4,6 +4,8 @@ import re
 
 import torch
 
+from tests.checkpoints import read_checkpoint
+
 ITERATIONS, KILLS = 80, 20
 
 
@@ -25,8 +27,7 @@ def test_the_weights_are_those_of_a_run_never_killed(tool, config, tmp_path):
     # It was under way whenever it was killed, and came far that way.
     assert 0 < places[-1] < ITERATIONS
     killed, whole = (
-        torch.load(tmp_path / name / f'iter_{ITERATIONS}.pth', weights_only=True)
-        for name in ('killed', 'whole')
+        read_checkpoint(tmp_path / name / f'iter_{ITERATIONS}.pth') for name in ('killed', 'whole')
     )
     assert killed['meta']['seed'] == whole['meta']['seed']
     for name, value in whole['state_dict'].items():

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from tests.checkpoints import read_checkpoint
 from tests.models.conftest import build, multi_task
 from tests.processes import launch
 from tests.toy_data import tiny_rfcn_run
@@ -104,7 +105,7 @@ def one_thread():
 def test_accumulated_gradients(repo, tmp_path, one_thread):
     """As one process gets them that sees all batches, image by image."""
     succeed(repo, 2, 'tests.engine.accumulated_steps', tmp_path / 'out.pth')
-    trained = torch.load(tmp_path / 'out.pth', weights_only=True)
+    trained = read_checkpoint(tmp_path / 'out.pth')
     model = build(multi_task('rfcn'))
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
     for first in range(0, len(BATCHES), COUNTS):

@@ -9,161 +9,194 @@ from mmdet.structures import DetDataSample
 from mmengine.hooks import Hook
 from mmengine.runner import find_latest_checkpoint
 
-from mmgwap.engine.hooks.stop_at_invalid_loss_hook import _paths
+from mmgwap.engine.hooks import stop_at_invalid_loss_hook
+from mmgwap.engine.hooks.stop_at_invalid_loss_hook import _image_paths
+from tests.checkpoints import read_checkpoint
 from tests.processes import launch
 
-from .conftest import differing, state_of
+from .conftest import EPOCHS, differing, state_of
 
-TERMS = ('loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox')
+TERMS = ('loss_cls', 'loss_bbox')
+DETECTOR_TERMS = ('loss_rpn_cls', 'loss_rpn_bbox', *TERMS)
 
 
-class Spoil(Hook):
-    """Makes a term of the loss what it should not be, at an iteration."""
+class MultiplyLoss(Hook):
+    """Multiply a term of the loss at one iteration."""
 
     priority = 'LOW'
 
-    def __init__(self, term, value, at=2):
-        self.term, self.value, self.at = term, value, at
+    def __init__(self, term, factor, iteration=2):
+        self.term, self.factor, self.iteration = term, factor, iteration
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        self.images = [one.img_path for one in data_batch['data_samples']]
-        if runner.iter + 1 != self.at:
+        self.images = [sample.img_path for sample in data_batch['data_samples']]
+        if runner.iter + 1 != self.iteration:
             return
         model = getattr(runner.model, 'module', runner.model)
-        plain = model.loss
+        compute_losses = model.loss
 
         def loss(*args, **kwargs):
-            losses = plain(*args, **kwargs)
+            losses = compute_losses(*args, **kwargs)
             value = losses[self.term]
             losses[self.term] = (
-                [one * self.value for one in value]
+                [part * self.factor for part in value]
                 if isinstance(value, list)
-                else value * self.value
+                else value * self.factor
             )
             return losses
 
         model.loss = loss
 
 
-class SpoilGradient(Spoil):
-    """Makes a gradient infinite; the loss is as it was."""
+class MultiplyGradient(MultiplyLoss):
+    """Multiply the gradient of a parameter at one iteration; the loss stays finite."""
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.iter + 1 == self.at:
+        if runner.iter + 1 == self.iteration:
             dict(runner.model.named_parameters())[self.term].register_hook(
-                lambda grad: grad * self.value
+                lambda grad: grad * self.factor
             )
 
 
-@pytest.mark.parametrize('term', TERMS)
-@pytest.mark.parametrize('value, kind', [(math.nan, 'NaN'), (math.inf, '(infinite|NaN)')])
-def test_stops_with_what_was_before(training, tmp_path, term, value, kind):
-    whole = state_of(training(1, 'whole'))
-    spoil = Spoil(term, value)
+class AddConstant(MultiplyLoss):
+    """Add a constant to a term of the loss; all gradients stay finite."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter + 1 == self.iteration:
+            compute_losses = runner.model.loss
+
+            def loss(*args):
+                losses = compute_losses(*args)
+                return {**losses, self.term: losses[self.term] + self.factor}
+
+            runner.model.loss = loss
+
+
+def check_stop(training, tmp_path, hook, terms, **changes):
+    """The run stops at iteration 2 and saves the state after iteration 1."""
+    whole = state_of(training(1, 'whole', **changes))
     with pytest.raises(FloatingPointError) as caught:
-        training(4, hooks=[spoil])
+        training(4, hooks=[hook], **changes)
     message = str(caught.value)
     path = tmp_path / 'run' / 'invalid_loss_at_iter_2.pth'
-    assert message.startswith('iteration 2: ') and '\n' not in message
-    assert f'{term} is ' in message and str(path) in message
-    for other in set(TERMS) - {term}:
+    assert message.startswith(f'iteration 2: {hook.term} is ') and '\n' not in message
+    assert str(path) in message
+    for other in set(terms) - {hook.term}:
         assert other not in message
-    for image in spoil.images:
+    for image in getattr(hook, 'images', []):
         assert image in message
-    state = torch.load(path, weights_only=True)
+    state = read_checkpoint(path)
     assert state['meta']['iter'] == 1 and 'optimizer' in state
     for name, value in state['state_dict'].items():
         assert torch.equal(value, whole[f'model.{name}']), name
-    # No checkpoint of a later state, and none that --resume would take.
-    assert [one.name for one in path.parent.glob('*.pth')] == [path.name]
+    # --resume must not take this checkpoint, and no later state is saved.
+    assert [checkpoint.name for checkpoint in path.parent.glob('*.pth')] == [path.name]
     assert find_latest_checkpoint(str(path.parent)) is None
 
 
-def test_the_run_goes_on_from_it(training, tmp_path):
+@pytest.mark.parametrize('term', TERMS)
+@pytest.mark.parametrize('factor', [math.nan, math.inf])
+def test_state_before_the_iteration_is_saved(training, tmp_path, term, factor):
+    check_stop(training, tmp_path, MultiplyLoss(term, factor), TERMS)
+
+
+@pytest.mark.parametrize('changes', [dict(), {'optim_wrapper.type': 'AmpOptimWrapper'}])
+def test_invalid_loss_with_finite_gradients(training, tmp_path, changes, monkeypatch):
+    if changes:  # AmpOptimWrapper needs a GPU
+        monkeypatch.setattr(stop_at_invalid_loss_hook, 'AmpOptimWrapper', object)
+    check_stop(training, tmp_path, AddConstant('loss_cls', math.inf), TERMS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('term', DETECTOR_TERMS)
+def test_terms_of_a_detector(training, tmp_path, term):
+    check_stop(training, tmp_path, MultiplyLoss(term, math.nan), DETECTOR_TERMS, detector=True)
+
+
+def test_run_continues_from_the_saved_state(training, tmp_path):
     whole = state_of(training(4, 'whole'))
     with pytest.raises(FloatingPointError):
-        training(4, 'parts', hooks=[Spoil('loss_cls', math.nan, at=3)])
+        training(4, 'parts', hooks=[MultiplyLoss('loss_cls', math.nan, iteration=3)])
     path = tmp_path / 'parts' / 'invalid_loss_at_iter_3.pth'
     parts = state_of(training(4, 'parts', resume=True, load_from=str(path)))
     assert not differing(whole, parts)
 
 
-@pytest.mark.parametrize('value, kind', [(math.nan, 'NaN'), (math.inf, 'infinite')])
-def test_gradients(training, tmp_path, value, kind):
-    name = 'roi_head.bbox_head.conv_new.weight'
+@pytest.mark.parametrize('factor, kind', [(math.nan, 'NaN'), (math.inf, 'infinite')])
+def test_gradients(training, tmp_path, factor, kind):
     with pytest.raises(FloatingPointError) as caught:
-        training(4, hooks=[SpoilGradient(name, value)])
-    assert f'the gradient of {name} is {kind} in process 0' in str(caught.value)
-    state = torch.load(tmp_path / 'run' / 'invalid_loss_at_iter_2.pth', weights_only=True)[
-        'state_dict'
-    ]
-    assert all(torch.isfinite(one).all() for one in state.values() if one.is_floating_point())
+        training(4, hooks=[MultiplyGradient('conv.weight', factor)])
+    assert f'the gradient of conv.weight is {kind} in process 0' in str(caught.value)
+    state = read_checkpoint(tmp_path / 'run' / 'invalid_loss_at_iter_2.pth')['state_dict']
+    assert all(torch.isfinite(value).all() for value in state.values())
 
 
-def test_of_accumulated_gradients_all_images_are_named(training, tmp_path):
-    """The iteration at fault is one of two, and both are repeated."""
-    spoil = SpoilGradient('roi_head.bbox_head.conv_new.weight', math.nan, at=3)
-    seen = Spoil('loss_cls', 1.0, at=0)  # spoils nothing
+def test_mixed_precision_ignores_gradients(training, monkeypatch):
+    monkeypatch.setattr(stop_at_invalid_loss_hook, 'AmpOptimWrapper', object)
+    training(2, hooks=[MultiplyGradient('conv.weight', math.inf, iteration=2)])
+
+
+def test_accumulated_gradients_name_all_images(training, tmp_path):
+    """Iteration 3 is invalid, and iterations 3 and 4 have to be repeated."""
+    gradient = MultiplyGradient('conv.weight', math.nan, iteration=3)
+    recorder = MultiplyLoss('loss_cls', 1.0, iteration=0)
     with pytest.raises(FloatingPointError) as caught:
-        training(6, hooks=[spoil, seen], **{'optim_wrapper.accumulative_counts': 2})
+        training(6, hooks=[gradient, recorder], **{'optim_wrapper.accumulative_counts': 2})
     message = str(caught.value)
     assert message.startswith('iteration 4: ')
-    paths = message.split('of the images ')[1].split('. What')[0].split(', ')
-    assert len(paths) == 8 and paths[4:] == seen.images
+    paths = message.split('images: ')[1].split('. The')[0].split(', ')
+    assert len(paths) == 8 and paths[4:] == recorder.images
     path = tmp_path / 'run' / 'invalid_loss_at_iter_4.pth'
-    assert torch.load(path, weights_only=True)['meta']['iter'] == 2
+    assert read_checkpoint(path)['meta']['iter'] == 2
 
 
-def test_it_is_told_even_if_nothing_can_be_saved(training, monkeypatch):
-    def full(*_):
+def test_full_disk(training, monkeypatch):
+    def fail(*_):
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr('mmgwap.engine.atomic_backend.os.fsync', full)
-    with pytest.raises(
-        FloatingPointError,
-        match='iteration 1: loss_cls is NaN.* could not be saved: .*No space left on device',
-    ):
-        training(2, hooks=[Spoil('loss_cls', math.nan, at=1)])
+    monkeypatch.setattr('mmgwap.engine.hooks.atomic_checkpoint_hook.os.fsync', fail)
+    message = 'iteration 1: loss_cls is NaN.* could not be saved: .*No space left on device'
+    with pytest.raises(FloatingPointError, match=message):
+        training(2, hooks=[MultiplyLoss('loss_cls', math.nan, iteration=1)])
 
 
-def test_batches_of_several_branches():
-    """As of semi-supervised detectors."""
-    one, two = (DetDataSample(metainfo=dict(img_path=f'{name}.jpg')) for name in 'ab')
-    assert list(_paths(dict(sup=[one], unsup=[None, [two]]))) == ['a.jpg', 'b.jpg']
-    assert list(_paths(None)) == []
-    assert list(_paths([DetDataSample()])) == ['without a path']
+def test_image_paths_of_nested_batches():
+    """Semi-supervised detectors have batches of several branches."""
+    first, second = (DetDataSample(metainfo=dict(img_path=f'{name}.jpg')) for name in 'ab')
+    assert list(_image_paths(dict(sup=[first], unsup=[None, [second]]))) == ['a.jpg', 'b.jpg']
+    assert list(_image_paths(None)) == []
+    assert list(_image_paths([DetDataSample()])) == ['without a path']
 
 
-def test_epochs_go_on_at_their_start(training, tmp_path):
+def test_epoch_based_loops_repeat_the_epoch(training, tmp_path):
     with pytest.raises(FloatingPointError):
-        training(
-            0,
-            hooks=[Spoil('loss_cls', math.nan, at=6)],
-            **{
-                'train_cfg': dict(type='EpochBasedTrainLoop', max_epochs=3),
-                'train_dataloader.sampler.type': 'DefaultSampler',
-                'default_hooks.checkpoint.by_epoch': True,
-                'param_scheduler': None,
-            },
-        )
-    meta = torch.load(tmp_path / 'run' / 'invalid_loss_at_iter_6.pth', weights_only=True)['meta']
+        training(0, hooks=[MultiplyLoss('loss_cls', math.nan, iteration=6)], **EPOCHS)
+    meta = read_checkpoint(tmp_path / 'run' / 'invalid_loss_at_iter_6.pth')['meta']
     assert (meta['epoch'], meta['iter']) == (1, 4)
 
 
-def test_a_good_run_is_as_without(training):
-    one = state_of(training(3, 'with'))
-    two = state_of(training(3, 'without', custom_hooks=[dict(type='mmgwap.ExactResumeHook')]))
-    assert not differing(one, two)
+def test_valid_runs_are_not_changed(training):
+    with_hook = state_of(training(3, 'with'))
+    hooks = [dict(type='mmgwap.ExactResumeHook')]
+    assert not differing(with_hook, state_of(training(3, 'without', custom_hooks=hooks)))
 
 
-def test_one_of_two_processes(repo, config, tmp_path):
-    """Both stop, with the same message, of the one whose loss it is."""
+def test_one_synchronization_per_iteration(training, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        stop_at_invalid_loss_hook, 'all_reduce', lambda tensor, op: calls.append(op)
+    )
+    training(4, **{'optim_wrapper.accumulative_counts': 2})
+    assert calls == ['max'] * 4
+
+
+def test_invalid_loss_on_one_of_two_processes(repo, config, tmp_path):
+    """Both processes stop with the same message, which names the second process only."""
     messages = []
     for done in launch(repo, 2, 'tests.engine.invalid_loss_steps', config, tmp_path):
         assert done.returncode == 1
-        # torch puts the rank before it.
+        # torch puts the rank in front of the message.
         messages += re.findall('FloatingPointError: (.*)', done.stderr)
     assert len(messages) == 2 and messages[0] == messages[1]
-    assert 'process 1' in messages[0] and 'process 0' not in messages[0]
-    state = torch.load(tmp_path / 'invalid_loss_at_iter_2.pth', weights_only=True)
-    assert state['meta']['iter'] == 1
+    assert 'loss_cls is NaN in process 1' in messages[0] and 'process 0' not in messages[0]
+    assert read_checkpoint(tmp_path / 'invalid_loss_at_iter_2.pth')['meta']['iter'] == 1

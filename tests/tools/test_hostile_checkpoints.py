@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-import mmgwap  # noqa: F401  (allows the training state)
+from tests.checkpoints import read_checkpoint
 
 # Each command that takes a checkpoint: {path} of it, {config} that fits it,
 # {work} a folder, {run} a copy of a training's with it as the last.
@@ -81,7 +81,7 @@ class ObjectArray:
 @pytest.fixture(params=[Payload, Gadget, Array])
 def hostile(request, trained, tmp_path):
     """A good checkpoint with a payload in it, and the file that it writes."""
-    state = torch.load(trained / 'iter_8.pth', weights_only=True)
+    state = read_checkpoint(trained / 'iter_8.pth')
     proof = tmp_path / 'proof'
     state['meta']['extra'] = request.param(proof)
     torch.save(state, tmp_path / 'hostile.pth')

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-import mmgwap  # noqa: F401  (allows the training state)
+from tests.checkpoints import read_checkpoint
 
 
 def losses(work_dir):
@@ -55,7 +55,7 @@ def test_resume_after_a_kill(tool, repo, config, trained, tmp_path):
     tool(*command[3:], '--resume', '--cfg-options', f'train_cfg.max_iters={saved + 2}')
     steps = [step for step, _ in losses(tmp_path)[before:]]
     assert steps == [saved + 1, saved + 2]
-    state = torch.load(tmp_path / f'iter_{saved + 2}.pth', weights_only=True)
+    state = read_checkpoint(tmp_path / f'iter_{saved + 2}.pth')
     assert state['optimizer']['state'][0]['step'] == saved + 2
     # Batch norm counts the batches that its statistics have seen.
     assert state['state_dict']['backbone.bn1.num_batches_tracked'] == saved + 2
@@ -108,7 +108,7 @@ def test_training_state_of_either_numpy_is_read(module, value, tmp_path):
                 data = re.sub(rb'numpy\._?core', module, data)
                 assert module in data
             target.writestr(name, data)
-    loaded = torch.load(tmp_path / 'other.pth', weights_only=True)['value']
+    loaded = read_checkpoint(tmp_path / 'other.pth')['value']
     np.testing.assert_array_equal(loaded, value)
     assert isinstance(loaded, type(value)) and loaded.dtype == value.dtype
     # Saved again, it is numpy's own: others can read it.

@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
+from tests.checkpoints import read_checkpoint
 from tests.processes import free_port
 
 # Prints what it was asked for.
@@ -136,7 +136,7 @@ def test_two_tasks_train_and_test(srun, config, tmp_path):
         **variables,
     )
     assert code == 0, error[-3000:]
-    state = torch.load(work_dir / 'iter_4.pth', weights_only=True)
+    state = read_checkpoint(work_dir / 'iter_4.pth')
     assert state['meta']['iter'] == 4
     code, lines, error = srun(
         'slurm_test.sh',

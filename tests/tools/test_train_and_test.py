@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 import pytest
-import torch
+
+from tests.checkpoints import read_checkpoint
 
 
 def scalars(work_dir):
@@ -25,7 +26,7 @@ def test_training_leaves_checkpoint_losses_and_metric(trained):
     assert len(losses) == 8 and all(0 < loss < 100 for loss in losses)
     # At its iteration, so that it can be drawn beside the losses.
     assert [row['step'] for row in rows if 'coco/bbox_mAP' in row] == [8]
-    state = torch.load(trained / 'iter_8.pth', weights_only=True)
+    state = read_checkpoint(trained / 'iter_8.pth')
     assert state['meta']['iter'] == 8
     assert any(key.startswith('roi_head.bbox_head.conv_new') for key in state['state_dict'])
 
@@ -118,7 +119,7 @@ def test_two_processes_train_and_test(repo, config, tmp_path):
         return done.stdout + done.stderr
 
     run('tools/dist_train.sh', config, 2, '--cfg-options', 'train_cfg.max_iters=4')
-    state = torch.load(tmp_path / 'iter_4.pth', weights_only=True)
+    state = read_checkpoint(tmp_path / 'iter_4.pth')
     assert state['meta']['iter'] == 4
     text = run('tools/dist_test.sh', config, tmp_path / 'iter_4.pth', 2)
     assert 'coco/bbox_mAP' in text

@@ -1,35 +1,63 @@
-"""Checkpoints that a killed process or a full disk can't spoil."""
+"""Checkpoints that a killed process or a full disk cannot damage."""
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 from unittest import mock
 
 from mmengine.dist import is_main_process
-from mmengine.hooks import CheckpointHook
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmgwap.engine.atomic_backend import AtomicLocalBackend
+from mmgwap.checkpoint import allow_training_state
 from mmgwap.registry import HOOKS
 
 
+class AllowTrainingStateHook(Hook):
+    """Base class of hooks that let a runner read its checkpoint without arbitrary unpickling.
+
+    mmengine reads ``resume`` and ``load_from`` checkpoints between ``before_run`` and
+    ``before_train``, ``before_val`` or ``before_test``. Training state is allowed in that time,
+    see :func:`mmgwap.checkpoint.allow_training_state`.
+    """
+
+    def before_run(self, runner: Runner) -> None:
+        super().before_run(runner)
+        self._loading = ExitStack()
+        self._loading.enter_context(allow_training_state())
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        self._loading.close()
+
+    def before_train(self, runner: Runner) -> None:
+        self._loading.close()
+        super().before_train(runner)
+
+    def before_val(self, runner: Runner) -> None:
+        self._loading.close()
+
+    def before_test(self, runner: Runner) -> None:
+        self._loading.close()
+
+
 @HOOKS.register_module()
-class AtomicCheckpointHook(CheckpointHook):
-    """mmengine's ``CheckpointHook``, at each moment of which a run can end.
+class AtomicCheckpointHook(AllowTrainingStateHook, CheckpointHook):
+    """mmengine's ``CheckpointHook`` for runs that may be killed at any time.
 
-    mmengine removes an outdated checkpoint before it writes the next, and
-    writes in place.  Here a checkpoint is written beside its place, then moved
-    there; then ``last_checkpoint`` is made to name it, likewise; then the
-    outdated one is removed.  So whatever ``--resume`` finds is whole.
+    mmengine removes an outdated checkpoint before it writes the next checkpoint, and writes the
+    file in place. This hook writes a checkpoint beside its final path and moves it there, then
+    updates ``last_checkpoint`` in the same way, and then removes the outdated checkpoint.
+    ``--resume`` therefore always finds a complete checkpoint.
 
-    Takes the arguments of ``CheckpointHook``.  With an ``out_dir`` or
-    ``backend_args`` of another storage than local files, writing is up to that
-    storage.
+    Takes the arguments of ``CheckpointHook``. An ``out_dir`` or ``backend_args`` of a storage
+    other than local files is written by that storage.
 
     Raises:
-        RuntimeError: if a checkpoint can't be written: which, why, and which
-            one is whole.
+        RuntimeError: if a checkpoint cannot be written, with the cause and the last complete
+            checkpoint.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -42,7 +70,7 @@ class AtomicCheckpointHook(CheckpointHook):
         outdated = self._keep(runner, step)
         self.last_ckpt = self._path(step)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        with _telling(runner):
+        with _name_complete_checkpoint(runner):
             runner.save_checkpoint(
                 self.out_dir,
                 Path(self.last_ckpt).name,
@@ -55,10 +83,9 @@ class AtomicCheckpointHook(CheckpointHook):
                 **self.args,
             )
             if is_main_process():
-                AtomicLocalBackend().put_text(
-                    self.last_ckpt, Path(runner.work_dir) / 'last_checkpoint'
-                )
-        # A filename_tmpl need not hold the step.
+                pointer = Path(runner.work_dir) / 'last_checkpoint'
+                AtomicLocalBackend().put_text(self.last_ckpt, pointer)
+        # A filename_tmpl without the step gives all checkpoints the same path.
         if outdated is not None and is_main_process() and self._path(outdated) != self.last_ckpt:
             self._remove(self._path(outdated))
 
@@ -66,26 +93,28 @@ class AtomicCheckpointHook(CheckpointHook):
         return self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step))
 
     def _keep(self, runner: Runner, step: int) -> Optional[int]:
-        """List a checkpoint among those to keep; returns an outdated one."""
+        """Add a step to the list of checkpoints to keep, and return the step that drops out."""
         # Validation saves the checkpoint of the same step again.
         if self.max_keep_ckpts <= 0 or step in self.keep_ckpt_ids:
             return None
-        full = len(self.keep_ckpt_ids) == self.max_keep_ckpts
-        outdated = self.keep_ckpt_ids.popleft() if full else None
+        is_full = len(self.keep_ckpt_ids) == self.max_keep_ckpts
+        outdated = self.keep_ckpt_ids.popleft() if is_full else None
         self.keep_ckpt_ids.append(step)
         runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
         return outdated
 
     def _remove(self, path: str) -> None:
-        # Those of DeepSpeed are folders.
+        # Checkpoints of DeepSpeed are folders.
         if self.file_backend.isdir(path):
             self.file_backend.rmtree(path)
         elif self.file_backend.isfile(path):
             self.file_backend.remove(path)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        # mmengine removes the previous best checkpoint first; here its path is only collected.
         outdated = []
-        with mock.patch.object(self.file_backend, 'remove', outdated.append), _telling(runner):
+        collect = mock.patch.object(self.file_backend, 'remove', outdated.append)
+        with collect, _name_complete_checkpoint(runner):
             super()._save_best_checkpoint(runner, metrics)
         best = {
             getattr(self, 'best_ckpt_path', None),
@@ -95,18 +124,52 @@ class AtomicCheckpointHook(CheckpointHook):
             self._remove(path)
 
 
+class AtomicLocalBackend(LocalBackend):
+    """mmengine's local files, written beside their final path and then moved there.
+
+    A process that is killed while it writes, or a full disk, leaves the previous file intact.
+    The temporary file ``NAME.tmp`` is overwritten by the next attempt.
+
+    Raises:
+        OSError: as raised by ``open`` and ``write``.
+    """
+
+    def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
+        filepath = Path(filepath)
+        filepath.parent.mkdir(parents=True, exist_ok=True)
+        temporary = filepath.with_name(f'{filepath.name}.tmp')
+        try:
+            with open(temporary, 'wb') as file:
+                file.write(obj)
+                file.flush()
+                # The content has to be on the disk before the name is.
+                os.fsync(file.fileno())
+            os.replace(temporary, filepath)
+        except OSError:
+            # Free the space of the incomplete file.
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+
+    def put_text(self, obj: str, filepath: Union[str, Path], encoding: str = 'utf-8') -> None:
+        self.put(obj.encode(encoding), filepath)
+
+
+register_backend('mmgwap.atomic', AtomicLocalBackend, force=True)
+
+
 @contextmanager
-def _telling(runner: Runner) -> Iterator[None]:
-    """Add to an error of storage which checkpoint is whole."""
+def _name_complete_checkpoint(runner: Runner) -> Iterator[None]:
+    """Add the path of the last complete checkpoint to an error of the storage."""
     try:
         yield
     except OSError as error:
-        whole = find_latest_checkpoint(runner.work_dir)
-        rest = (
-            f'{whole} is whole, and --resume goes on from it'
-            if whole
-            else 'there is no earlier one'
+        latest = find_latest_checkpoint(runner.work_dir)
+        advice = (
+            f'{latest} is complete, continue from it with --resume'
+            if latest
+            else 'no earlier checkpoint exists'
         )
         raise RuntimeError(
-            f'cannot save a checkpoint of {runner.work_dir}: {error.strerror or error}; {rest}'
+            f'cannot save a checkpoint of {runner.work_dir}: {error.strerror or error}; {advice}'
         ) from error

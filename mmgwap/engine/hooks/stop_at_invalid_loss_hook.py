@@ -1,4 +1,4 @@
-"""NaN and infinity, before they reach the weights."""
+"""Stop a run at NaN or infinity before it reaches the weights."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,129 +18,136 @@ from mmgwap.registry import HOOKS
 
 @HOOKS.register_module()
 class StopAtInvalidLossHook(Hook):
-    """Stops a run whose loss, or gradient, is NaN or infinite.
+    """Stop a run if the loss or a gradient is NaN or infinite.
 
-    mmdet's ``CheckInvalidLossHook`` looks at every 50th loss, and after the
-    step, when the weights are NaN too.  This one looks before each step, on all
-    processes; it tells the iteration, the terms of the loss and the images of
-    the batch, and saves ``invalid_loss_at_iter_N.pth``, a whole checkpoint of
-    what was before that iteration, statistics of batch norm included.  Where
-    gradients are accumulated, it is of what was before the first of their
-    iterations, and a bad gradient is one of all their images.
+    mmdet's ``CheckInvalidLossHook`` checks every 50th loss after the step of the optimizer, when
+    the weights are NaN as well. This hook checks each iteration before the step, on all
+    processes. The error names the iteration, the terms of the loss and the images of the batch.
+    The state before the iteration, including the statistics of batch norm, is saved as
+    ``invalid_loss_at_iter_N.pth``. If gradients are accumulated, it is the state before the first
+    accumulated iteration, and an invalid gradient is reported with the images of all accumulated
+    iterations.
 
-    In mixed precision gradients may overflow, and the gradient scaler skips
-    such steps, so there the loss alone is looked at.
+    In mixed precision only the loss is checked: gradients may overflow, and the gradient scaler
+    skips such steps.
+
+    The hook replaces ``backward`` of the optimizer wrapper by a method that checks loss and
+    gradients after the backward pass, since mmengine has no hook between the backward pass and
+    the step. The check synchronizes with the GPU once per iteration. A forward hook of the model
+    keeps the terms of the loss for the error message.
 
     Raises:
-        FloatingPointError: on every process, with the same message.
+        FloatingPointError: on all processes, with the same message.
     """
 
     def before_train(self, runner: Runner) -> None:
         model = runner.model
         self._model = model.module if is_model_wrapper(model) else model
-        self._terms, self._batches = {}, []
-        self._watch_terms()
-        self._watch_loss(runner)
-        if not isinstance(runner.optim_wrapper, AmpOptimWrapper):
-            self._watch_gradients(runner)
+        self._losses, self._batches = None, []
+        self._model.register_forward_hook(self._keep_losses)
+        self._check_after_backward(runner)
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None
     ) -> None:
         counts = runner.optim_wrapper._accumulative_counts
         if runner.iter % counts == 0 or not self._batches:
-            self._first = runner.iter
+            self._first_iter = runner.iter
             self._batches = []
             self._buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
-        self._batches.append(list(_paths((data_batch or {}).get('data_samples'))))
+        self._batches.append(list(_image_paths((data_batch or {}).get('data_samples'))))
 
-    def _watch_terms(self) -> None:
-        parse = self._model.parse_losses
+    def _keep_losses(self, model: nn.Module, args: tuple, output: Any) -> None:
+        if isinstance(output, dict):
+            self._losses = output
 
-        def parse_losses(losses: dict) -> tuple:
-            # A detector may parse a part of its losses; the whole comes last.
-            total, self._terms = parse(losses)
-            return total, self._terms
+    def _check_after_backward(self, runner: Runner) -> None:
+        optim_wrapper = runner.optim_wrapper
+        backward = optim_wrapper.backward
+        checks_gradients = not isinstance(optim_wrapper, AmpOptimWrapper)
 
-        self._model.parse_losses = parse_losses
+        def checked_backward(loss: Tensor, **kwargs) -> None:
+            backward(loss, **kwargs)
+            gradients, invalid = {}, ~torch.isfinite(loss.detach())
+            if checks_gradients and optim_wrapper.should_update():
+                gradients = self._named_gradients()
+                invalid = invalid | ~torch.isfinite(list(gradients.values())[-1])
+            if _on_any_process(invalid):
+                self._stop(runner, loss, gradients)
+            self._losses = None
 
-    def _watch_loss(self, runner: Runner) -> None:
-        update = runner.optim_wrapper.update_params
+        optim_wrapper.backward = checked_backward
 
-        def update_params(loss: Tensor, *args, **kwargs) -> None:
-            if _anywhere(~torch.isfinite(loss.detach())):
-                terms = {name: value for name, value in self._terms.items() if name != 'loss'}
-                self._stop(runner, dict(terms, loss=loss), self._batches[-1])
-            update(loss, *args, **kwargs)
+    def _named_gradients(self) -> dict[str, Tensor]:
+        """Return the gradients by name, followed by their norm."""
+        gradients = {
+            f'the gradient of {name}': parameter.grad
+            for name, parameter in self._model.named_parameters()
+            if parameter.grad is not None
+        }
+        norm = nn.utils.get_total_norm(list(gradients.values()))
+        return {**gradients, 'the norm of all gradients': norm}
 
-        runner.optim_wrapper.update_params = update_params
-
-    def _watch_gradients(self, runner: Runner) -> None:
-        step = runner.optim_wrapper.step
-
-        def checked_step(**kwargs) -> None:
-            grads = {
-                f'the gradient of {name}': p.grad
-                for name, p in self._model.named_parameters()
-                if p.grad is not None
-            }
-            norm = nn.utils.get_total_norm(list(grads.values()))
-            if _anywhere(~torch.isfinite(norm)):
-                self._stop(
-                    runner,
-                    dict(grads, **{'the norm of all gradients': norm}),
-                    sum(self._batches, []),
-                )
-            step(**kwargs)
-
-        runner.optim_wrapper.step = checked_step
-
-    def _stop(self, runner: Runner, values: dict[str, Tensor], images: list[str]) -> None:
-        # Saving may fail on the process that saves; first the others are told.
-        found = all_gather_object((_describe(values), images))
-        where = '; '.join(
-            f'{what} in process {rank}, of the images {", ".join(of_rank)}'
-            for rank, (what, of_rank) in enumerate(found)
-            if what
+    def _stop(self, runner: Runner, loss: Tensor, gradients: dict[str, Tensor]) -> None:
+        # The message is exchanged before the checkpoint is saved, since saving may fail.
+        found = all_gather_object(
+            (
+                _describe_invalid(self._loss_terms(loss)),
+                _describe_invalid(gradients),
+                self._batches[-1],
+                sum(self._batches, []),
+            )
+        )
+        reports = [(rank, terms, images) for rank, (terms, _, images, _) in enumerate(found)]
+        if not any(terms for _, terms, _ in reports):
+            reports = [(rank, names, images) for rank, (_, names, _, images) in enumerate(found)]
+        # An invalid loss on one process makes the averaged gradients of all processes invalid.
+        message = '; '.join(
+            f'{names} in process {rank}, images: {", ".join(images)}'
+            for rank, names, images in reports
+            if names
         )
         raise FloatingPointError(
-            f'iteration {runner.iter + 1}: {where}. What was before it {self._save(runner)}'
+            f'iteration {runner.iter + 1}: {message}. The state before this iteration '
+            f'{self._save(runner)}'
         )
 
+    def _loss_terms(self, loss: Tensor) -> dict[str, Tensor]:
+        """Return the terms of the loss by name, followed by the total."""
+        terms = self._model.parse_losses(self._losses)[1] if self._losses else {}
+        return {**{name: value for name, value in terms.items() if name != 'loss'}, 'loss': loss}
+
     def _save(self, runner: Runner) -> str:
-        """Save what was before; returns where it is."""
+        """Save the state before the iteration, and describe the result."""
         for name, buffer in self._model.named_buffers():
             buffer.copy_(self._buffers[name])
         path = Path(runner.work_dir) / f'invalid_loss_at_iter_{runner.iter + 1}.pth'
-        done = self._first
+        iteration = self._first_iter
         if not isinstance(runner.train_loop, IterBasedTrainLoop):
-            # These go on at the start of an epoch.
-            done = runner.epoch * len(runner.train_dataloader)
+            # Epoch-based loops resume at the start of an epoch.
+            iteration = runner.epoch * len(runner.train_dataloader)
         try:
             runner.save_checkpoint(
                 str(path.parent),
                 path.name,
                 by_epoch=False,
-                meta=dict(iter=done, epoch=runner.epoch),
+                meta=dict(iter=iteration, epoch=runner.epoch),
                 backend_args=dict(backend='mmgwap.atomic'),
             )
         except OSError as error:
             return f'could not be saved: {error}'
-        return f'is in {path}'
+        return f'is saved in {path}'
 
 
-def _anywhere(invalid: Tensor) -> bool:
-    """Whether something holds on any process; all have to ask.
-
-    So all of them stop, and none waits for another.
-    """
-    invalid = invalid.float()
-    all_reduce(invalid, 'max')
-    return bool(invalid.item())
+def _on_any_process(condition: Tensor) -> bool:
+    """Return whether a condition holds on any process; all processes have to call this."""
+    condition = condition.float()
+    all_reduce(condition, 'max')
+    return bool(condition.item())
 
 
-def _paths(samples: Any) -> Iterator[str]:
-    """Of the images, in whatever lists and dicts a batch holds them."""
+def _image_paths(samples: Any) -> Iterator[str]:
+    """Yield the image paths of data samples in nested lists and dicts."""
     if isinstance(samples, dict):
         samples = samples.values()
     elif isinstance(samples, BaseDataElement):
@@ -148,21 +155,22 @@ def _paths(samples: Any) -> Iterator[str]:
         return
     if not isinstance(samples, (str, bytes, Tensor, type(None))):
         for sample in samples:
-            yield from _paths(sample)
+            yield from _image_paths(sample)
 
 
-def _describe(values: dict[str, Tensor]) -> str:
-    """Names of what is not finite, and the value of the first."""
-    bad = [
+def _describe_invalid(values: dict[str, Tensor]) -> str:
+    """Name the values that are not finite; '' if all are finite.
+
+    The last value summarizes the others and is named only if the others are finite.
+    """
+    invalid = [
         name
         for name, value in values.items()
         if isinstance(value, Tensor) and not torch.isfinite(value).all()
     ]
-    # The sum is the last, and says no more than its terms.
-    bad = bad[:-1] or bad
-    if not bad:
+    invalid = invalid[:-1] or invalid
+    if not invalid:
         return ''
-    value = values[bad[0]]
-    kind = 'NaN' if value.isnan().any() else 'infinite'
-    more = f', as are {len(bad) - 3} others' if len(bad) > 3 else ''
-    return f'{", ".join(bad[:3])} {"are" if bad[1:] else "is"} {kind}{more}'
+    kind = 'NaN' if values[invalid[0]].isnan().any() else 'infinite'
+    others = f' ({len(invalid) - 3} others as well)' if len(invalid) > 3 else ''
+    return f'{", ".join(invalid[:3])} {"are" if invalid[1:] else "is"} {kind}{others}'
