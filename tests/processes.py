@@ -11,6 +11,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 from mmengine.config import config
+from yapf.yapflib import yapf_api
 
 # Importing mmdet takes most of the time of a short command. The server imports it once and
 # forks a clean process for each command. mmgwap is imported by the command itself.
@@ -77,7 +78,10 @@ def skip_config_formatting() -> None:
     A run writes its config several times, into the log and into each checkpoint. Formatting takes
     half a second each time.
     """
-    config.FormatCode = lambda text, **kwargs: (text, True)
+    yapf_api.FormatCode = lambda text, **kwargs: (text, True)
+    # mmengine imports the function at each call, or together with the module.
+    if hasattr(config, 'FormatCode'):
+        config.FormatCode = yapf_api.FormatCode
 
 
 def free_port() -> int:
