@@ -1,4 +1,4 @@
-"""Accumulated gradients of a multi-task detector, in two processes.
+"""Train a multi-task detector with accumulated gradients in two processes.
 
 Usage: python -m tests.engine.accumulated_steps OUT
 with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set; the first process
@@ -15,13 +15,13 @@ from mmengine.optim import OptimWrapper
 
 from tests.models.conftest import batch, build, multi_task
 
-# Of each step: what process 0 sees and what process 1 sees.
+# Batches of process 0 and process 1 in each step.
 BATCHES = (('xx', '..'), ('x.', 'x.'), ('..', '..'), ('.x', 'xx'))
 COUNTS, RATE = 2, 0.05
 
 
 def micro_batch(step: int, rank: int) -> dict:
-    """A batch; from here on, the same random numbers are drawn."""
+    """Make a batch, and seed the random numbers of the step."""
     data = batch(BATCHES[step][rank], seed=2 * step + rank)
     torch.manual_seed(2 * step + rank)
     return data

@@ -22,7 +22,8 @@ def main(config: str, work_dir: str) -> None:
     dist.init_process_group('gloo', timeout=timedelta(seconds=60))
     register_all_modules()
     cfg = Config.fromfile(config)
-    cfg.update(model=dict(type='TinyModel'), work_dir=work_dir, launcher='pytorch')
+    cfg.model = dict(type='TinyModel')
+    cfg.update(work_dir=work_dir, launcher='pytorch')
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False
     )

@@ -1,9 +1,9 @@
-"""A training that is killed at random moments, and one that isn't.
+"""Train twice: once killed at random moments and resumed, once without interruption.
 
-Usage: python -m tests.engine.killed_training CONFIG FOLDER ITERATIONS KILLS
+Usage: python -m tests.engine.killed_training CONFIG FOLDER tiny|detector ITERATIONS KILLS
 
-Each life of the run is a process of its own, forked from this one, which has
-imported all that takes long; it says on a pipe when an iteration begins.
+Each start of the run is a process forked from this process, which has imported the libraries. It
+writes to a pipe when an iteration begins.
 """
 
 import os
@@ -20,9 +20,11 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from tests.checkpoints import read_checkpoint
+from tests.engine import tiny_model  # noqa: F401  (registers TinyModel)
+from tests.processes import skip_config_formatting
 
 
-class Tell(Hook):
+class ReportIterations(Hook):
     def __init__(self, pipe: int) -> None:
         self.pipe = pipe
 
@@ -30,21 +32,23 @@ class Tell(Hook):
         os.write(self.pipe, b'.')
 
 
-def train(config: str, work_dir: Path, iterations: int, pipe: int) -> None:
+def train(config: str, work_dir: Path, model: str, iterations: int, pipe: int) -> None:
     torch.set_num_threads(1)
     register_all_modules()
     cfg = Config.fromfile(config)
+    if model == 'tiny':
+        cfg.model = dict(type='TinyModel')
     cfg.update(work_dir=str(work_dir), resume=True, log_level='ERROR')
     cfg.train_dataloader.update(num_workers=1)
     cfg.train_cfg.update(max_iters=iterations, val_interval=iterations)
     cfg.default_hooks.checkpoint.update(interval=2, max_keep_ckpts=2)
     runner = Runner.from_cfg(cfg)
-    runner.register_hook(Tell(pipe))
+    runner.register_hook(ReportIterations(pipe))
     runner.train()
 
 
 def start(*args) -> tuple:
-    """A life: its process and the pipe on which it tells of iterations."""
+    """Start the training; return the process and the pipe that it reports to."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid:
@@ -60,8 +64,7 @@ def start(*args) -> tuple:
         os._exit(code)
 
 
-def live(*args) -> None:
-    """A life that ends by itself."""
+def run_to_the_end(*args) -> None:
     pid, pipe = start(*args)
     while os.read(pipe, 4096):
         pass
@@ -70,8 +73,8 @@ def live(*args) -> None:
     assert status == 0, f'the training failed with {status}'
 
 
-def die(rng: random.Random, *args) -> None:
-    """A life that is killed, some iterations after its start."""
+def run_and_kill(rng: random.Random, *args) -> None:
+    """Kill the training within one of its first iterations."""
     pid, pipe = start(*args)
     begun = time.perf_counter()
     for _ in range(rng.randint(1, 5)):
@@ -84,7 +87,7 @@ def die(rng: random.Random, *args) -> None:
 
 
 def check(work_dir: Path) -> str:
-    """Every checkpoint is whole; returns what ``--resume`` would take."""
+    """Check that all checkpoints are complete; return the checkpoint that --resume reads."""
     for path in work_dir.glob('*.pth'):
         state = read_checkpoint(path)
         assert path.name == f'iter_{state["meta"]["iter"]}.pth'
@@ -93,20 +96,22 @@ def check(work_dir: Path) -> str:
     if not pointer.exists():
         return 'none'
     last = Path(pointer.read_text())
-    assert last.is_file(), f'{pointer} names {last}, which is not there'
+    assert last.is_file(), f'{pointer} names {last}, which does not exist'
     return last.stem
 
 
-def main(config: str, folder: str, iterations: str, kills: str) -> None:
+def main(config: str, folder: str, model: str, iterations: str, kills: str) -> None:
+    skip_config_formatting()
     rng = random.Random(0)
-    run = config, Path(folder) / 'killed', int(iterations)
+    killed, whole = (
+        (config, Path(folder) / name, model, int(iterations)) for name in ('killed', 'whole')
+    )
     for number in range(int(kills)):
-        die(rng, *run)
-        print(f'kill {number + 1}: {check(run[1])}', flush=True)
-    live(*run)
-    live(config, Path(folder) / 'whole', int(iterations))
-    for name in ('killed', 'whole'):
-        print(name, check(Path(folder) / name), flush=True)
+        run_and_kill(rng, *killed)
+        print(f'kill {number + 1}: {check(killed[1])}', flush=True)
+    for run in (killed, whole):
+        run_to_the_end(*run)
+        print(run[1].name, check(run[1]), flush=True)
 
 
 if __name__ == '__main__':

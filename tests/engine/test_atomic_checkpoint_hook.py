@@ -1,12 +1,7 @@
 """Checkpoints of killed processes and full disks."""
 
-import os
 import random
 import resource
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
@@ -16,12 +11,29 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from mmgwap.engine.hooks.atomic_checkpoint_hook import AtomicLocalBackend
 from tests.checkpoints import read_checkpoint
 
+from .conftest import EPOCHS
+
 WRITER = """
-import sys
+import os, signal, sys, time
 from mmgwap.engine.hooks.atomic_checkpoint_hook import AtomicLocalBackend
-print('ready', flush=True)
-for number in range(10 ** 6):
-    AtomicLocalBackend().put(bytes([number % 256]) * 20_000_000, sys.argv[1])
+for delay in map(float, sys.argv[2:]):
+    if os.path.exists(sys.argv[1] + '.tmp'):
+        os.remove(sys.argv[1] + '.tmp')
+    pid = os.fork()
+    if not pid:
+        while True:
+            for number in range(256):
+                AtomicLocalBackend().put(bytes([number]) * 20_000_000, sys.argv[1])
+    while not os.path.exists(sys.argv[1]):
+        time.sleep(0.001)
+    while not os.path.exists(sys.argv[1] + '.tmp'):
+        pass
+    time.sleep(delay)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    content = open(sys.argv[1], 'rb').read()
+    assert len(content) == 20_000_000 and len(set(content)) == 1
+    print(os.path.exists(sys.argv[1] + '.tmp'))
 """
 
 
@@ -33,51 +45,33 @@ def test_put_writes_and_replaces(tmp_path):
         assert path.read_bytes() == content
     backend.put_text('grün', str(path))
     assert path.read_text(encoding='utf-8') == 'grün'
-    assert [one.name for one in path.parent.iterdir()] == ['file']
+    assert [file.name for file in path.parent.iterdir()] == ['file']
 
 
-def test_a_killed_writer_leaves_a_whole_file(tmp_path):
-    """Killed at any moment, of which most are within a write."""
-    path, within = tmp_path / 'file', 0
-    beside = tmp_path / 'file.tmp'
+def test_killed_writer_leaves_a_complete_file(tool, tmp_path):
     rng = random.Random(0)
-    for _ in range(8):
-        process = subprocess.Popen(
-            [sys.executable, '-W', 'ignore', '-c', WRITER, str(path)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        process.stdout.readline()
-        while not path.exists():
-            time.sleep(0.001)
-        while not beside.exists():
-            pass
-        time.sleep(rng.uniform(0, 0.02))
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        content = path.read_bytes()
-        assert len(content) == 20_000_000 and len(set(content)) == 1
-        within += beside.exists()
-    assert within, 'no kill came while it wrote'
+    delays = [rng.uniform(0, 0.02) for _ in range(6)]
+    within = tool('-c', WRITER, tmp_path / 'file', *delays).stdout.split()[-6:]
+    assert 'True' in within, 'no kill came during a write'
 
 
 @pytest.mark.parametrize('kept', [1, 2, -1])
-def test_which_are_kept(training, tmp_path, kept):
+def test_checkpoints_to_keep(training, tmp_path, kept):
     changes = {'default_hooks.checkpoint.max_keep_ckpts': kept}
     training(5, **changes)
     names = {2, 4, 5} if kept < 0 else set([2, 4, 5][-kept:])
     folder = tmp_path / 'run'
-    assert {one.name for one in folder.glob('*.pth')} == {f'iter_{step}.pth' for step in names}
-    # A resumed run goes on counting.
+    assert {path.name for path in folder.glob('*.pth')} == {f'iter_{step}.pth' for step in names}
+    # A resumed run continues the list.
     training(6, resume=True, **changes)
     names = names | {6} if kept < 0 else set(([2, 4, 5] + [6])[-kept:])
-    assert {one.name for one in folder.glob('*.pth')} == {f'iter_{step}.pth' for step in names}
+    assert {path.name for path in folder.glob('*.pth')} == {f'iter_{step}.pth' for step in names}
     assert find_latest_checkpoint(str(folder)) == str(folder / 'iter_6.pth')
     assert not list(folder.glob('*.tmp'))
 
 
-def test_same_checkpoints_as_mmengines(training, tmp_path):
-    """What is in the files, and which are the best."""
+def test_checkpoints_equal_those_of_mmengine(training, tmp_path):
+    """Files have the same content, and the same checkpoint is the best."""
     best = {
         'default_hooks.checkpoint.save_best': 'coco/bbox_mAP',
         'default_hooks.checkpoint.max_keep_ckpts': 1,
@@ -86,7 +80,7 @@ def test_same_checkpoints_as_mmengines(training, tmp_path):
     training(4, 'ours', **best)
     training(4, 'host', **best, **{'default_hooks.checkpoint.type': 'CheckpointHook'})
     ours, host = (
-        {one.name: read_checkpoint(one) for one in (tmp_path / name).glob('*.pth')}
+        {path.name: read_checkpoint(path) for path in (tmp_path / name).glob('*.pth')}
         for name in ('ours', 'host')
     )
     assert set(ours) == set(host)
@@ -101,8 +95,8 @@ def test_same_checkpoints_as_mmengines(training, tmp_path):
         ]['runtime_info'].get('keep_ckpt_ids')
 
 
-def test_names_without_the_step(training, tmp_path):
-    """Then the new checkpoint is where the outdated one was."""
+def test_file_names_without_the_step(training, tmp_path):
+    """The new checkpoint has the path of the outdated checkpoint."""
     training(
         6,
         **{
@@ -115,8 +109,8 @@ def test_names_without_the_step(training, tmp_path):
     assert read_checkpoint(folder / 'latest.pth')['meta']['iter'] == 6
 
 
-def test_a_better_one_of_the_same_name(training, tmp_path):
-    """mmengine names all of them epoch_0 in such a loop, by default."""
+def test_best_checkpoints_of_the_same_name(training, tmp_path):
+    """In an iteration-based loop, mmengine names all best checkpoints epoch_0 by default."""
 
     class Better(Hook):
         priority = 'HIGHEST'
@@ -137,22 +131,14 @@ def test_a_better_one_of_the_same_name(training, tmp_path):
     assert read_checkpoint(best)['meta']['iter'] == 4
 
 
-def test_epochs_are_named_by_epoch(training, tmp_path):
-    training(
-        0,
-        **{
-            'train_cfg': dict(type='EpochBasedTrainLoop', max_epochs=2, val_interval=10),
-            'train_dataloader.sampler.type': 'DefaultSampler',
-            'default_hooks.checkpoint.by_epoch': True,
-            'default_hooks.checkpoint.interval': 1,
-            'param_scheduler': None,
-        },
-    )
-    assert {one.name for one in (tmp_path / 'run').glob('*.pth')} == {'epoch_1.pth', 'epoch_2.pth'}
+def test_epoch_based_loops(training, tmp_path):
+    training(0, **dict(EPOCHS, train_cfg=dict(EPOCHS['train_cfg'], max_epochs=2)))
+    names = {path.name for path in (tmp_path / 'run').glob('*.pth')}
+    assert names == {'epoch_1.pth', 'epoch_2.pth'}
 
 
-def test_a_full_disk(training, tmp_path, monkeypatch):
-    """A limit of the size of files fails in the middle of one, as it does."""
+def test_full_disk(training, tmp_path):
+    """A limit of the file size fails in the middle of a file, as a full disk does."""
     training(2)
     folder = tmp_path / 'run'
     good = (folder / 'iter_2.pth').read_bytes()
@@ -170,12 +156,12 @@ def test_a_full_disk(training, tmp_path, monkeypatch):
     assert (folder / 'iter_2.pth').read_bytes() == good
     assert find_latest_checkpoint(str(folder)) == str(folder / 'iter_2.pth')
     assert not list(folder.glob('*.tmp'))
-    # With space again, it goes on.
+    # The run continues when there is space again.
     training(4, resume=True)
     assert find_latest_checkpoint(str(folder)) == str(folder / 'iter_4.pth')
 
 
-def test_the_first_checkpoint_does_not_fit(training, tmp_path, monkeypatch):
+def test_full_disk_at_the_first_checkpoint(training, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, 'No space left on device')
 
@@ -186,8 +172,7 @@ def test_the_first_checkpoint_does_not_fit(training, tmp_path, monkeypatch):
     assert not (tmp_path / 'run' / 'last_checkpoint').exists()
 
 
-def test_mmengines_own_loses_it(training, tmp_path, monkeypatch):
-    """What the hook is for: there, nothing whole is left."""
+def test_mmengines_hook_leaves_no_complete_checkpoint(training, tmp_path, monkeypatch):
     plain = {
         'default_hooks.checkpoint.type': 'CheckpointHook',
         'default_hooks.checkpoint.max_keep_ckpts': 1,
@@ -211,14 +196,14 @@ def test_mmengines_own_loses_it(training, tmp_path, monkeypatch):
         (dict(backend_args=dict(backend='local')), False),
     ],
 )
-def test_other_storage_is_left_to_itself(training, tmp_path, options, atomic):
+def test_other_storage_is_not_atomic(training, tmp_path, options, atomic):
     options = {
         key: str(tmp_path / 'out') if key == 'out_dir' else value for key, value in options.items()
     }
     runner = training(
         1, **{f'default_hooks.checkpoint.{key}': value for key, value in options.items()}
     )
-    (hook,) = [one for one in runner.hooks if isinstance(one, CheckpointHook)]
+    (hook,) = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
     assert isinstance(hook.file_backend, AtomicLocalBackend) == atomic
     folder = tmp_path / ('out/run' if 'out_dir' in options else 'run')
     assert read_checkpoint(folder / 'iter_1.pth')

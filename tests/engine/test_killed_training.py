@@ -1,33 +1,30 @@
-"""``kill -9`` at random moments, twenty times in one training."""
+"""``kill -9`` at random moments of a training."""
 
 import re
 
+import pytest
 import torch
 
 from tests.checkpoints import read_checkpoint
 
-ITERATIONS, KILLS = 80, 20
 
-
-def test_the_weights_are_those_of_a_run_never_killed(tool, config, tmp_path):
-    text = tool(
-        '-m',
-        'tests.engine.killed_training',
-        config,
-        tmp_path,
-        ITERATIONS,
-        KILLS,
-        OMP_NUM_THREADS='1',
-    ).stdout
-    places = [
+@pytest.mark.parametrize(
+    'model, iterations, kills',
+    [('tiny', 24, 3), pytest.param('detector', 80, 20, marks=pytest.mark.slow)],
+)
+def test_weights_equal_those_of_a_run_that_was_never_killed(
+    tool, config, tmp_path, model, iterations, kills
+):
+    module = 'tests.engine.killed_training'
+    text = tool('-m', module, config, tmp_path, model, iterations, kills).stdout
+    saved = [
         0 if name == 'none' else int(name[5:])
         for name in re.findall(r'kill \d+: (none|iter_\d+)', text)
     ]
-    assert len(places) == KILLS and places == sorted(places)
-    # It was under way whenever it was killed, and came far that way.
-    assert 0 < places[-1] < ITERATIONS
+    assert len(saved) == kills and saved == sorted(saved)
+    assert 0 < saved[-1] < iterations
     killed, whole = (
-        read_checkpoint(tmp_path / name / f'iter_{ITERATIONS}.pth') for name in ('killed', 'whole')
+        read_checkpoint(tmp_path / name / f'iter_{iterations}.pth') for name in ('killed', 'whole')
     )
     assert killed['meta']['seed'] == whole['meta']['seed']
     for name, value in whole['state_dict'].items():
