@@ -87,8 +87,8 @@ gpu_python = $(or $(call named,PYTHON),$(shell for p in python3 python3.12 pytho
 	$$p -c 'import torch; assert torch.version.cuda' 2>/dev/null && echo $$p && break; \
 	done),python3)
 gpu-check:
-	@$(gpu_python) tools/gpu_check.py --stack $(STACK) --wheels "$(WHEELS)" \
-		--venv $(or $(call named,VENV),.venv-gpu) --bench-options="$(GPU_BENCH)"
+	@GPU_BENCH="$(GPU_BENCH)" $(gpu_python) tools/gpu_check.py --stack $(STACK) --wheels "$(WHEELS)" \
+		--venv $(or $(call named,VENV),.venv-gpu)
 
 gpu-wheels:
 	@test -n "$(WHEELS)" || { echo "usage: make gpu-wheels WHEELS=folder"; exit 1; }

@@ -94,5 +94,5 @@ def run_checks(python):
 
 
 if __name__ == '__main__':
-    made = install.main(TorchEnvironment, '.venv-gpu', ((3, 11), (3, 12), (3, 13)))
+    made = install.main(TorchEnvironment, '.venv-gpu', '3.11, 3.12 or 3.13')
     sys.exit(made and run_checks(made))

@@ -30,8 +30,8 @@ print(json.dumps([torch.__version__, torch.version.cuda if archs else None, arch
 
 
 def main(environment, venv, pythons):
-    if sys.version_info[:2] not in pythons:
-        stop(f'{sys.executable} is Python {platform.python_version()}; supported: {pythons}')
+    if '{}.{}'.format(*sys.version_info) not in pythons:
+        stop(f'{sys.executable} is Python {platform.python_version()}; set PYTHON= to {pythons}')
     parser = argparse.ArgumentParser(description=environment.__doc__)
     parser.add_argument('--stack', choices=MMCV, default='onedl', help='default: onedl')
     parser.add_argument('--venv', default=venv, metavar='DIR', help=f'default: {venv}')
@@ -197,4 +197,4 @@ def stop(message):
 
 
 if __name__ == '__main__':
-    main(Environment, '.venv', ((3, 11), (3, 12)))
+    main(Environment, '.venv', '3.11 or 3.12')
