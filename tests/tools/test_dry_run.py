@@ -145,7 +145,7 @@ def test_report_on_the_data_of_the_config(run, config, tmp_path, monkeypatch):
     assert min(seconds.values()) > 0
     total = 8 * (seconds['data'] + seconds['model']) + seconds['validation']
     assert found['hours'] == pytest.approx(total / 3600)
-    for part in ('parameters', 'multiply-adds', '8 images, ', 'GiB', '8 (64 images)', 'hours'):
+    for part in ('parameters', 'multiply-adds', '8 images: ', 'GiB', '8 (64 images)', 'hours'):
         assert part in text
 
 

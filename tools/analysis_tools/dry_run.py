@@ -1,6 +1,6 @@
 """Estimate the cost of training a config from a few training steps.
 
-Prints the parameters, the FLOPs of one test image, the seconds per step, the peak memory
+Prints the parameters, the FLOPs of one validation image, the seconds per step, the peak memory
 and the length of the schedule. The weights are random, hooks do not run, metrics are not
 computed, and no file is written except --out.
 
@@ -217,9 +217,9 @@ def print_report(found: dict) -> None:
     """Print the costs, one line each; skip the unknown ones."""
     rows = {
         'parameters': '{parameters:,}, {trained:,} of them trained',
-        'FLOPs': '{flops:,} multiply-adds for a test image, {flops_size} pixels after padding',
-        'step': '{images_per_step} images, {seconds[data]:.3f} s for data + {seconds[model]:.3f} s',
-        'peak memory': '{memory[peak]:.2f} GiB; before building the model {memory[before]:.2f} GiB',
+        'FLOPs': '{flops:,} multiply-adds for a validation image, {flops_size} pixels padded',
+        'step': '{images_per_step} images: data {seconds[data]:.3f}, model {seconds[model]:.3f} s',
+        'peak memory': '{memory[peak]:.2f} GiB (CPU: whole process), {memory[before]:.2f} at start',
         'epochs': '{epochs}',
         'iterations': '{iterations:,} ({images:,} images)',
         'validations': '{validations}, {seconds[validation]:.1f} s each',
