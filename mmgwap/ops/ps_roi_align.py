@@ -42,7 +42,7 @@ def ps_roi_align(
     Example:
         >>> maps = torch.arange(4.0).view(1, 4, 1, 1).expand(1, 4, 8, 8)
         >>> rois = torch.tensor([[0.0, 16, 16, 96, 96]])
-        >>> ps_roi_align(maps, rois, output_size=2, spatial_scale=1 / 16)
+        >>> ps_roi_align(maps, rois, output_size=2, spatial_scale=1 / 16).round()
         tensor([[[[0., 1.],
                   [2., 3.]]]])
     """

@@ -37,7 +37,7 @@ def ps_roi_pool(input: Tensor, rois: Tensor, output_size: int, spatial_scale: fl
     Example:
         >>> maps = torch.arange(4.0).view(1, 4, 1, 1).expand(1, 4, 8, 8)
         >>> rois = torch.tensor([[0.0, 16, 16, 95, 95]])
-        >>> ps_roi_pool(maps, rois, output_size=2, spatial_scale=1 / 16)
+        >>> ps_roi_pool(maps, rois, output_size=2, spatial_scale=1 / 16).round()
         tensor([[[[0., 1.],
                   [2., 3.]]]])
     """

@@ -175,7 +175,7 @@ def test_extra_levels_of_a_pyramid():
     assert [out.shape[2:] for out in outs] == [(17, 16), (9, 8), (5, 4), (3, 2)]
 
 
-def test_what_stays_is_said(caplog, monkeypatch):
+def test_the_log_lists_the_layers_that_are_kept(caplog, monkeypatch):
     monkeypatch.setattr(
         'mmgwap.models.layers.convert_lip.print_log',
         lambda text, logger: logging.getLogger('lip').info(text),
@@ -193,9 +193,8 @@ def test_what_stays_is_said(caplog, monkeypatch):
     with caplog.at_level(logging.INFO):
         convert_to_lip(model)
     assert caplog.messages == [
-        'LIP takes the place of 1 layers: 5; left as they are: 0 (3 channels),'
-        ' 2 (dilated), 3 (padding does not keep the size), 4 (returns '
-        'indices)'
+        'LIP replaces 1 layers: 5; kept: 0 (3 channels), 2 (dilated), '
+        '3 (padding does not keep the size), 4 (returns indices)'
     ]
     assert all(type(model[i]) is before[str(i)] for i in (0, 1, 2, 3, 4, 6))
 
@@ -219,13 +218,13 @@ class Reuser(nn.Module):
 
 
 def test_channels_of_a_pooling():
-    with pytest.raises(ValueError, match='pool: how many channels.*pass inp'):
+    with pytest.raises(ValueError, match='pool: number of channels is unknown'):
         convert_to_lip(Reuser())
     with pytest.raises(ValueError, match=r'pool: pools maps of \[16, 32\]'):
         convert_to_lip(Reuser(), image(1, 3, 16, 16))
     model = convert_to_lip(Reuser((16, 16)), image(1, 3, 16, 16))
     assert isinstance(model.pool, SimplifiedLIP)
-    with pytest.raises(ValueError, match='how many channels'):
+    with pytest.raises(ValueError, match='number of channels is unknown'):
         convert_to_lip(nn.MaxPool2d(2))
 
 

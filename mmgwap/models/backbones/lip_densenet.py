@@ -1,19 +1,18 @@
-"""LIP-DenseNet: Gao et al., ICCV 2019, arXiv 1908.04156, section 4, on
-DenseNet: Huang et al., CVPR 2017, arXiv 1608.06993."""
+"""LIP-DenseNet: Gao et al., ICCV 2019, arXiv 1908.04156, section 4, on DenseNet: Huang et al., CVPR
+2017, arXiv 1608.06993.  Parameters are named as in torchvision's DenseNet."""
 
 import re
 from collections.abc import Sequence
 
+import torch
+import torch.utils.checkpoint as cp
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmgwap.argument_checks import check_flag, check_indices, check_norm, check_whole
-from mmgwap.models.layers.lip import SimplifiedLIP
+from mmgwap.models.layers.lip import BottleneckLIP, SimplifiedLIP
 from mmgwap.registry import MODELS
-
-from .densenet_blocks import DenseBlock, LIPTransition
 
 # Layers of each dense block, growth rate, channels of the stem.
 SETTINGS = {
@@ -27,32 +26,29 @@ SETTINGS = {
 class LIPDenseNet(BaseModule):
     """DenseNet that downsamples by local importance-based pooling.
 
-    LIP takes the place of the stem's maximum pooling and of the average
-    pooling in each transition.  Parameters have the names of the authors'
-    checkpoints, which are torchvision's where the two agree.
+    LIP replaces the max pooling of the stem and the average pooling of each transition.  The
+    authors' checkpoints load as they are.
 
     Args:
         depth (int): 121, 169 or 201.
-        in_channels (int): of the image.
-        out_indices (Sequence[int]): which dense blocks to return, of 0 to 3.
-            All are built; distributed training without the last needs
+        in_channels (int): channels of the image.
+        out_indices (Sequence[int]): indices, from 0 to 3, of the dense blocks to return.  All
+            blocks are built; distributed training without the last needs
             ``find_unused_parameters=True``.
-        frozen_stages (int): -1 freezes nothing, 0 the stem, and n > 0 the
-            first n dense blocks and the transitions behind them too.
-        norm_cfg (dict): of the batch norms.
-        norm_eval (bool): whether batch norms keep their running statistics in
-            training.
-        with_cp (bool): whether to compute each dense layer again in the
-            backward pass instead of keeping what it concatenates.
+        frozen_stages (int): -1 freezes nothing, 0 the stem, and n > 0 also the first n dense blocks
+            and the transitions behind them.
+        norm_cfg (dict): config of the batch norms.
+        norm_eval (bool): whether batch norms keep their running statistics in training.
+        with_cp (bool): whether to recompute each dense layer in the backward pass instead of
+            keeping its concatenated input.
         init_cfg (dict | list[dict]): default: He's initialization.
 
     Attributes:
-        out_channels (list[int]): channels of each dense block, for a neck's
-            ``in_channels``: 256, 512, 1024 and 1024 for depth 121.
+        out_channels (list[int]): channels of each dense block, for a neck's ``in_channels``: 256,
+            512, 1024 and 1024 for depth 121.
 
     Raises:
-        ValueError: if ``depth``, ``out_indices`` or ``frozen_stages`` is not
-            one of these.
+        ValueError: if ``depth``, ``out_indices`` or ``frozen_stages`` is out of range.
     """
 
     def __init__(
@@ -73,11 +69,12 @@ class LIPDenseNet(BaseModule):
                 dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
             ]
         )
-        _check(depth, out_indices, frozen_stages)
-        check_whole(in_channels, 'LIPDenseNet: in_channels')
-        check_norm(norm_cfg, 'LIPDenseNet: norm_cfg')
-        check_flag(norm_eval, 'LIPDenseNet: norm_eval')
-        check_flag(with_cp, 'LIPDenseNet: with_cp')
+        if depth not in SETTINGS:
+            raise ValueError(f'LIPDenseNet: depth must be one of {list(SETTINGS)}, got {depth!r}')
+        if not out_indices or not set(out_indices) <= set(range(4)):
+            raise ValueError(f'LIPDenseNet: out_indices must be in 0 to 3, got {out_indices!r}')
+        if not -1 <= frozen_stages <= 4:
+            raise ValueError(f'LIPDenseNet: frozen_stages must be in -1 to 4, got {frozen_stages}')
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
@@ -90,57 +87,55 @@ class LIPDenseNet(BaseModule):
             )
         )
         self.out_channels: list[int] = []
-        for place, layers in enumerate(blocks):
-            if place:
-                self.features[f'transition{place}'] = LIPTransition(
+        for index, layers in enumerate(blocks):
+            if index:
+                self.features[f'transition{index}'] = LIPTransition(
                     channels, channels // 2, norm_cfg
                 )
                 channels //= 2
-            self.features[f'denseblock{place + 1}'] = DenseBlock(
+            self.features[f'denseblock{index + 1}'] = DenseBlock(
                 layers, channels, growth, norm_cfg, with_cp
             )
             channels += layers * growth
             self.out_channels.append(channels)
         self.features['norm5'] = build_norm_layer(norm_cfg, channels)[1]
         self.relu = nn.ReLU(inplace=True)
-        self._register_load_state_dict_pre_hook(_rename)
+        self.register_load_state_dict_pre_hook(_rename)
         self._freeze_stages()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Features of the dense blocks in ``out_indices``, each behind the norm
-        and ReLU that follow it.
+        """Compute the features of the dense blocks in ``out_indices``, after their norm and ReLU.
 
         Args:
             x (Tensor): (B, in_channels, H, W).
 
         Returns:
-            tuple[Tensor]: (B, ``out_channels[i]``, H / s, W / s) with s = 4, 8,
-            16, 32; halves are rounded up in the stem, and down behind it.
+            tuple[Tensor]: (B, ``out_channels[i]``, H / s, W / s) with s = 4, 8, 16, 32; halves are
+            rounded up in the stem and down behind it.
         """
         features = self.features
         x = self.relu(features['norm0'](features['conv0'](x)))
         x = features['pool0'](x)
         outs = []
-        for place in range(max(self.out_indices) + 1):
-            if place:
-                x = features[f'transition{place}'].downsample(x)
-            x = features[f'denseblock{place + 1}'](x)
-            norm = features['norm5'] if place == 3 else features[f'transition{place + 1}'].norm
+        for index in range(max(self.out_indices) + 1):
+            if index:
+                x = features[f'transition{index}'].downsample(x)
+            x = features[f'denseblock{index + 1}'](x)
+            norm = features['norm5'] if index == 3 else features[f'transition{index + 1}'].norm
             x = self.relu(norm(x))
-            if place in self.out_indices:
+            if index in self.out_indices:
                 outs.append(x)
         return tuple(outs)
 
     def _freeze_stages(self) -> None:
         stages = [['conv0', 'norm0', 'pool0']]
-        stages += [[f'denseblock{place}', f'transition{place}'] for place in (1, 2, 3)]
+        stages += [[f'denseblock{index}', f'transition{index}'] for index in (1, 2, 3)]
         stages.append(['denseblock4', 'norm5'])
         for name in sum(stages[: self.frozen_stages + 1], []):
             self.features[name].eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> 'LIPDenseNet':
-        """Frozen stages stay in evaluation mode, and with ``norm_eval`` all
-        batch norms."""
+        """Set the mode; frozen stages and, with ``norm_eval``, batch norms stay in evaluation."""
         super().train(mode)
         self._freeze_stages()
         if mode and self.norm_eval:
@@ -150,25 +145,76 @@ class LIPDenseNet(BaseModule):
         return self
 
 
-def _check(depth: int, out_indices: Sequence[int], frozen_stages: int) -> None:
-    if type(depth) is not int or depth not in SETTINGS:
-        raise ValueError(f'LIPDenseNet has the depths {list(SETTINGS)}, not {depth!r:.80}')
-    check_indices(out_indices, 'out_indices of LIPDenseNet', 4)
-    check_whole(frozen_stages, 'frozen_stages of LIPDenseNet', -1, 4)
-
-
-# The stem's LIP is a module of its own among the authors', and torchvision's
-# older files have a point in the names of the dense layers.
+# The authors' LIP of the stem is a module of its own, and torchvision's older files have a dot in
+# the names of the dense layers.
 _NAMES = (
     (r'^(features\.pool0\.logit\.(?:conv|bn))1\.', r'\1.'),
     (r'^(features\.denseblock\d\.denselayer\d+\.(?:norm|conv))\.([12])\.', r'\1\2.'),
 )
 
 
-def _rename(state_dict: dict, prefix: str, *args) -> None:
+def _rename(module: nn.Module, state_dict: dict, prefix: str, *args) -> None:
+    """Rename the parameters of other implementations, before loading."""
     for key in list(state_dict):
         if key.startswith(prefix):
             name = key[len(prefix) :]
             for old, new in _NAMES:
                 name = re.sub(old, new, name)
             state_dict[prefix + name] = state_dict.pop(key)
+
+
+class DenseBlock(nn.ModuleDict):
+    """Dense block: each layer reads the concatenated results of all layers before it.
+
+    Maps (B, C, H, W) to (B, C + layers * growth, H, W).
+    """
+
+    def __init__(
+        self, layers: int, channels: int, growth: int, norm_cfg: dict, with_cp: bool
+    ) -> None:
+        super().__init__(
+            {
+                f'denselayer{index + 1}': DenseLayer(channels + index * growth, growth, norm_cfg)
+                for index in range(layers)
+            }
+        )
+        self.with_cp = with_cp
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = [x]
+        for layer in self.values():
+            if self.with_cp and any(one.requires_grad for one in maps):
+                maps.append(cp.checkpoint(layer, *maps, use_reentrant=False))
+            else:
+                maps.append(layer(*maps))
+        return torch.cat(maps, dim=1)
+
+
+class DenseLayer(nn.Module):
+    """Dense layer: norm, ReLU, 1x1 convolution to 4 * growth channels; norm, ReLU, 3x3."""
+
+    def __init__(self, channels: int, growth: int, norm_cfg: dict) -> None:
+        super().__init__()
+        self.norm1 = build_norm_layer(norm_cfg, channels)[1]
+        self.conv1 = nn.Conv2d(channels, 4 * growth, 1, bias=False)
+        self.norm2 = build_norm_layer(norm_cfg, 4 * growth)[1]
+        self.conv2 = nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        out = self.conv1(self.relu(self.norm1(torch.cat(maps, dim=1))))
+        return self.conv2(self.relu(self.norm2(out)))
+
+
+class LIPTransition(BaseModule):
+    """Transition: norm, ReLU, 1x1 convolution, and LIP in place of the 2x2 average pooling."""
+
+    def __init__(self, channels: int, out_channels: int, norm_cfg: dict) -> None:
+        super().__init__()
+        self.norm = build_norm_layer(norm_cfg, channels)[1]
+        self.conv = nn.Conv2d(channels, out_channels, 1, bias=False)
+        self.pool = BottleneckLIP(out_channels, kernel_size=2, stride=2, padding=0)
+
+    def downsample(self, x: Tensor) -> Tensor:
+        """Convolve and pool.  The backbone applies norm and ReLU, whose result it returns."""
+        return self.pool(self.conv(x))

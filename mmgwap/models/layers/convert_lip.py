@@ -1,4 +1,4 @@
-"""LIP in place of the downsampling of any network."""
+"""Replacement of the downsampling layers of any network by LIP."""
 
 from typing import Any, Callable, Optional
 
@@ -10,34 +10,34 @@ from mmgwap.ops.windows import pair
 
 from .lip import BottleneckLIP, LIPLayer, SimplifiedLIP
 
-# An image has no features to judge importance by; layers that read fewer
-# channels than this are left as they are.
-LEAST_CHANNELS = 16
-# The paper takes a 3x3 convolution for the 64 channels of the stem, and the
-# bottleneck, of 128, for all wider maps.
-SIMPLIFIED_UP_TO = 128
+# Layers that read fewer channels are kept: an image has no features to compute importance from.
+MIN_CHANNELS = 16
+# The paper computes logits by a 3x3 convolution for the 64 channels of the stem, and by a
+# bottleneck of 128 channels for all wider maps.
+MAX_SIMPLIFIED_CHANNELS = 128
 
 
 def default_lip(channels: int, **windows) -> LIPLayer:
-    """The layer that the paper would choose for so many channels."""
-    layer = SimplifiedLIP if channels <= SIMPLIFIED_UP_TO else BottleneckLIP
+    """Build the LIP layer that the paper uses for maps of this width."""
+    layer = SimplifiedLIP if channels <= MAX_SIMPLIFIED_CHANNELS else BottleneckLIP
     return layer(channels, **windows)
 
 
 class LIPConv2d(nn.Sequential):
-    """LIP, then a convolution whose stride it has taken over.
+    """LIP followed by the convolution whose stride it replaces.
 
-    Weights of the convolution alone load too.
+    Checkpoints with the weights of the convolution alone load too.
     """
 
     def __init__(self, lip: LIPLayer, conv: nn.Conv2d) -> None:
         super().__init__()
         self.lip = lip
         self.conv = conv
-        self._register_load_state_dict_pre_hook(_name_conv)
+        self.register_load_state_dict_pre_hook(_rename_conv)
 
 
-def _name_conv(state_dict: dict, prefix: str, *args) -> None:
+def _rename_conv(module: nn.Module, state_dict: dict, prefix: str, *args) -> None:
+    """Rename the parameters of a plain convolution, before loading."""
     for name in ('weight', 'bias'):
         if f'{prefix}{name}' in state_dict:
             state_dict[f'{prefix}conv.{name}'] = state_dict.pop(f'{prefix}{name}')
@@ -48,58 +48,57 @@ def convert_to_lip(
 ) -> nn.Module:
     """Replace max poolings and strided convolutions by LIP, in place.
 
-    A max pooling becomes LIP with the same windows.  A convolution of stride s
-    keeps its weights, gets stride 1, and LIP with windows of 2s - 1 before it.
-    Maps keep their sizes, and checkpoints of the model still load, before and
-    after.  Poolings of stride 1, and what can't be replaced (dilated poolings,
-    convolutions that are not padded to keep the size, or read fewer than 16
-    channels, as the first one does), stay; the log tells which.  What a model
-    calls as a function, without a module, is not seen.
+    A max pooling becomes LIP with the same windows.  A convolution of stride s keeps its weights
+    with stride 1, behind LIP with windows of 2s - 1.  Maps keep their sizes, and checkpoints of the
+    original and of the converted model load.  Dilated poolings, poolings that return indices, and
+    convolutions that are not padded to keep the size or that read fewer than 16 channels are kept,
+    and the log lists them.  Poolings called as functions (``F.max_pool2d``) are not found.
 
     Args:
-        model (nn.Module): changed in place.
-        inputs (Tensor, optional): with what to call the model once, to learn
-            how many channels each pooling gets.  Without it, as many as the
-            layer before gives, in the order of definition, which is wrong
-            behind a concatenation.
-        build (callable): ``build(channels, kernel_size=..., stride=...,
-            padding=..., ceil_mode=...)`` makes a layer.
+        model (nn.Module): model, changed in place.
+        inputs (Tensor, optional): input for one call of the model, which records the channels of
+            each pooling.  By default a pooling is assumed to read the output of the layer defined
+            before it, which is wrong behind a concatenation.
+        build (callable): ``build(channels, kernel_size=..., stride=..., padding=...,
+            ceil_mode=...)`` builds a LIP layer.
 
     Returns:
-        nn.Module: ``model``, or the layer in its place if it was one itself.
+        nn.Module: ``model``, or its replacement if ``model`` is itself a downsampling layer.
 
     Raises:
-        ValueError: if the channels of a pooling can't be told, or differ from
-            call to call.
+        ValueError: if the number of channels of a pooling is unknown or differs between calls.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.MaxPool2d(2))
+        >>> type(convert_to_lip(model)[1]).__name__
+        'SimplifiedLIP'
     """
     channels = _channels_by_order(model) if inputs is None else _channels_by_call(model, inputs)
-    made: dict[nn.Module, nn.Module] = {}
-    replaced, left = [], []
+    replacements: dict[nn.Module, nn.Module] = {}
+    replaced, kept = [], []
     for name, module in list(model.named_modules(remove_duplicate=False)):
-        if module not in made:
-            reason = _why_not(module)
+        if module not in replacements:
+            reason = _why_kept(module)
             if reason is None:
                 continue
             if reason:
-                left.append(f'{name} ({reason})')
+                kept.append(f'{name} ({reason})')
                 continue
-            made[module] = _replace(module, name, channels, build)
-            made[module].train(module.training)
-            _adapt(made[module], module, model)
+            replacements[module] = _build_replacement(module, name, channels, build)
+            replacements[module].train(module.training)
+            _match_parameters(replacements[module], module, model)
             replaced.append(name)
-        model = _put(model, name, made[module])
+        model = _set_submodule(model, name, replacements[module])
     print_log(
-        f'LIP takes the place of {len(replaced)} layers: '
-        f'{", ".join(replaced) or "none"}; left as they are: '
-        f'{", ".join(left) or "none"}',
+        f'LIP replaces {len(replaced)} layers: {", ".join(replaced) or "none"}; '
+        f'kept: {", ".join(kept) or "none"}',
         logger='current',
     )
     return model
 
 
-def _why_not(module: nn.Module) -> Optional[str]:
-    """'' if the module can be replaced, None if it doesn't downsample, else
-    the reason why it can't."""
+def _why_kept(module: nn.Module) -> Optional[str]:
+    """Return why a module is kept: '' if it can be replaced, None if it does not downsample."""
     if isinstance(module, nn.MaxPool2d):
         if max(pair(module.stride)) == 1:
             return None
@@ -107,7 +106,7 @@ def _why_not(module: nn.Module) -> Optional[str]:
             return 'dilated'
         return 'returns indices' if module.return_indices else ''
     if isinstance(module, nn.Conv2d) and max(module.stride) > 1:
-        if module.in_channels < LEAST_CHANNELS:
+        if module.in_channels < MIN_CHANNELS:
             return f'{module.in_channels} channels'
         padding = (0, 0) if module.padding == 'valid' else module.padding
         same = all(
@@ -118,7 +117,7 @@ def _why_not(module: nn.Module) -> Optional[str]:
     return None
 
 
-def _replace(
+def _build_replacement(
     module: nn.Module, name: str, channels: dict, build: Callable[..., LIPLayer]
 ) -> nn.Module:
     if isinstance(module, nn.Conv2d):
@@ -131,18 +130,13 @@ def _replace(
         )
         module.stride = (1, 1)
         return LIPConv2d(lip, module)
-    found = channels.get(module, set())
-    if len(found) != 1:
-        raise ValueError(
-            f'{name}: '
-            + (
-                f'pools maps of {sorted(found)} channels; give each its own layer'
-                if found
-                else 'how many channels it pools is not known; pass inputs to convert_to_lip'
-            )
-        )
+    counts = sorted(channels.get(module, ()))
+    if not counts:
+        raise ValueError(f'{name}: number of channels is unknown; pass inputs to convert_to_lip')
+    if len(counts) > 1:
+        raise ValueError(f'{name}: pools maps of {counts} channels; use a layer for each')
     return build(
-        found.pop(),
+        counts[0],
         kernel_size=module.kernel_size,
         stride=module.stride,
         padding=module.padding,
@@ -151,6 +145,7 @@ def _replace(
 
 
 def _channels_by_order(model: nn.Module) -> dict[nn.Module, set]:
+    """Return the channels of the layer defined before each pooling."""
     channels, last = {}, None
     for module in model.modules():
         if isinstance(module, nn.MaxPool2d) and last is not None:
@@ -162,19 +157,20 @@ def _channels_by_order(model: nn.Module) -> dict[nn.Module, set]:
 
 @torch.no_grad()
 def _channels_by_call(model: nn.Module, inputs: Tensor) -> dict[nn.Module, set]:
+    """Return the channels that each pooling reads while the model runs on the inputs."""
     channels: dict[nn.Module, set] = {}
 
-    def note(module: nn.Module, given: tuple[Tensor, ...], _: Any) -> None:
-        channels.setdefault(module, set()).add(given[0].shape[1])
+    def record(module: nn.Module, args: tuple[Tensor, ...], _: Any) -> None:
+        channels.setdefault(module, set()).add(args[0].shape[1])
 
     hooks = [
-        module.register_forward_hook(note)
+        module.register_forward_hook(record)
         for module in model.modules()
         if isinstance(module, nn.MaxPool2d)
     ]
     modes = {module: module.training for module in model.modules()}
     try:
-        model.eval()  # in training, batch norms would note it too
+        model.eval()  # in training mode the call would update the statistics of batch norms
         model(inputs)
     finally:
         for hook in hooks:
@@ -184,7 +180,7 @@ def _channels_by_call(model: nn.Module, inputs: Tensor) -> dict[nn.Module, set]:
     return channels
 
 
-def _put(model: nn.Module, name: str, module: nn.Module) -> nn.Module:
+def _set_submodule(model: nn.Module, name: str, module: nn.Module) -> nn.Module:
     if not name:
         return module
     parent, _, child = name.rpartition('.')
@@ -192,11 +188,11 @@ def _put(model: nn.Module, name: str, module: nn.Module) -> nn.Module:
     return model
 
 
-def _adapt(made: nn.Module, module: nn.Module, model: nn.Module) -> None:
-    """Device, type and whether to learn: as the layer that was replaced, or,
-    of a pooling, as the model."""
-    like = list(module.parameters()) or list(model.parameters())
-    if like:
-        made.to(like[0].device, like[0].dtype)
-        lip = made.lip if isinstance(made, LIPConv2d) else made
-        lip.requires_grad_(any(one.requires_grad for one in like))
+def _match_parameters(replacement: nn.Module, module: nn.Module, model: nn.Module) -> None:
+    """Copy device, dtype and ``requires_grad`` from the replaced module or, without parameters, the
+    model."""
+    parameters = list(module.parameters()) or list(model.parameters())
+    if parameters:
+        replacement.to(parameters[0].device, parameters[0].dtype)
+        lip = replacement.lip if isinstance(replacement, LIPConv2d) else replacement
+        lip.requires_grad_(any(parameter.requires_grad for parameter in parameters))

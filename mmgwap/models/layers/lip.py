@@ -1,20 +1,19 @@
-"""Layers of local importance-based pooling (LIP): Gao et al., ICCV 2019, arXiv
-1908.04156, section 4.
+"""Layers of local importance-based pooling (LIP): Gao et al., ICCV 2019, arXiv 1908.04156, section
+4.
 
-A small net of convolutions looks at a feature map and says how important each
-cell is; ``lip2d`` then averages each window by these importances.  Submodules
-are named as in the authors' checkpoints.  Of their classes, ``BottleneckShared``
-is ``BottleneckLogit`` here, and LIP-ResNet's ``BottleneckLIP``, which needs it, is
-``SharedBottleneckLIP``; ``BottleneckLIP`` is whole, as LIP-DenseNet's.
+A small network of convolutions computes the importance of each cell of a feature map, and ``lip2d``
+averages each window weighted by importance.  Submodules are named as in the authors' checkpoints.
+The authors' ``BottleneckShared`` is ``BottleneckLogit`` here, and the ``BottleneckLIP`` of their
+LIP-ResNet, which reads it, is ``SharedBottleneckLIP``; ``BottleneckLIP`` has a bottleneck of its
+own, as in LIP-DenseNet.
 
-All logits are equal at first: training begins as average pooling.  The authors
-start the last convolution at zero.  Here the weight of the norm behind it starts
-at zero instead: that norm would divide a map of zeros by the root of its epsilon,
-and enlarge gradients 316 times, to a norm that clipping takes for all of the
-network's; and an initialization of a model's convolutions, as by ``init_cfg``,
-doesn't undo it.
+All logits are equal at first, so training begins as average pooling.  The authors initialize the
+last convolution with zeros.  Here the weight of the norm behind it is zero instead, for two
+reasons: that norm would divide a map of zeros by the root of its epsilon and enlarge gradients 316
+times, and gradient clipping would then scale down the rest of the network; and an ``init_cfg`` for
+all convolutions of a model does not change a norm.
 
-Shapes: maps are (B, C, H, W), pooled maps (B, C, H', W'), as ``lip2d`` has it.
+Shapes: maps are (B, C, H, W), pooled maps (B, C, H', W').
 """
 
 from collections import OrderedDict
@@ -28,11 +27,11 @@ from mmgwap.ops.windows import Pair
 
 
 class SoftGate(nn.Module):
-    """``12 * sigmoid(x)``: logits of LIP, in (0, 12).
+    """Gate ``12 * sigmoid(x)``: logits of LIP, in (0, 12).
 
-    The layers here leave it to ``lip2d``, which spares its memory; the module
-    is for nets of one's own.  The result is float32 or wider, since it will be
-    exponentiated: near 12 float16 is exact to 0.004 only.
+    The layers in this module pass the gate to ``lip2d``, which needs no memory for it; this class
+    is for networks outside the package.  The result is float32 or wider, because it is
+    exponentiated: near 12 the spacing of float16 is 0.008.
     """
 
     COEFFICIENT = 12.0
@@ -42,13 +41,13 @@ class SoftGate(nn.Module):
 
 
 class InstanceNorm(nn.InstanceNorm2d):
-    """Affine instance normalization, of maps of a single cell too.
+    """Affine instance normalization that accepts maps of a single cell and empty batches.
 
-    Such a map becomes its bias; torch's module refuses it in training.
+    A map of a single cell becomes its bias; torch's module raises an error in training.
 
     Args:
         channels (int): C.
-        start (float): of the weights.
+        start (float): initial value of the weights.
     """
 
     def __init__(self, channels: int, start: float = 1.0) -> None:
@@ -56,7 +55,7 @@ class InstanceNorm(nn.InstanceNorm2d):
         nn.init.constant_(self.weight, start)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[0] == 0:  # which torch can't normalize
+        if x.shape[0] == 0:  # torch raises an error
             return x * self.weight[:, None, None] + self.bias[:, None, None]
         return torch.instance_norm(
             x,
@@ -72,13 +71,12 @@ class InstanceNorm(nn.InstanceNorm2d):
 
 
 class LIPLayer(BaseModule):
-    """Base of the layers.
+    """Base class of the LIP layers.
 
     Args:
-        kernel_size (int | tuple[int, int]): of the windows, in cells.
-        stride (int | tuple[int, int]): from window to window, in cells.
-        padding (int | tuple[int, int]): cells around the map, which don't
-            count.
+        kernel_size (int | tuple[int, int]): size of the windows, in cells.
+        stride (int | tuple[int, int]): distance between windows, in cells.
+        padding (int | tuple[int, int]): cells around the map, which do not count.
         ceil_mode (bool): as in ``torch.nn.MaxPool2d``.
     """
 
@@ -90,11 +88,11 @@ class LIPLayer(BaseModule):
 
 
 class SimplifiedLIP(LIPLayer):
-    """LIP whose logits come from one 3x3 convolution of the map itself.
+    """LIP with logits from one 3x3 convolution of the map itself.
 
     Args:
         channels (int): C.
-        **windows: as in :class:`LIPLayer`.
+        **windows: arguments of :class:`LIPLayer`.
     """
 
     def __init__(self, channels: int, **windows) -> None:
@@ -108,12 +106,12 @@ class SimplifiedLIP(LIPLayer):
 
 
 class BottleneckLIP(LIPLayer):
-    """LIP whose logits come from a bottleneck of convolutions of the map.
+    """LIP with logits from a bottleneck of convolutions of the map.
 
     Args:
         channels (int): C.
-        width (int): channels within the bottleneck; 128 in the paper.
-        **windows: as in :class:`LIPLayer`.
+        width (int): channels within the bottleneck, 128 in the paper.
+        **windows: arguments of :class:`LIPLayer`.
     """
 
     def __init__(self, channels: int, width: int = 128, **windows) -> None:
@@ -131,7 +129,7 @@ class BottleneckLIP(LIPLayer):
 
 
 class BottleneckLogit(BaseModule):
-    """The part of a bottleneck that several LIPs share.
+    """Bottleneck of convolutions that several LIPs share.
 
     Args:
         channels (int): C.
@@ -143,17 +141,17 @@ class BottleneckLogit(BaseModule):
         self.logit = Sequential(bottleneck(channels, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, width, H, W)."""
+        """Map (B, C, H, W) to (B, width, H, W)."""
         return self.logit(x)
 
 
 class SharedBottleneckLIP(LIPLayer):
-    """LIP whose logits come from a :class:`BottleneckLogit`.
+    """LIP with logits from the result of a :class:`BottleneckLogit`.
 
     Args:
         channels (int): C.
         width (int): channels of the bottleneck.
-        **windows: as in :class:`LIPLayer`.
+        **windows: arguments of :class:`LIPLayer`.
     """
 
     def __init__(self, channels: int, width: int = 128, **windows) -> None:
@@ -163,12 +161,12 @@ class SharedBottleneckLIP(LIPLayer):
         )
 
     def forward(self, x: Tensor, shared: Tensor) -> Tensor:
-        """``shared`` is (B, width, H, W)."""
+        """Pool x, (B, C, H, W), by logits from ``shared``, (B, width, H, W)."""
         return self.pool(x, self.postprocessing(shared))
 
 
 def bottleneck(channels: int, width: int) -> OrderedDict:
-    """1x1 and 3x3 convolution, each with norm and ReLU."""
+    """Build a 1x1 and a 3x3 convolution, each with norm and ReLU."""
     return OrderedDict(
         conv1=conv(channels, width, 1),
         bn1=InstanceNorm(width),
@@ -180,5 +178,5 @@ def bottleneck(channels: int, width: int) -> OrderedDict:
 
 
 def conv(channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
-    # A norm follows, which would take a bias away.
+    """Build a convolution without bias, which the norm behind it would cancel."""
     return nn.Conv2d(channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)

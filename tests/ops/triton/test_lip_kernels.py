@@ -11,12 +11,14 @@ from mmgwap.ops.triton import lip_kernels, triton_disabled, use_triton  # noqa: 
 from tests.ops.test_lip import WINDOWS, gap, loop, maps  # noqa: E402
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
+# Each of kernel, stride, padding and ceil_mode in several values; all windows are in test_lip.py.
+FEW_WINDOWS = [(3, 2, 1, False), ((3, 2), (2, 1), (1, 0), False), (3, 5, 1, True), (2, 2, 0, True)]
 NAMES = ['nchw', 'channels_last']
 
 
 @pytest.fixture(autouse=True)
 def _launches(monkeypatch, device):
-    """Grids and options of what ran; refuses to pass where no kernel did."""
+    """Record grids and options of the launches; fail where no kernel ran."""
     count = []
     real = lip_kernels.forward
 
@@ -34,7 +36,7 @@ def _launches(monkeypatch, device):
 
 
 def both(x, logit, *windows):
-    """Result and gradients by the kernels, and in PyTorch's form."""
+    """Return results and gradients of the kernels, and of PyTorch's form."""
     found = []
     for form in ('kernels', 'torch'):
         leaves = [
@@ -52,35 +54,35 @@ def both(x, logit, *windows):
 
 
 def weights(out):
-    """A gradient of the result, the same for all types but half ones."""
+    """Return a gradient of the result, equal for all dtypes but half precision."""
     place = torch.arange(out.numel(), device=out.device).view(out.shape)
     return place.float().sin().to(out.dtype)
 
 
 @pytest.mark.parametrize('windows', WINDOWS, ids=str)
-@pytest.mark.parametrize('layout', LAYOUTS, ids=NAMES)
-def test_is_the_loop(device, windows, layout):
-    x, logit = maps(2, 3, 9, 7), maps(2, 3, 9, 7, scale=5.0, seed=1)
-    out = lip2d(*(one.contiguous(memory_format=layout).to(device) for one in (x, logit)), *windows)
+def test_values_equal_the_loop(device, windows):
+    x, logit = maps(1, 3, 9, 7), maps(1, 3, 9, 7, scale=5.0, seed=1)
+    out = lip2d(x.to(device), logit.to(device), *windows)
     wanted = loop(x, logit, *windows)
     assert out.shape == wanted.shape
     assert gap(out.cpu(), wanted) < 1e-12
 
 
-@pytest.mark.parametrize('windows', WINDOWS, ids=str)
+@pytest.mark.parametrize('windows', FEW_WINDOWS, ids=str)
 @pytest.mark.parametrize('layout', LAYOUTS, ids=NAMES)
 @pytest.mark.parametrize('spread', [1.0, 300.0])
-def test_has_the_gradients_of_the_torch_form(device, windows, layout, spread):
+def test_values_and_gradients_equal_the_torch_form(device, windows, layout, spread):
     x, logit = (
         one.contiguous(memory_format=layout).to(device)
         for one in (maps(2, 3, 7, 6), maps(2, 3, 7, 6, scale=spread, seed=1))
     )
     ours, theirs = both(x, logit, *windows)
-    for one, other in zip(ours, theirs):
-        assert one.is_contiguous(memory_format=layout)
-        assert gap(one.cpu(), other.detach().cpu()) < 1e-10
+    for result, wanted in zip(ours, theirs):
+        assert result.is_contiguous(memory_format=layout)
+        assert gap(result.cpu(), wanted.detach().cpu()) < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('windows', [(3, 2, 1), (2, 2, 0, True)], ids=str)
 def test_gradcheck(device, windows):
     x, logit = (maps(1, 1, 3, 4, seed=seed).to(device).requires_grad_() for seed in range(2))
@@ -91,11 +93,12 @@ def test_gradcheck(device, windows):
 def test_a_logit_that_broadcasts(device, shape):
     x, logit = maps(2, 3, 7, 6).to(device), maps(*shape, seed=1).to(device)
     ours, theirs = both(x, logit)
-    for one, other in zip(ours, theirs):
-        assert one.shape == other.shape
-        assert gap(one.cpu(), other.detach().cpu()) < 1e-12
+    for result, wanted in zip(ours, theirs):
+        assert result.shape == wanted.shape
+        assert gap(result.cpu(), wanted.detach().cpu()) < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('layout', LAYOUTS, ids=NAMES)
 def test_more_rows_and_columns_than_one_program_takes(device, layout, _launches):
     x, logit = (
@@ -103,8 +106,8 @@ def test_more_rows_and_columns_than_one_program_takes(device, layout, _launches)
         for seed in range(2)
     )
     ours, theirs = both(x, logit)
-    for one, other in zip(ours, theirs):
-        assert gap(one.cpu(), other.detach().cpu()) < 1e-12
+    for result, wanted in zip(ours, theirs):
+        assert gap(result.cpu(), wanted.detach().cpu()) < 1e-12
     assert _launches[0][0][0] >= 2 * (3 if layout == LAYOUTS[0] else 1)
 
 
@@ -125,10 +128,10 @@ def test_layouts_may_differ_and_maps_have_gaps(device):
 @pytest.mark.parametrize(
     'dtype, error', [(torch.float32, 3e-6), (torch.bfloat16, 2e-2), (torch.float16, 2e-3)]
 )
-@pytest.mark.parametrize('wide_logit', [True, False])
-def test_types_near_float64(device, dtype, error, wide_logit):
+@pytest.mark.parametrize('float32_logit', [True, False])
+def test_dtypes_are_near_float64(device, dtype, error, float32_logit):
     x = maps(2, 4, 9, 8).to(dtype)
-    logit = (12 * maps(2, 4, 9, 8, seed=1).sigmoid()).to(torch.float32 if wide_logit else dtype)
+    logit = (12 * maps(2, 4, 9, 8, seed=1).sigmoid()).to(torch.float32 if float32_logit else dtype)
     ours = both(x.to(device), logit.to(device))[0]
     exact = both(x.double().to(device), logit.double().to(device))[1]
     assert ours[0].dtype == ours[1].dtype == dtype
@@ -139,7 +142,7 @@ def test_types_near_float64(device, dtype, error, wide_logit):
         )
 
 
-@pytest.mark.parametrize('logit', [-3e38, -1000.0, 88.0, 1000.0, 1e10, 3e38])
+@pytest.mark.parametrize('logit', [-3e38, 88.0, 3e38])
 def test_any_finite_logit_of_float32(device, logit):
     x = maps(1, 2, 8, 8, dtype=torch.float32).to(device).requires_grad_()
     logits = torch.full_like(x, logit, requires_grad=True)
@@ -160,7 +163,7 @@ def test_a_result_may_be_changed_in_place(device):
     assert gap(leaves[1].grad.cpu(), ours[2].cpu()) < 1e-14
 
 
-def test_wide_indices_give_the_same(device, monkeypatch, _launches):
+def test_64_bit_indices_give_the_same(device, monkeypatch, _launches):
     import triton.language as tl
 
     from mmgwap.ops.triton import lip
@@ -180,7 +183,7 @@ def test_the_wider_type_counts(device):
     assert gap(ours[2].cpu(), exact[2].detach().cpu()) < 1e-12
 
 
-def test_only_what_is_asked_for(device):
+def test_no_gradient_is_computed_that_is_not_needed(device):
     x, logit = (maps(1, 2, 6, 6, seed=seed).to(device) for seed in range(2))
     wanted = both(x, logit)[0]
     alone = x.clone().requires_grad_()
@@ -192,7 +195,7 @@ def test_only_what_is_asked_for(device):
     assert torch.equal(keep[0], wanted[0])
 
 
-def test_kernels_can_be_switched_off(device):
+def test_triton_can_be_disabled(device):
     x = maps(1, 1, 4, 4).to(device)
     assert use_triton(x)
     with triton_disabled():
@@ -220,7 +223,7 @@ def test_the_gate_is_the_sigmoid(device, layout, gate):
 
 @pytest.mark.parametrize('logit, error', [(0.0, 1e-6), (1e3, 1e-4), (1e4, 1e-3)])
 def test_gradients_of_large_logits(device, logit, error):
-    """The shares of a window's cells sum to 1."""
+    """The weights of the cells of a window sum to 1."""
     x = maps(1, 2, 8, 8, dtype=torch.float32).to(device).requires_grad_()
     out = lip2d(x, torch.full_like(x, logit))
     out.sum().backward()
@@ -245,13 +248,14 @@ def test_saved_tensors_may_come_back_in_another_layout(device):
         assert gap(leaf.grad.cpu(), grad.cpu()) < 1e-14
 
 
-def test_nothing_kept_is_said(device):
+def test_backward_without_keep_is_named(device):
     x, logit = (maps(1, 1, 4, 4, seed=seed).to(device).requires_grad_() for seed in range(2))
     out = torch.ops.mmgwap.lip2d(x, logit, [3, 3], [2, 2], [1, 1], False, False, 0.0)[0]
-    with pytest.raises(RuntimeError, match='kept nothing for a backward pass'):
+    with pytest.raises(RuntimeError, match='keep=False'):
         out.sum().backward()
 
 
+@pytest.mark.slow
 def test_large_windows_take_no_kernel(device, _launches):
     x = maps(1, 1, 16, 16).to(device)
     lip2d(x, x, 7, 2, 3)
