@@ -138,11 +138,11 @@ def test_changed_number_of_processes_is_warned_about(training, warnings_of, tmp_
 def test_earlier_batches_are_not_read_again(training, monkeypatch):
     training(4, 'parts')
     read = []
-    prepare_data = CheckedCocoDataset.prepare_data
+    load = CheckedCocoDataset.__getitem__
     monkeypatch.setattr(
         CheckedCocoDataset,
-        'prepare_data',
-        lambda self, idx: (self.test_mode or read.append(idx), prepare_data(self, idx))[1],
+        '__getitem__',
+        lambda self, idx: (self.test_mode or read.append(idx), load(self, idx))[1],
     )
     training(5, 'parts', resume=True)
     assert len(read) == 4  # images of one batch
