@@ -304,3 +304,21 @@ def test_on_a_gpu_as_on_the_cpu():
     for name in ('bboxes', 'labels', 'scores'):
         torch.testing.assert_close(found.pred_instances[name].cpu(), wanted.pred_instances[name])
     torch.testing.assert_close(found.pred_image_maps.cpu(), wanted.pred_image_maps)
+
+
+def test_recommended_pooling_has_the_best_measured_boxes(repo):
+    """docs/wsol.md recommends by the table of configs/wsol/README.md."""
+    page = (repo / 'docs/wsol.md').read_text()
+    variables = {}
+    exec(page.split('```python\n')[1].split('```')[0], variables)
+    cfg = ConfigDict(variables['model'])
+    cfg.backbone.init_cfg = None
+    assert MODELS.build(cfg).test_cfg['box_threshold'] == 0.2
+    lines = (repo / 'configs/wsol/README.md').read_text().splitlines()
+    head = next(i for i, line in enumerate(lines) if 'GT-known at 20 %' in line)
+    column = [cell.strip() for cell in lines[head].split('|')].index('GT-known at 20 %')
+    rows = [line.split('|') for line in lines[head + 2 :]]
+    rows = rows[: next(i for i, row in enumerate(rows) if len(row) < 2)]
+    best = max(rows, key=lambda row: float(row[column].split()[0]))[1].strip()
+    names = {'GWAP, class-agnostic': 'ClassAgnosticGWAP', 'GAP': 'GlobalAvgPool'}
+    assert cfg.cls_head.pool.type == f'mmgwap.{names[best]}'
