@@ -1,4 +1,4 @@
-"""Pictures of score maps."""
+"""Pictures of score maps and boxes."""
 
 from .score_maps import Tile, draw_map, overlay, save_overlay, save_sheet
 

@@ -1,7 +1,7 @@
-"""Score maps over their images, one by one and as a sheet.
+"""Pictures of score maps over their images, single or as a contact sheet.
 
-Shapes: images (H, W, 3), uint8, RGB; maps (H, W) of any range; boxes (N, 4),
-x1, y1, x2, y2 in px, the lower right corner outside.
+Shapes: images (H, W, 3), uint8, RGB; maps (H, W) of any range; boxes (N, 4), (x1, y1,
+x2, y2) in pixels, where x2 and y2 are exclusive.
 """
 
 from typing import NamedTuple, Optional
@@ -16,19 +16,19 @@ from matplotlib.patches import Rectangle
 
 from mmgwap.localization import normalize_map
 
-COLOURS = 'inferno'
-TRUE, FOUND = 'white', 'lime'
+COLOUR_MAP = 'inferno'
+TRUE_BOX_COLOUR, BOX_COLOUR = 'white', 'lime'
 
 
 class Tile(NamedTuple):
-    """A picture of a sheet.
+    """An image with its score map and boxes.
 
     Attributes:
         image: (H, W, 3).
-        title: above it.
-        score_map: (H, W), or None for the image alone.
-        boxes: found by the map.
-        true_boxes: of the ground truth.
+        title: Text above the image.
+        score_map: (H, W), or None to show the image only.
+        boxes: Boxes that were read off the map.
+        true_boxes: Ground truth boxes.
     """
 
     image: np.ndarray
@@ -39,31 +39,38 @@ class Tile(NamedTuple):
 
 
 def overlay(image: np.ndarray, score_map: np.ndarray, alpha: float = 0.5) -> np.ndarray:
-    """Blend a map, stretched to its own range, over its image.
+    """Blend a map over its image, after scaling the map to [0, 1].
 
     Args:
         image (np.ndarray): (H, W, 3).
         score_map (np.ndarray): (H, W).
-        alpha (float): of the map, from 0 to 1.
+        alpha (float): Opacity of the map, in [0, 1].
 
     Returns:
         np.ndarray: (H, W, 3), uint8.
 
     Raises:
-        ValueError: if the sizes differ.
+        ValueError: If the sizes differ.
+
+    Example:
+        >>> overlay(np.zeros((2, 3, 3), np.uint8), np.eye(2, 3)).shape
+        (2, 3, 3)
     """
     if image.shape[:2] != score_map.shape:
-        raise ValueError(f'overlay: an image of {image.shape[:2]} and a map of {score_map.shape}')
-    colours = colormaps[COLOURS](normalize_map(score_map))[..., :3] * 255
+        raise ValueError(
+            'overlay: image and map must have the same size, got '
+            f'{image.shape[:2]} and {score_map.shape}'
+        )
+    colours = colormaps[COLOUR_MAP](normalize_map(score_map))[..., :3] * 255
     return np.rint(alpha * colours + (1 - alpha) * image).astype(np.uint8)
 
 
 def draw_map(axes: Axes, tile: Tile) -> None:
-    """Draw a tile into axes."""
+    """Draw a tile on matplotlib axes."""
     axes.imshow(tile.image if tile.score_map is None else overlay(tile.image, tile.score_map))
-    for boxes, colour in ((tile.true_boxes, TRUE), (tile.boxes, FOUND)):
+    for boxes, colour in ((tile.true_boxes, TRUE_BOX_COLOUR), (tile.boxes, BOX_COLOUR)):
         for x1, y1, x2, y2 in np.asarray(boxes).reshape(-1, 4):
-            # Pixel centres are whole numbers in matplotlib.
+            # In matplotlib, the centres of pixels have integer coordinates.
             axes.add_patch(
                 Rectangle(
                     (x1 - 0.5, y1 - 0.5),
@@ -79,41 +86,41 @@ def draw_map(axes: Axes, tile: Tile) -> None:
 
 
 def save_overlay(tile: Tile, path: str) -> None:
-    """Write a tile with a colour bar that gives the map's own values."""
+    """Save a tile with a colour bar of the values of the map."""
     height, width = tile.score_map.shape
     figure = Figure(figsize=(5.2, 4 * height / width + 0.6))
     axes = figure.subplots()
     draw_map(axes, tile)
     low, high = float(tile.score_map.min()), float(tile.score_map.max())
-    # A constant map is drawn as zero, whatever its value.
+    # overlay draws a constant map in the colour of the minimum.
     span = Normalize(low, high if high > low else low + 1)
-    figure.colorbar(ScalarMappable(span, COLOURS), ax=axes, fraction=0.05)
+    figure.colorbar(ScalarMappable(span, COLOUR_MAP), ax=axes, fraction=0.05)
     figure.savefig(path, dpi=110, bbox_inches='tight')
 
 
 def save_sheet(
     tiles: list[Tile], path: str, columns: int = 4, note: str = 'white: true    green: found'
 ) -> None:
-    """Write a contact sheet.
+    """Save a contact sheet.
 
     Args:
-        tiles (list[Tile]): line by line.
-        path (str): of the picture.
-        columns (int): in a line.
-        note (str): above all.
+        tiles (list[Tile]): Tiles in row-major order.
+        path (str): Path of the picture.
+        columns (int): Number of tiles in a row.
+        note (str): Title of the sheet.
 
     Raises:
-        ValueError: if there are no tiles.
+        ValueError: If there are no tiles.
     """
     if not tiles:
-        raise ValueError('save_sheet: no tiles')
+        raise ValueError('save_sheet: tiles must not be empty')
     columns = min(columns, len(tiles))
-    lines = -(-len(tiles) // columns)
-    figure = Figure(figsize=(2.2 * columns, 2.4 * lines + 0.5), layout='constrained')
-    axes = figure.subplots(lines, columns, squeeze=False)
-    for one in axes.flat:
-        one.axis('off')
-    for one, tile in zip(axes.flat, tiles):
-        draw_map(one, tile)
+    rows = -(-len(tiles) // columns)
+    figure = Figure(figsize=(2.2 * columns, 2.4 * rows + 0.5), layout='constrained')
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for cell, tile in zip(axes, tiles):
+        draw_map(cell, tile)
+    for cell in axes[len(tiles) :]:
+        cell.axis('off')
     figure.suptitle(note, fontsize=9)
     figure.savefig(path, dpi=110)

@@ -5,11 +5,11 @@ from scipy import ndimage
 from mmgwap.localization import boxes_from_map, normalize_map
 
 
-def test_the_papers_rule():
+def test_rule_of_the_cam_paper():
     score_map = np.zeros((10, 20), np.float32)
-    score_map[2:4, 3:9] = 0.5  # the largest
+    score_map[2:4, 3:9] = 0.5  # the largest component
     score_map[7, 15] = 1.0  # the peak
-    score_map[5:9, 0:4] = 0.2  # exactly 20 % of it: not above
+    score_map[5:9, 0:4] = 0.2  # exactly 20 % of the maximum, so not above
     boxes = boxes_from_map(score_map)
     assert boxes.dtype == np.float32
     assert boxes.tolist() == [[3, 2, 9, 4]]
@@ -46,24 +46,24 @@ def test_corners_connect():
     assert boxes_from_map(score_map).tolist() == [[0, 0, 4, 4]]
 
 
-def test_of_equal_areas_the_first():
+def test_first_of_equal_areas():
     score_map = np.array([[0, 1, 0, 1, 0]])
     assert boxes_from_map(score_map).tolist() == [[1, 0, 2, 1]]
 
 
 @pytest.mark.parametrize('value', [-3.0, 0.0, 0.7])
-def test_a_constant_map_shows_nothing(value):
+def test_constant_map_has_no_box(value):
     assert boxes_from_map(np.full((5, 6), value)).shape == (0, 4)
 
 
-def test_a_shift_changes_nothing():
+def test_shift_and_scale_change_nothing():
     score_map = np.random.RandomState(0).randint(0, 256, (9, 9)) / 256
     wanted = boxes_from_map(score_map, which='all')
     for scaled in (score_map - 8, score_map * 64, -5 + score_map / 4):
         assert np.array_equal(boxes_from_map(scaled, which='all'), wanted)
 
 
-def test_normalized():
+def test_normalize_map():
     one = normalize_map(np.array([[-2.0, 2.0], [0.0, 1.0]]))
     assert one.tolist() == [[0, 1], [0.5, 0.75]]
     big = np.float32(3e38) * np.array([[-1, 1, 0]], np.float32)
@@ -82,7 +82,7 @@ def test_normalized():
         (np.zeros((1, 2, 3)), r'\(1, 2, 3\)'),
     ],
 )
-def test_what_is_no_map(score_map, message):
+def test_invalid_maps(score_map, message):
     with pytest.raises(ValueError, match=message):
         boxes_from_map(score_map)
 
@@ -90,6 +90,6 @@ def test_what_is_no_map(score_map, message):
 @pytest.mark.parametrize(
     'options', [dict(threshold=1.0), dict(threshold=-0.1), dict(which='first')]
 )
-def test_options(options):
+def test_options_out_of_range(options):
     with pytest.raises(ValueError, match=str(*options.values())):
         boxes_from_map(np.eye(3), **options)

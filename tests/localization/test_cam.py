@@ -26,7 +26,7 @@ def test_channels_that_are_not_the_classifiers(features):
 
 
 def reference(name, features, gradients):
-    """One position at a time."""
+    """Compute a gradient CAM with loops over positions."""
     maps = torch.zeros(features.shape[0], *features.shape[2:], dtype=features.dtype)
     places = [(y, x) for y in range(features.shape[2]) for x in range(features.shape[3])]
     for b in range(len(features)):
@@ -74,14 +74,14 @@ def test_no_gradient_no_map(name, features):
     assert not GRADIENT_CAMS[name](features, torch.zeros_like(features)).any()
 
 
-def test_a_pole_of_grad_cam_plusplus_gives_no_infinity():
+def test_zero_denominator_of_grad_cam_plusplus():
     features = torch.full((1, 1, 1, 2), -1.0)  # 2 + 1 * (-2) = 0
     maps = GRADIENT_CAMS['grad_cam_plusplus'](features, torch.ones(1, 1, 1, 2))
     assert maps.tolist() == [[[0, 0]]]
 
 
 def test_against_the_grad_cam_library(features):
-    """Where it is installed, which needs torchvision."""
+    """Skipped without the grad-cam package, which needs torchvision."""
     try:
         import pytorch_grad_cam as library
     except (ImportError, RuntimeError) as error:

@@ -4,7 +4,7 @@ import torch
 from mmgwap.localization import resize_maps
 
 
-def test_evidence_stays_where_it_was():
+def test_maxima_keep_their_position():
     # An image of 60 x 90, resized to 40 x 60, padded to 48 x 64, stride 4.
     maps = torch.zeros(3, 12, 16)
     places = [(0, 0), (9, 14), (5, 7)]
@@ -17,36 +17,36 @@ def test_evidence_stays_where_it_was():
         wanted = torch.tensor([row + 0.5, column + 0.5]) * 4 * 1.5 - 0.5
         if row and column not in (14,):
             assert (peak - wanted).abs().max() < 1.5
-        else:  # at a border the value is kept up to the edge
+        else:  # values at a border are constant up to the edge
             assert (peak - wanted).abs().max() < 4
-        # Bilinear: 4x keeps (7/8)**2 of a lone peak, 1.5x a little less.
+        # Bilinear upsampling by 4 keeps (7/8)**2 of a single peak, by 1.5 a little less.
         assert one.max() > 0.7
 
 
-def test_padding_is_cut_off():
+def test_padding_is_removed():
     maps = torch.zeros(1, 12, 16)
     maps[0, 11, 15] = 1  # in the padding
     assert resize_maps(maps, (48, 64), (40, 56), (40, 56)).max() == 0
 
 
-def test_a_constant_map_stays_constant():
+def test_constant_map_stays_constant():
     maps = torch.full((2, 3, 5), 0.7)
     on_image = resize_maps(maps, (33, 47), (31, 40), (62, 81))
     assert torch.equal(on_image, torch.full((2, 62, 81), 0.7))
 
 
-def test_the_same_size_is_the_same_map():
+def test_same_size_is_the_identity():
     maps = torch.rand(2, 6, 7)
     assert torch.equal(resize_maps(maps, (6, 7), (6, 7), (6, 7)), maps)
 
 
-def test_an_image_larger_than_the_input():
+def test_image_larger_than_the_input():
     with pytest.raises(ValueError, match=r'\(7, 7\).*\(6, 7\)'):
         resize_maps(torch.zeros(1, 2, 2), (6, 7), (7, 7), (7, 7))
 
 
 @pytest.mark.parametrize('direction', ['horizontal', 'vertical', 'diagonal'])
-def test_a_flip_is_undone(direction):
+def test_flip_is_undone(direction):
     image = torch.rand(1, 8, 12)
     axes = dict(horizontal=[2], vertical=[1], diagonal=[1, 2])[direction]
     padded = torch.zeros(1, 16, 16)
@@ -55,7 +55,7 @@ def test_a_flip_is_undone(direction):
     assert torch.equal(back, image)
 
 
-def test_an_unknown_flip():
+def test_unknown_flip():
     with pytest.raises(ValueError, match="'left'"):
         resize_maps(torch.zeros(1, 2, 2), (2, 2), (2, 2), (2, 2), 'left')
 

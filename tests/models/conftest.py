@@ -19,7 +19,7 @@ def name(request):
 
 
 def multi_task(name: str, **kwargs) -> dict:
-    """Config of a small detector with an image-level head."""
+    """Return the config of a tiny detector with an image-level head."""
     head = dict(
         type='mmgwap.ImageClsHead',
         num_classes=4,
@@ -33,7 +33,7 @@ def multi_task(name: str, **kwargs) -> dict:
 
 
 def build(cfg: dict, seed: int = 0) -> torch.nn.Module:
-    """A model with the same weights each time."""
+    """Build a model with seeded weights, in training mode."""
     torch.manual_seed(seed)
     model = MODELS.build(cfg)
     model.init_weights()
@@ -41,9 +41,9 @@ def build(cfg: dict, seed: int = 0) -> torch.nn.Module:
 
 
 def batch(boxed: str, seed: int = 0) -> dict:
-    """Images of 128 x 128, an 'x' for each that has boxes.
+    """Make a batch of images of 128 x 128, one for each character of ``boxed``.
 
-    Others have labels, '.', or nothing is known of them, '?'.
+    'x': boxes and labels; '.': labels only; '?': all labels unknown.
     """
     data = demo_mm_inputs(
         len(boxed), [[3, 128, 128]] * len(boxed), num_items=[2] * len(boxed), num_classes=4
@@ -73,6 +73,6 @@ def batch(boxed: str, seed: int = 0) -> dict:
 
 
 def losses(model: torch.nn.Module, data: dict, seed: int = 1) -> dict:
-    """Losses of a batch; sampling of boxes is random, so it is seeded."""
+    """Return the losses of a batch, with a seed for the random sampling of boxes."""
     torch.manual_seed(seed)
     return model(**model.data_preprocessor(data, True), mode='loss')

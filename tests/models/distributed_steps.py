@@ -1,4 +1,4 @@
-"""Train one small detector in two processes; run by test_distributed.py.
+"""Train a tiny detector in two processes; run by test_distributed.py.
 
 Usage: python -m tests.models.distributed_steps NAME STEPS
 with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set.
@@ -15,13 +15,13 @@ from mmengine.optim import OptimWrapper
 
 from tests.models.conftest import batch, build, multi_task
 
-# Each process may get boxed, label-only or mixed batches while the other gets
-# any of these; and one without any known label.
+# Kinds of batches, see tests.models.conftest.batch.  Each process gets each kind while
+# the other process gets each kind.
 KINDS = ('xx', '..', 'x.', '.x', '??')
 
 
 def main(name: str, steps: int) -> None:
-    # A hang ends the test instead of waiting for it.
+    # A deadlock fails the test after two minutes.
     dist.init_process_group('gloo', timeout=timedelta(seconds=120))
     rank = dist.get_rank()
     torch.set_num_threads(1)
@@ -36,7 +36,7 @@ def main(name: str, steps: int) -> None:
     others = [torch.empty_like(weights) for _ in range(2)]
     dist.all_gather(others, weights)
     assert torch.isfinite(weights).all()
-    assert torch.equal(*others), 'the processes have come apart'
+    assert torch.equal(*others), 'the weights of the processes differ'
     start = torch.cat([p.detach().flatten() for p in build(multi_task(name)).parameters()])
     print('moved', float((weights - start).abs().max()))
     dist.barrier()

@@ -1,4 +1,4 @@
-"""mmdet's own interfaces take our detectors like any of its own."""
+"""mmdet's Python interfaces with RFCN and MultiTaskDetector."""
 
 import cv2
 import numpy as np
@@ -71,7 +71,7 @@ def test_test_time_augmentation_merges(files):
         one = views[0].pred_image_scores
         views[1].pred_image_scores = one / 2
     (merged,) = model.merge_preds([views])
-    # Both views are of the same picture: NMS leaves one box of each two.
+    # Both views show the same image, so NMS keeps one of two boxes.
     assert 0 < len(merged.pred_instances) <= count // 2
     assert merged.pred_instances.bboxes.shape[1] == 4
     if 'pred_image_scores' in merged:
@@ -99,8 +99,9 @@ def predict(model, data):
     return model.eval()(**data, mode='predict')[0]
 
 
+@pytest.mark.slow
 def test_compiled_model_gives_the_same_boxes():
-    """Traced by torch.compile; the RPN and NMS remain Python, as in mmdet."""
+    """torch.compile traces the model except RPN and NMS, as in mmdet."""
     torch.manual_seed(0)
     model = MODELS.build(tiny_rfcn()).eval()
     data = model.data_preprocessor(

@@ -64,7 +64,7 @@ def test_the_score_less_its_bias_is_the_mean_of_the_map(net):
 
 
 def only_brightness(model):
-    """Weights with which a net does nothing but carry brightness along."""
+    """Set weights with which the maps show the brightness of the image."""
     for name, p in model.named_parameters():
         if p.dim() == 4:
             nn.init.constant_(p, 1 / p[0].numel())
@@ -77,8 +77,11 @@ def only_brightness(model):
     model.data_preprocessor.std.copy_(std)
 
 
-@pytest.mark.parametrize('direction', [None, 'horizontal', 'vertical', 'diagonal'])
-@pytest.mark.parametrize('net', NETS)
+@pytest.mark.parametrize(
+    'net, direction',
+    [(net, None) for net in NETS]
+    + [('alexnet', flip) for flip in ('horizontal', 'vertical', 'diagonal')],
+)
 def test_maps_line_up_with_the_image(net, direction):
     """An odd-sized image, resized with its ratio kept, flipped, padded."""
     model = build(net)
@@ -104,7 +107,7 @@ def test_maps_line_up_with_the_image(net, direction):
         )
     score_map = maps_to_image(one, one.pred_image_maps[:1])[0]
     assert score_map.shape == (2 * height, 2 * width)
-    # The middle of what is above half of the maximum, in the resized image.
+    # Centre of the region above half of the maximum, in the resized image.
     rows, columns = (score_map > score_map.max() / 2).nonzero().float().t() / 2
     assert abs((rows.min() + rows.max()) / 2 - 130) <= NETS[net] / 2 + 1
     assert abs((columns.min() + columns.max()) / 2 - 90) <= NETS[net] / 2 + 1

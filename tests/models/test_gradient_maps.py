@@ -33,15 +33,15 @@ def build(name, multi_task=False):
     settle(model)
     head = model.roi_head if hasattr(model, 'roi_head') else model.bbox_head
     test_cfg = getattr(head, 'test_cfg', None) or {}
-    if 'score_thr' in test_cfg:  # untrained scores are low
+    if 'score_thr' in test_cfg:  # scores of an untrained model are low
         test_cfg.score_thr = 0.0
-    for layer in getattr(head, 'rtm_reg', ()):  # boxes with an area
+    for layer in getattr(head, 'rtm_reg', ()):  # boxes must not be empty
         torch.nn.init.constant_(layer.bias, 2.0)
     return model.eval()
 
 
 def settle(model):
-    """Statistics of batch norm with which random features do not vanish."""
+    """Set batch norm statistics with which the features do not vanish."""
     norms = [
         module
         for module in model.modules()
@@ -61,7 +61,7 @@ def batch(sizes=([3, 64, 96], [3, 96, 64])):
 
 
 def detected(model, data):
-    """A class that the model finds in the first image."""
+    """Return a class that the model detects in the first image."""
     with torch.no_grad():
         samples = model.test_step(data)
     return int(samples[0].pred_instances.labels[0])
@@ -81,12 +81,15 @@ def test_every_detector(name, multi_task):
     assert all(p.grad is None and torch.equal(p, old) for p, old in zip(model.parameters(), before))
 
 
-@pytest.mark.parametrize('name', DETECTORS)
-def test_the_gradient_is_that_of_the_class_score(name):
-    """Against finite differences of the score that mmdet reports.
+@pytest.mark.parametrize(
+    'name',
+    [pytest.param(n, marks=pytest.mark.slow) if n == 'faster_rcnn' else n for n in DETECTORS],
+)
+def test_gradient_of_the_class_score(name):
+    """Compare with finite differences of the score that mmdet reports.
 
-    In float32, which is what mmcv's NMS takes; so along the gradient, where
-    the difference is largest.
+    mmcv's NMS needs float32, so the difference is taken along the gradient, where it
+    is largest.
     """
     model = build(name)
     keep_all(model)
@@ -104,7 +107,7 @@ def test_the_gradient_is_that_of_the_class_score(name):
 
 
 def keep_all(model):
-    """Boxes that come or go have no gradient."""
+    """Keep all boxes, because selecting boxes has no gradient."""
     parts = [model.rpn_head, model.roi_head] if hasattr(model, 'rpn_head') else [model.bbox_head]
     for part in parts:
         cfg = part.test_cfg
@@ -113,7 +116,7 @@ def keep_all(model):
 
 
 def class_score_moved(model, label, change):
-    """The detections of a class and their score, the last features moved."""
+    """Return the number of detections of a class and their score, with moved features."""
     hook = model.backbone.register_forward_hook(
         lambda _, inputs, outputs: (*outputs[:-1], outputs[-1] + change)
     )
@@ -124,7 +127,7 @@ def class_score_moved(model, label, change):
     return len(found), found.scores.double().sum()
 
 
-def test_a_class_that_is_not_detected():
+def test_class_without_detections():
     model = build('retinanet')
     model.bbox_head.test_cfg.score_thr = 1.0
     assert not gradient_maps(model, batch(), 0).any()
@@ -140,7 +143,7 @@ def test_a_class_that_is_not_detected():
         (dict(layer='backbone.layer1.0.bn1'), None),
     ],
 )
-def test_layers_and_methods(options, message):
+def test_options(options, message):
     model = build('retinanet')
     label = detected(model, batch())
     if message is None:
@@ -150,7 +153,7 @@ def test_layers_and_methods(options, message):
         gradient_maps(model, batch(), label, **options)
 
 
-def test_a_layer_without_a_part_in_the_scores():
+def test_layer_that_the_scores_do_not_depend_on():
     model = build('retinanet')
     model.unused = torch.nn.Conv2d(3, 3, 1)
     predict = model.predict
@@ -164,7 +167,7 @@ def test_a_layer_without_a_part_in_the_scores():
         gradient_maps(model, batch(), detected(model, batch()), layer='unused')
 
 
-def test_a_layer_that_is_called_for_each_level():
+def test_layer_that_is_called_for_each_level():
     model = build('retinanet')
     label = detected(model, batch())
     shapes = [
@@ -177,30 +180,30 @@ def test_a_layer_that_is_called_for_each_level():
     ).any()
 
 
-def test_what_is_changed_in_place_is_explained_as_it_was():
+def test_features_are_those_before_changes_in_place():
     model = build('retinanet')
     label = detected(model, batch())
-    # A residual block adds to this, and cuts what is negative.
+    # The residual block adds to the output of this norm and applies ReLU in place.
     norm = 'backbone.layer4.0.bn2'
     features, gradient = score_gradients(model, batch(), label, norm)
     assert (features < 0).any() and gradient.any()
-    seen = []
+    outputs = []
     hook = model.get_submodule(norm).register_forward_hook(
-        lambda _, inputs, output: seen.append(output.clone())
+        lambda _, inputs, output: outputs.append(output.clone())
     )
     with torch.no_grad():
         model.test_step(batch())
     hook.remove()
-    torch.testing.assert_close(features, seen[0])
+    torch.testing.assert_close(features, outputs[0])
 
 
 @pytest.mark.parametrize('label', [-1, 4])
-def test_a_class_that_there_is_not(label):
+def test_label_out_of_range(label):
     with pytest.raises(ValueError, match=rf'label.*\[0, 3\].*got {label}'):
         gradient_maps(build('retinanet'), batch(), label)
 
 
-def test_frozen_layers_are_explained_too():
+def test_frozen_layers():
     model = build('retinanet')
     label = detected(model, batch())
     wanted = gradient_maps(model, batch(), label)
@@ -209,7 +212,7 @@ def test_frozen_layers_are_explained_too():
     torch.testing.assert_close(gradient_maps(model, batch(), label), wanted)
 
 
-def test_nothing_is_left_behind():
+def test_patches_and_hooks_are_removed():
     import mmdet.models.dense_heads.base_dense_head as module
     from mmdet.models.utils import select_single_mlvl
 

@@ -1,4 +1,4 @@
-"""Classes, and boxes read off their maps."""
+"""Classes, and boxes that are read off their maps."""
 
 import pickle
 
@@ -19,7 +19,7 @@ register_all_modules()
 
 @OWN.register_module(force=True)
 class Shrink(nn.Module):
-    """A backbone without weights: the mean of each 8 x 8 px."""
+    """Backbone without weights that averages 8 x 8 pixels."""
 
     def forward(self, x):
         return (nn.functional.avg_pool2d(x, 8),)
@@ -43,7 +43,7 @@ def config(num_classes=3, multi_label=False, pool='GlobalAvgPool', **test_cfg):
 
 
 def colours(**options):
-    """A classifier of three colours: the class is the channel."""
+    """Build a classifier whose classes are the three colour channels."""
     model = MODELS.build(config(**options)).eval()
     with torch.no_grad():
         model.cls_head.classifier.weight.copy_(torch.eye(3)[..., None, None] / 255)

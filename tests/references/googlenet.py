@@ -1,8 +1,7 @@
-"""The CAM paper's nets as functions of a state dict with torchvision's names,
-and which names and shapes torchvision's ImageNet checkpoints have.
+"""The nets of the CAM paper as functions of a state dict with torchvision's names.
 
-Of torch's operators alone.  Poolings that round up are windows over a map that
-is extended with minus infinity.
+Written with torch's operators only.  Poolings that round up pad the map with minus
+infinity.  ``*_shapes`` return the names and shapes of torchvision's ImageNet checkpoints.
 """
 
 import torch
@@ -40,7 +39,7 @@ ALEXNET = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 
 
 
 def googlenet(state, x):
-    """(B, 3, H, W) to the outputs of inception3b, 4e and 5b."""
+    """Return the outputs of inception3b, 4e and 5b for images (B, 3, H, W)."""
     x = pool_up(conv(state, 'conv1', x, 2), 3)
     x = pool_up(conv(state, 'conv3', conv(state, 'conv2', x)), 3)
     outs = []
@@ -56,8 +55,8 @@ def googlenet(state, x):
 
 
 def inception(state, name, x):
-    def branch(place, given):
-        return conv(state, f'{name}.branch{place}', given)
+    def branch(index, x):
+        return conv(state, f'{name}.branch{index}', x)
 
     return torch.cat(
         [
@@ -71,7 +70,7 @@ def inception(state, name, x):
 
 
 def conv(state, name, x, stride=1):
-    """Convolution that keeps the size at stride 1, norm of eps 0.001, ReLU."""
+    """Apply a convolution with padding size // 2, a norm with eps 0.001, and ReLU."""
     weight = state[f'{name}.conv.weight']
     x = F.conv2d(x, weight, None, stride, weight.shape[-1] // 2)
     mean, var, scale, shift = (
@@ -81,41 +80,40 @@ def conv(state, name, x, stride=1):
 
 
 def pool_up(x, size):
-    """Maximum of windows of stride 2, of which the last may reach out."""
+    """Apply max pooling of stride 2 that rounds the output size up."""
     extra = [(side - size) % 2 for side in x.shape[2:]]
     x = F.pad(x, (0, extra[1], 0, extra[0]), value=-float('inf'))
     return F.max_pool2d(x, size, 2)
 
 
 def alexnet(state, x):
-    """(B, 3, H, W) to the output of conv5."""
-    for place in ALEXNET:
+    """Return the output of conv5 for images (B, 3, H, W)."""
+    for index in ALEXNET:
         x = F.conv2d(
             x,
-            state[f'features.{place}.weight'],
-            state[f'features.{place}.bias'],
-            stride=4 if place == 0 else 1,
-            padding={0: 2, 3: 2}.get(place, 1),
+            state[f'features.{index}.weight'],
+            state[f'features.{index}.bias'],
+            stride=4 if index == 0 else 1,
+            padding={0: 2, 3: 2}.get(index, 1),
         ).relu()
-        if place < 6:
+        if index < 6:
             x = F.max_pool2d(x, 3, 2)
     return x
 
 
 def vgg(state, x, depth, with_bn):
-    """(B, 3, H, W) to the outputs of the stages, of the last before its
-    pooling."""
-    outs, place = [], 0
+    """Return the outputs of the stages; the last one is not pooled."""
+    outs, index = [], 0
     for layer in VGG[depth].split():
-        name = f'features.{place}'
+        name = f'features.{index}'
         if layer == 'M':
             outs.append(x)
             x = F.max_pool2d(x, 2)
-            place += 1
+            index += 1
             continue
         x = F.conv2d(x, state[f'{name}.weight'], state[f'{name}.bias'], padding=1)
         if with_bn:
-            norm = f'features.{place + 1}'
+            norm = f'features.{index + 1}'
             x = F.batch_norm(
                 x,
                 state[f'{norm}.running_mean'],
@@ -124,35 +122,35 @@ def vgg(state, x, depth, with_bn):
                 state[f'{norm}.bias'],
             )
         x = x.relu()
-        place += 3 if with_bn else 2
+        index += 3 if with_bn else 2
     return [F.max_pool2d(out, 2) for out in outs[:-1]] + outs[-1:]
 
 
 def alexnet_shapes():
-    """Names and shapes of torchvision's ``alexnet``."""
+    """Return the names and shapes of torchvision's ``alexnet``."""
     shapes = {}
-    for place, (out, channels, size) in ALEXNET.items():
-        shapes.update(biased(f'features.{place}', (out, channels, size, size)))
+    for index, (out, channels, size) in ALEXNET.items():
+        shapes.update(biased(f'features.{index}', (out, channels, size, size)))
     return {**shapes, **classifier((1, 4, 6), 9216)}
 
 
 def vgg_shapes(depth, with_bn=False):
-    """Names and shapes of torchvision's ``vgg16``, ``vgg16_bn`` and so on."""
-    shapes, place, channels = {}, 0, 3
+    """Return the names and shapes of torchvision's ``vgg<depth>`` or ``vgg<depth>_bn``."""
+    shapes, index, channels = {}, 0, 3
     for layer in VGG[depth].split():
         if layer == 'M':
-            place += 1
+            index += 1
             continue
-        shapes.update(biased(f'features.{place}', (int(layer), channels, 3, 3)))
+        shapes.update(biased(f'features.{index}', (int(layer), channels, 3, 3)))
         channels = int(layer)
         if with_bn:
-            shapes.update(norm(f'features.{place + 1}', channels))
-        place += 3 if with_bn else 2
+            shapes.update(norm(f'features.{index + 1}', channels))
+        index += 3 if with_bn else 2
     return {**shapes, **classifier((0, 3, 6), 25088)}
 
 
 def googlenet_shapes():
-    """Names and shapes of torchvision's ``googlenet``."""
+    """Return the names and shapes of torchvision's ``googlenet``."""
     shapes = {**block('conv1', 64, 3, 7), **block('conv2', 64, 64, 1), **block('conv3', 192, 64, 3)}
     channels = 192
     for name, widths in BLOCKS.items():
@@ -181,8 +179,8 @@ def biased(name, shape):
     return {f'{name}.weight': shape, f'{name}.bias': shape[:1]}
 
 
-def classifier(places, features):
-    first, second, third = (f'classifier.{place}' for place in places)
+def classifier(indices, features):
+    first, second, third = (f'classifier.{index}' for index in indices)
     return {
         **biased(first, (4096, features)),
         **biased(second, (4096, 4096)),

@@ -1,4 +1,4 @@
-"""GWAP and its relatives, position by position."""
+"""GWAP and log-sum-exp pooling with loops over positions."""
 
 import math
 
@@ -20,17 +20,17 @@ def weighted(values: list, weights: list) -> float:
 
 
 def class_agnostic(features: np.ndarray, attention: np.ndarray) -> tuple:
-    """Features (C, N) and attention (N, ) of one image."""
+    """Return pooled values and weights of features (C, N) and attention (N, )."""
     powers = [math.exp(sigmoid(m)) for m in attention]
     weights = [power / sum(powers) for power in powers]
     return [weighted(row, weights) for row in features], weights
 
 
 def class_specific(scores: np.ndarray) -> tuple:
-    """Scores (K, N) of one image; logits, attention and weights."""
-    classes, places = scores.shape
+    """Return logits, attention and weights of scores (K, N)."""
+    classes, positions = scores.shape
     attention = np.empty_like(scores)
-    for n in range(places):
+    for n in range(positions):
         competition = softmax(list(scores[:, n]))
         for k in range(classes):
             attention[k, n] = competition[k] * sigmoid(scores[k, n])

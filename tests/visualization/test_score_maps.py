@@ -24,7 +24,7 @@ def test_overlay_blends():
     assert np.abs(half - (image / 2 + whole / 2)).max() <= 1
 
 
-def test_a_map_of_another_size():
+def test_sizes_of_image_and_map_differ():
     with pytest.raises(ValueError, match=r'\(20, 30\).*\(30, 20\)'):
         overlay(picture(), np.zeros((30, 20)))
 
@@ -60,5 +60,5 @@ def test_saved_pictures(tmp_path, score_map):
 
 
 def test_an_empty_sheet():
-    with pytest.raises(ValueError, match='no tiles'):
+    with pytest.raises(ValueError, match='tiles.*empty'):
         save_sheet([], 'nowhere.png')
