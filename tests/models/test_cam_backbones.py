@@ -452,7 +452,13 @@ def peak(plane):
 @pytest.mark.parametrize(
     'size', [(205, 299), pytest.param((224, 224), marks=pytest.mark.slow)], ids=str
 )
-@pytest.mark.parametrize('net', PLACES)
+@pytest.mark.parametrize(
+    'net',
+    [
+        net if net in ('alexnet', 'googlenet', 'r50') else pytest.param(net, marks=pytest.mark.slow)
+        for net in PLACES
+    ],
+)
 def test_evidence_stays_in_place(net, size):
     """The maximum of a map lies on the square, in the input and on the image."""
     build, stride, offset = PLACES[net]

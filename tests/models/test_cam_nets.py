@@ -15,6 +15,7 @@ from mmgwap.structures import maps_to_image
 
 register_all_modules()
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'wsol'
+SLOW = pytest.mark.slow
 # Stride of the maps.
 NETS = {
     'alexnet': 16,
@@ -47,7 +48,9 @@ def sample_of(shape, ori_shape, **meta):
     )
 
 
-@pytest.mark.parametrize('net', NETS)
+@pytest.mark.parametrize(
+    'net', [pytest.param(net, marks=SLOW if net == 'r50-s8' else ()) for net in NETS]
+)
 def test_the_score_less_its_bias_is_the_mean_of_the_map(net):
     model = build(net).double()
     nn.init.normal_(model.cls_head.classifier.weight)
@@ -79,7 +82,7 @@ def only_brightness(model):
 
 @pytest.mark.parametrize(
     'net, direction',
-    [(net, None) for net in NETS]
+    [pytest.param(net, None, marks=SLOW if net == 'r50-s8' else ()) for net in NETS]
     + [('alexnet', flip) for flip in ('horizontal', 'vertical', 'diagonal')],
 )
 def test_maps_line_up_with_the_image(net, direction):
