@@ -1,4 +1,4 @@
-"""Digits in clutter: what the images hold, and that a seed fixes them."""
+"""Digits in clutter: content of the images, and reproducibility."""
 
 import hashlib
 
@@ -36,7 +36,7 @@ def test_images(scenes):
 
 
 def test_digits_are_20_to_56_pixels(scenes):
-    # Of scenes with one digit, which nothing hides.
+    # In scenes with one digit no part is covered.
     longer = [
         max(x2 - x1, y2 - y1)
         for scene in scenes
@@ -47,13 +47,13 @@ def test_digits_are_20_to_56_pixels(scenes):
     assert max(longer) - min(longer) > 20
 
 
-def test_masks_are_disjoint_and_little_is_hidden(scenes):
+def test_masks_are_disjoint_and_cover_little_of_each_other(scenes):
     for scene in scenes:
         assert np.sum(scene.masks, axis=0).max() <= 1
         boxes = [box_of(mask) for mask in scene.masks]
         for i, a in enumerate(boxes):
             for b in boxes[:i]:
-                # The bound is on whole digits; a hidden edge shrinks a box.
+                # The bound applies to whole digits; a covered edge shrinks a box.
                 assert _overlap(a, b) <= MAX_OVERLAP + 0.15
 
 
@@ -69,13 +69,13 @@ def test_train_and_val_share_no_digit_image():
     assert len(train.images) + len(val.images) == 1797
     assert len(train.images) == 4 * 1797 // 5
     seen = {image.tobytes() for image in train.images}
-    # The source has no image twice, so bytes tell images apart.
+    # The source has no image twice, so images differ in their bytes.
     assert len(seen) == len(train.images)
     assert not any(image.tobytes() in seen for image in val.images)
 
 
 def test_a_seed_fixes_every_byte(scenes):
-    """The same as on the x86-64 machine where the digest was taken."""
+    """The digest was computed on another machine."""
     digest = hashlib.sha256()
     for scene in scenes[:20]:
         digest.update(scene.image.tobytes())
@@ -99,7 +99,7 @@ def test_one_digit_an_image(singles):
         assert len(scene.labels) == len(scene.masks) == 1
         x1, y1, x2, y2 = box_of(scene.masks[0])
         sizes.append(max(x2 - x1, y2 - y1))
-    # Large ones have wide soft edges.
+    # Large digits have wide soft edges.
     assert 29 <= min(sizes) <= 37 and 91 <= max(sizes) <= 101
     labels = [scene.labels[0] for scene in singles]
     assert set(labels) == set(range(10))
@@ -107,28 +107,28 @@ def test_one_digit_an_image(singles):
 
 
 def test_the_mask_is_where_the_digit_was_drawn(singles, monkeypatch):
-    """Opacity, read off the image with and without its digit, is the mask."""
+    """Estimate the opacity from the image with and without its digit."""
     monkeypatch.setattr(digits, '_draw_digit', lambda *args: None)
     train, _ = load_glyphs(seed=0)
     for index, scene in enumerate(singles[:50]):
         empty = make_scene(train, RandomState([7, index]), single=True)
         assert not empty.masks
         change = scene.image.astype(float) - empty.image
-        # The stroke's middle is opaque: the digit's colour is the commonest.
+        # The middle of a stroke is opaque, so the most frequent colour is that of the digit.
         colours, counts = np.unique(scene.image[change.any(-1)], axis=0, return_counts=True)
         most = colours[counts.argmax()] - empty.image.astype(float)
-        known = (most**2).sum(-1) > 3000  # colours differ enough to tell
+        known = (most**2).sum(-1) > 3000  # colours that differ enough
         assert known.mean() > 0.9
         opacity = (change * most).sum(-1) / np.maximum((most**2).sum(-1), 1)
         (mask,) = scene.masks
-        # The mask is of 80 / 255 = 0.31 and more.
+        # The mask contains opacities from 80 / 255 = 0.31.
         assert mask[known & (opacity > 0.36)].all()
         assert not mask[known & (opacity < 0.27)].any()
         assert mask[known].sum() > 20
 
 
 def test_fragments_are_there(singles):
-    """Clutter stays: of other pictures than the digit's."""
+    """Single digits have clutter too."""
     train, _ = load_glyphs(seed=0)
     seen = 0
     for index, scene in enumerate(singles[:50]):
@@ -137,7 +137,7 @@ def test_fragments_are_there(singles):
         x1, y1, x2, y2 = box_of(scene.masks[0])
         changed[max(y1 - 12, 0) : y2 + 12, max(x1 - 12, 0) : x2 + 12] = False
         seen += changed.sum() > 50
-    assert seen > 30  # a large digit may hide all of its own
+    assert seen > 30  # a large digit may cover all fragments
 
 
 def test_a_seed_fixes_every_byte_of_single_digits(singles):

@@ -1,12 +1,11 @@
-"""The converter: files, flags, and what it leaves alone."""
+"""Digits in clutter: files, options, and files that are kept."""
 
 import hashlib
 import json
-import runpy
-import subprocess
 import sys
 
 import cv2
+import make_digits
 import numpy as np
 import pytest
 from mmdet.utils import register_all_modules
@@ -20,13 +19,12 @@ from ..datasets.test_wsol import configured
 register_all_modules()
 
 
-def make(repo, out, *options):
-    return subprocess.run(
-        [sys.executable, 'tools/dataset_converters/make_digits.py', '--out', str(out), *options],
-        cwd=repo,
-        capture_output=True,
-        text=True,
-    )
+def make(out, *options):
+    """Run the converter in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        out = ['--out', out] if out else []
+        patch.setattr(sys, 'argv', ['make_digits.py', *map(str, [*out, *options])])
+        make_digits.main()
 
 
 def digest(folder):
@@ -38,11 +36,9 @@ def digest(folder):
 
 
 @pytest.fixture(scope='module')
-def folder(repo, tmp_path_factory):
+def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp('digits')
-    done = make(repo, out, '--train', '12', '--val', '5')
-    assert done.returncode == 0, done.stderr
-    assert '12/12' in done.stderr  # the progress bar
+    make(out, '--train', 12, '--val', 5)
     return out
 
 
@@ -68,73 +64,65 @@ def test_it_is_a_coco_data_set(folder, split, count):
             ]
 
 
-def test_the_same_seed_gives_the_same_files(repo, folder, tmp_path):
-    assert make(repo, tmp_path, '--train', '12', '--val', '5').returncode == 0
+def test_the_same_seed_gives_the_same_files(folder, tmp_path, capsys):
+    make(tmp_path, '--train', 12, '--val', 5)
+    assert '12/12' in capsys.readouterr().err  # the progress bar
     assert digest(tmp_path) == digest(folder)
 
 
-def test_the_first_images_do_not_depend_on_how_many_there_are(repo, folder, tmp_path):
-    make(repo, tmp_path, '--train', '3', '--val', '1')
+def test_the_first_images_do_not_depend_on_the_count(folder, tmp_path):
+    make(tmp_path, '--train', 3, '--val', 1)
     here, there = digest(tmp_path), digest(folder)
     images = [path for path in here if path.suffix == '.bmp']
     assert len(images) == 4
     assert all(here[path] == there[path] for path in images)
 
 
-def test_what_is_complete_is_left_alone(repo, tmp_path):
-    make(repo, tmp_path, '--train', '2', '--val', '1')
+def test_complete_splits_are_kept(tmp_path, capsys):
+    options = '--train', 2, '--val', 1
+    make(tmp_path, *options)
     image = tmp_path / 'train' / '000000.bmp'
     image.write_bytes(b'mine')
-    done = make(repo, tmp_path, '--train', '2', '--val', '1')
-    assert done.stdout.count('is up to date') == 2
+    capsys.readouterr()
+    make(tmp_path, *options)
+    assert capsys.readouterr().out.count('is up to date') == 2
     assert image.read_bytes() == b'mine'
-    make(repo, tmp_path, '--train', '2', '--val', '1', '--force')
+    make(tmp_path, *options, '--force')
     assert image.read_bytes() != b'mine'
 
 
-def test_an_interrupted_split_is_made_again(repo, tmp_path):
-    make(repo, tmp_path, '--train', '2', '--val', '1')
+def test_an_interrupted_split_is_made_again(tmp_path):
+    make(tmp_path, '--train', 2, '--val', 1)
     annotations = tmp_path / 'annotations' / 'train.json'
     whole = annotations.read_text()
     annotations.write_text(whole[:100])
-    make(repo, tmp_path, '--train', '2', '--val', '1')
+    make(tmp_path, '--train', 2, '--val', 1)
     assert json.loads(annotations.read_text()) == json.loads(whole)
 
 
 @pytest.mark.parametrize(
     'options, message',
     [
-        (['--train', '0'], '0 is less than 1'),
+        (['--train', 0], '0 is less than 1'),
         (['--val', 'x'], 'invalid'),
-        (['--seed', '-1'], '-1 is not in 0 to 2^32 - 1'),
+        (['--seed', -1], '-1 is not in 0 to 2^32 - 1'),
     ],
 )
-def test_wrong_flags_are_named(repo, tmp_path, options, message):
-    done = make(repo, tmp_path, *options)
-    assert done.returncode == 2 and message in done.stderr
-
-
-@pytest.fixture
-def run_here(repo, monkeypatch):
-    """Run the converter in this process, which spares its imports."""
-
-    def run(*options):
-        monkeypatch.setattr(sys, 'argv', ['make_digits.py', *map(str, options)])
-        runpy.run_path(str(repo / 'tools/dataset_converters/make_digits.py'), run_name='__main__')
-
-    return run
+def test_wrong_options_are_named(tmp_path, capsys, options, message):
+    with pytest.raises(SystemExit, match='2'):
+        make(tmp_path, *options)
+    assert message in capsys.readouterr().err
 
 
 @pytest.fixture(scope='module')
-def singles(repo, tmp_path_factory):
+def singles(tmp_path_factory):
     out = tmp_path_factory.mktemp('data') / 'digits-single'
-    done = make(repo, out, '--single', '--train', '12', '--val', '5')
-    assert done.returncode == 0, done.stderr
+    make(out, '--single', '--train', 12, '--val', 5)
     return out
 
 
 def corners(mask):
-    """First and last column and line of a mask, pixel by pixel."""
+    """Return the first and last column and row of a mask."""
     x0, y0, x1, y1 = 10**6, 10**6, -1, -1
     for y, line in enumerate(mask):
         for x, value in enumerate(line):
@@ -171,15 +159,15 @@ def test_single_digits_in_both_layouts(singles, split, count):
         assert known.boxes[name].tolist() == [corners(mask)]
 
 
-def test_single_digits_have_the_same_files(run_here, singles, tmp_path):
-    run_here('--out', tmp_path, '--single', '--train', 12, '--val', 5)
+def test_single_digits_have_the_same_files(singles, tmp_path):
+    make(tmp_path, '--single', '--train', 12, '--val', 5)
     files = digest(tmp_path)
     assert files == digest(singles)
     assert len(files) == 2 * 17 + 2 + 2 * 6
 
 
-def test_masks_are_stored_as_they_are(singles):
-    """So that no encoder has a say in their bytes."""
+def test_masks_are_stored_uncompressed(singles):
+    """Encoders differ between machines."""
     path = singles / 'masks/val/000000.png'
     mask = np.array(Image.open(path))
     lines = b''.join(b'\0' + line.tobytes() for line in mask)
@@ -197,28 +185,28 @@ def test_single_digits_fit_their_config(singles):
             assert sample.img_id == name
             assert sample.gt_image_labels.tolist() == [known.labels[name]]
             inputs = dataset[i]['inputs'].numpy().transpose(1, 2, 0)
-            if loader == 'train':  # shifted, and in other colours
+            if loader == 'train':  # augmented
                 assert inputs.shape == (56, 56, 3)
                 continue
             pixels = cv2.imread(str(singles / name))
             assert np.array_equal(inputs, cv2.resize(pixels, (64, 64)))
 
 
-def test_complete_single_digits_are_left_alone(run_here, tmp_path, capsys):
-    options = '--out', tmp_path, '--single', '--train', 2, '--val', 1
-    run_here(*options)
+def test_complete_single_digits_are_kept(tmp_path, capsys):
+    options = '--single', '--train', 2, '--val', 1
+    make(tmp_path, *options)
     whole = digest(tmp_path)
     labels = tmp_path / 'metadata/train/class_labels.txt'
     labels.write_text('mine')
-    run_here(*options)
+    make(tmp_path, *options)
     assert capsys.readouterr().out.count('is up to date') == 2
     assert labels.read_text() == 'mine'
-    run_here(*options, '--force')
+    make(tmp_path, *options, '--force')
     assert digest(tmp_path) == whole
 
 
-def test_the_forms_do_not_mix(run_here, folder, singles, tmp_path):
-    (tmp_path / 'metadata').mkdir()  # as an interrupted run leaves it
+def test_the_forms_do_not_mix(folder, singles, tmp_path):
+    (tmp_path / 'metadata').mkdir()  # an interrupted run
     for there, options, message in (
         (folder, ['--single'], 'images with one to four digits'),
         (singles, [], 'images with one digit'),
@@ -227,16 +215,16 @@ def test_the_forms_do_not_mix(run_here, folder, singles, tmp_path):
         before = digest(there)
         for force in ([], ['--force']):
             with pytest.raises(SystemExit, match=message):
-                run_here('--out', there, '--train', 1, *options, *force)
+                make(there, '--train', 1, *options, *force)
         assert digest(there) == before
 
 
 @pytest.mark.parametrize(
     'options, out', [([], 'data/digits'), (['--single'], 'data/digits-single')]
 )
-def test_where_it_writes_if_not_told(run_here, tmp_path, monkeypatch, options, out):
+def test_default_folder(tmp_path, monkeypatch, options, out):
     monkeypatch.chdir(tmp_path)
-    run_here('--train', 1, '--val', 1, *options)
+    make(None, '--train', 1, '--val', 1, *options)
     written = [
         path.parent.relative_to(tmp_path).as_posix() for path in tmp_path.rglob('annotations')
     ]
