@@ -62,7 +62,7 @@ def densenet():
     return randomize(LIPDenseNet(121))
 
 
-@pytest.mark.parametrize('depth', [50, 101])
+@pytest.mark.parametrize('depth', [50, pytest.param(101, marks=pytest.mark.slow)])
 @pytest.mark.parametrize('size', [(64, 64), (75, 98)], ids=str)
 def test_resnet_is_the_authors(depth, size):
     model = randomize(LIPResNet(depth))
@@ -112,7 +112,7 @@ def test_downsampling_block_is_the_loops():
     'build,features,params,flops',
     [
         (lambda: LIPResNet(50), 2048, 23.9e6, 5.33e9),
-        (lambda: LIPResNet(101), 2048, 42.9e6, 9.06e9),
+        pytest.param(lambda: LIPResNet(101), 2048, 42.9e6, 9.06e9, marks=pytest.mark.slow),
         (lambda: LIPDenseNet(121), 1024, 8.7e6, 4.13e9),
     ],
     ids=['R50', 'R101', 'D121'],

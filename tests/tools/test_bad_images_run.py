@@ -84,6 +84,7 @@ def test_a_training_goes_on_to_its_end(tool, skipping, bad_digits, tmp_path):
     assert len(list((tmp_path / 'pictures').iterdir())) == 6
 
 
+@pytest.mark.slow
 def test_two_processes_count_together(repo, skipping, bad_digits, tmp_path):
     done = subprocess.run(
         [

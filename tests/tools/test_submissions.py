@@ -163,6 +163,7 @@ def test_test_dev_gives_the_ap_of_val(small, data, here, tmp_path):
     assert cfg.test_evaluator.type == 'mmgwap.CocoSubmissionMetric'
 
 
+@pytest.mark.slow
 def test_two_processes(repo, small, data, tmp_path):
     # Nine images in batches of two: each process repeats some.
     config, checkpoint = small(GWAP_CONFIG, 'gwap', model_of(80), 64)

@@ -106,6 +106,7 @@ def test_report_names_what_is_missing(tool, tmp_path, missing):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_test(repo, config, tmp_path):
     def run(*command):
         done = subprocess.run(
