@@ -67,11 +67,6 @@ def convert_to_lip(
 
     Raises:
         ValueError: if the number of channels of a pooling is unknown or differs between calls.
-
-    Example:
-        >>> model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.MaxPool2d(2))
-        >>> type(convert_to_lip(model)[1]).__name__
-        'SimplifiedLIP'
     """
     channels = _channels_by_order(model) if inputs is None else _channels_by_call(model, inputs)
     replacements: dict[nn.Module, nn.Module] = {}
