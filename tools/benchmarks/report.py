@@ -34,9 +34,8 @@ def write_markdown(report: dict, path: Path) -> list[Path]:
         f'- {report["versions"]}; {report["threads"]} threads',
         f'- bandwidth of a copy: {report["bandwidth"] / 1e9:.1f} GB/s, read plus written',
         f'- {count_targets(report["results"])}',
+        f'- cases of this run without a result: {len(report["remaining"])}',
     ]
-    if report['remaining']:
-        lines.append(f'- **not measured**: {len(report["remaining"])} cases of this run')
     cases = [result for result in report['results'] if not result['point']]
     for group, results in groupby(cases, key=lambda result: result['group']):
         lines += ['', f'## {group}']
@@ -77,15 +76,16 @@ def case_lines(result: dict) -> list[str]:
 
 
 def row_cells(row: dict) -> list[str]:
-    """Return time, ratio, memory and share of the bandwidth; empty if not measured."""
+    """Return time, ratio, memory and share of the bandwidth."""
     if 'failure' in row:
         return [f'failed: {row["failure"]}', '', '', '']
-    low, high = (f'{value:.3g}' for value in row['quartiles_ms'])
+    times = row['median_ms'], *row['quartiles_ms']
+    median, low, high = (f'{float(f"{value:.3g}"):,g}' for value in times)
     peak, share = row.get('peak_bytes'), row.get('bandwidth_share')
     return [
-        f'{row["median_ms"]:.3g} [{low}, {high}] ms',
+        f'{median} [{low}, {high}] ms',
         f'{row["ratio"]:.3g}x' if 'ratio' in row else '',
-        '' if peak is None else f'{peak / 2**20:.3g} MiB',
+        '' if peak is None else f'{peak / 2**20:.4g} MiB',
         '' if share is None else f'{share:.0%}',
     ]
 
