@@ -188,7 +188,7 @@ def test_a_failure_is_in_the_table(bench):
 
 # --- command
 
-FAST = ['NCHW, forward', 'vote: pool', 'over RoIs, 2', 'peaked', 'sample']
+FAST = ['NCHW, forward', 'lip2d over', 'vote: pool', 'NCHW, inference', 'peaked', 'sample']
 
 
 @pytest.mark.parametrize('only', [FAST, pytest.param([], marks=pytest.mark.slow)])
