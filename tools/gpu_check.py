@@ -47,9 +47,10 @@ class TorchEnvironment(install.Environment):
         (folder / 'mmgwap.pth').write_text(''.join(lines))
 
     def install_requirements(self, *command):
-        missing = filter(is_missing, pins(self.stack))
         self.pip(*command, '--no-deps', '--ignore-installed', *install.BUILD_TOOLS)
-        self.pip(*command, '--no-deps', '--no-build-isolation', *missing)
+        missing = list(filter(is_missing, pins(self.stack)))
+        if missing:
+            self.pip(*command, '--no-deps', '--no-build-isolation', *missing)
 
     def save_wheels(self, folder):
         """Fill a folder for ``--wheels``. Neither torch nor a GPU is needed."""

@@ -277,6 +277,10 @@ def test_only_missing_packages_are_installed(gpu_check, commands, monkeypatch, t
     assert {'onedl-mmdetection', 'pytest', 'scipy', 'ninja'} <= names
     assert not {'torch', 'triton', 'numpy', 'onedl-mmengine'} & names
     assert 'PYTHONPATH' not in os.environ
+    commands.clear()
+    monkeypatch.setattr(gpu_check, 'is_missing', lambda pin: False)
+    gpu_check.TorchEnvironment(tmp_path / 'complete', 'onedl').install()
+    assert len([command for command, _ in commands if 'pip' in command]) == 2  # tools, mmcv
 
 
 def test_packages_of_the_local_python_are_visible(gpu_check, monkeypatch, tmp_path):
