@@ -1,8 +1,10 @@
 """Checkpoints of killed processes and full disks."""
 
+import pickle
 import random
 import resource
 
+import mmengine.runner.checkpoint as mmengine_checkpoint
 import pytest
 import torch
 from mmengine.hooks import CheckpointHook, Hook
@@ -207,3 +209,25 @@ def test_other_storage_is_not_atomic(training, tmp_path, options, atomic):
     assert isinstance(hook.file_backend, AtomicLocalBackend) == atomic
     folder = tmp_path / ('out/run' if 'out_dir' in options else 'run')
     assert read_checkpoint(folder / 'iter_1.pth')
+
+
+@pytest.mark.parametrize('hook', ['AtomicCheckpointHook', 'ExactResumeHook', None])
+def test_hooks_let_mmengine_read_its_checkpoints(training, monkeypatch, hook):
+    """mmengine 0.10.7 calls torch.load without a list of safe globals."""
+    changes = {'custom_hooks': [dict(type=f'mmgwap.{hook}')] if hook == 'ExactResumeHook' else []}
+    if hook != 'AtomicCheckpointHook':
+        changes['default_hooks.checkpoint.type'] = 'CheckpointHook'
+    training(2, **changes)
+    monkeypatch.setattr(
+        mmengine_checkpoint,
+        '_safe_torch_load',
+        lambda file, map_location=None, weights_only=None: torch.load(file, map_location),
+        raising=False,
+    )
+    before = set(torch.serialization.get_safe_globals())
+    if hook:
+        assert training(3, resume=True, **changes).iter == 3
+    else:
+        with pytest.raises(pickle.UnpicklingError):
+            training(3, resume=True, **changes)
+    assert set(torch.serialization.get_safe_globals()) == before

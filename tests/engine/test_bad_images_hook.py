@@ -367,7 +367,7 @@ def test_all_processes_are_counted(tmp_path, monkeypatch):
     dataset[4]
     told, hook = [], BadImagesHook()
     runner = SimpleNamespace(log_dir=str(tmp_path), logger=SimpleNamespace(warning=told.append))
-    hook._tell(runner, 'train', skipping_datasets(dataset), 'were skipped')
+    hook._report(runner, 'train', skipping_datasets(dataset), 'were skipped')
     assert 'train: 2 of 6 images' in told[0]
     # What this process met stays its own.
     assert len(dataset.bad_images) == 1

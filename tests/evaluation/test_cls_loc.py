@@ -62,5 +62,5 @@ def test_against_a_loop():
 
 
 def test_a_label_without_a_box():
-    with pytest.raises(ValueError, match='2 labels with 1 boxes'):
+    with pytest.raises(ValueError, match='2 labels, but 1 boxes'):
         cls_loc_error([1, 2], [RIGHT], 1, TRUTH)

@@ -14,77 +14,14 @@ from pycocotools.cocoeval import COCOeval
 from mmgwap.evaluation import CocoSubmissionMetric
 from mmgwap.evaluation.functional import (
     SubmissionError,
-    check_coco_results,
     check_tested,
     coco_detections,
     coco_submission_name,
-    write_coco_results,
-    zip_coco_results,
+    write_coco_submission,
 )
 from tests.toy_data import write_coco
 
 GOOD = dict(image_id=7, category_id=18, bbox=[1, 2.5, 3, 4], score=0.5)
-
-
-def change(**values):
-    return dict(GOOD, **values)
-
-
-def without(key):
-    return {k: v for k, v in GOOD.items() if k != key}
-
-
-def check(results):
-    check_coco_results(results, {7, 9}, {1, 18}, 'out.json')
-
-
-def test_what_the_server_takes():
-    check([GOOD])
-    check([change(score=1), change(image_id=9, score=-3.0)])
-    check([GOOD] * 100 + [change(image_id=9)] * 100)
-
-
-@pytest.mark.parametrize(
-    'entry, message',
-    [
-        (without('score'), 'keys'),
-        (without('image_id'), 'keys'),
-        (change(extra=1), 'keys'),
-        ([7, 18], 'keys'),
-        (change(image_id=8), 'image_id 8'),
-        (change(image_id='7'), "image_id '7'"),
-        (change(image_id=7.0), 'image_id 7.0'),
-        (change(image_id=[7]), 'image_id'),
-        (change(category_id=2), 'category_id 2'),
-        (change(category_id=True), 'category_id True'),
-        (change(bbox=[1, 2, 3]), 'bbox'),
-        (change(bbox='1234'), 'bbox'),
-        (change(bbox=[1, 2, 0, 4]), 'bbox'),
-        (change(bbox=[1, 2, 3, -4]), 'bbox'),
-        (change(bbox=[1, float('nan'), 3, 4]), 'bbox'),
-        (change(bbox=[float('inf'), 2, 3, 4]), 'bbox'),
-        (change(bbox=[1, 2, 3, '4']), 'bbox'),
-        (change(score='0.5'), 'score'),
-        (change(score=True), 'score'),
-        (change(score=float('nan')), 'score'),
-        (change(score=None), 'score'),
-    ],
-)
-def test_what_it_refuses(entry, message):
-    with pytest.raises(SubmissionError, match='out.json: detection 1: ') as e:
-        check([GOOD, entry])
-    assert message in str(e.value) and '\n' not in str(e.value)
-
-
-@pytest.mark.parametrize('results', [[], {}, dict(annotations=[GOOD])])
-def test_nothing_to_submit(results):
-    with pytest.raises(SubmissionError, match='not a list of detections'):
-        check(results)
-
-
-def test_no_more_than_a_hundred():
-    with pytest.raises(SubmissionError, match='image 7 has 101'):
-        check([change(image_id=9)] + [GOOD] * 101)
 
 
 def test_detections_of_an_image_against_a_loop():
@@ -108,7 +45,7 @@ def test_detections_of_an_image_against_a_loop():
         assert entry['image_id'] == 5 and entry['category_id'] == ids[i]
         assert entry['score'] == -score
         assert entry['bbox'] == pytest.approx(box, abs=1e-4)
-    check_coco_results(json.loads(json.dumps(found.entries)), {5}, set(ids.tolist()), 'x')
+    json.dumps(found.entries, allow_nan=False)  # plain numbers only
 
 
 def test_a_box_that_rounding_flattens_has_no_area():
@@ -135,19 +72,18 @@ def test_names():
             coco_submission_name('test-dev2017', name)
 
 
-def test_the_zip_holds_the_json_alone(tmp_path):
+def test_zip_holds_the_json_only(tmp_path):
     name = 'detections_test-dev2017_v1.5_results'
-    old = tmp_path / 'out' / f'{name}.zip'
-    old.parent.mkdir()
-    old.write_text('old')
-    path = write_coco_results([GOOD], tmp_path / 'out', name)
-    assert not old.exists()  # until the results are checked
-    assert zip_coco_results(path) == old
-    with ZipFile(old) as archive:
+    path = write_coco_submission([GOOD], tmp_path / 'out', name)
+    assert path == tmp_path / 'out' / f'{name}.zip'
+    with ZipFile(path) as archive:
         assert archive.namelist() == [f'{name}.json']
         content = archive.read(f'{name}.json')
         assert archive.testzip() is None
-    assert content == path.read_bytes() and json.loads(content) == [GOOD]
+    assert content == path.with_suffix('.json').read_bytes() and json.loads(content) == [GOOD]
+    with pytest.raises(SubmissionError, match=f'{name}.*no detections'):
+        write_coco_submission([], tmp_path / 'out', name)
+    assert not path.exists()  # the zip of the earlier run
 
 
 def test_all_images_are_tested_once():
@@ -280,8 +216,8 @@ def of_class_80(samples):
     [
         (lambda samples: samples[:-1], '1 of its 24 images were not tested'),
         (lambda samples: samples + samples[:1], '1 images were tested twice'),
-        (none_found, 'none in any image'),
-        (of_class_80, 'the model found class 80'),
+        (none_found, 'no detections'),
+        (of_class_80, 'label 80'),
     ],
 )
 def test_results_that_are_not_submitted(coco, tmp_path, spoil, message):
@@ -298,5 +234,5 @@ def test_results_that_are_not_submitted(coco, tmp_path, spoil, message):
 def test_classes_have_to_be_the_files(coco, tmp_path, classes):
     truth, bare = coco
     metric = metric_of(bare, tmp_path, noisy(truth), classes)
-    with pytest.raises(SubmissionError, match='these in this order'):
+    with pytest.raises(SubmissionError, match='bicycle|unicorn'):
         metric.evaluate(24)

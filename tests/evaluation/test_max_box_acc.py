@@ -252,7 +252,7 @@ def test_what_is_refused():
         score_map[3, 3] = bad
         with pytest.raises(ValueError, match='finite'):
             accuracy.add(score_map, np.array([[0, 0, 1, 1]]))
-    with pytest.raises(ValueError, match='needs a box'):
+    with pytest.raises(ValueError, match='boxes are empty'):
         accuracy.add(rectangle(1, 1, 5, 5), np.zeros((0, 4)))
     with pytest.raises(ValueError, match='no image'):
         accuracy.compute()

@@ -92,7 +92,7 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match=r'with \[0, 2\]'):
         accuracy.add(np.ones((1, 2)), np.array([[0, 2]], np.uint8))
     accuracy.add(np.ones((1, 2)), np.array([[0, 255]], np.uint8))
-    with pytest.raises(ValueError, match='no pixel of an object in 1 masks'):
+    with pytest.raises(ValueError, match='no object pixel in 1 masks'):
         accuracy.compute()
 
 

@@ -2,11 +2,13 @@
 
 import logging
 import pickle
+from pathlib import Path
 
 import cv2
 import pytest
 import torch
 from mmdet.structures import DetDataSample
+from mmengine.fileio import BaseStorageBackend, register_backend
 from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
 
@@ -58,8 +60,9 @@ def build(root, **options):
     return METRICS.build(
         dict(
             type='mmgwap.WSOLMetric',
-            metadata_root=str(root / 'metadata'),
-            **dict(dict(mask_root=str(root / 'masks')), **options),
+            **dict(
+                dict(metadata_root=str(root / 'metadata'), mask_root=str(root / 'masks')), **options
+            ),
         )
     )
 
@@ -281,15 +284,15 @@ def test_the_table(split, logged):
     'boxes, masks, root, missing, told',
     [
         (BOXES, False, 'masks', ['px_ap'], 'none in localization.txt or masks'),
-        (BOXES, True, '', ['px_ap'], 'mask_root is not given'),
+        (BOXES, True, '', ['px_ap'], 'mask_root is not set'),
         (
             {},
             True,
             'masks',
             ['max_box_acc', 'gt_known', 'loc_top1_error', 'max_box_acc_v2_30'],
-            'needs boxes',
+            'measures of boxes',
         ),
-        ({}, False, '', ['px_ap', 'gt_known'], 'needs boxes'),
+        ({}, False, '', ['px_ap', 'gt_known'], 'measures of boxes'),
     ],
 )
 def test_what_has_no_truth_is_left_out(tmp_path, logged, boxes, masks, root, missing, told):
@@ -322,8 +325,8 @@ def test_sizes_may_be_left_to_the_images(tmp_path):
             'a/1.jpg: .*2400 values of the score map are NaN',
         ),
         (dict(pred_image_scores=torch.full((6,), float('nan'))), 'a/1.jpg: scores are not finite'),
-        (dict(pred_image_maps=torch.zeros(5, 9, 12)), 'a/1.jpg is of class 0.*5'),
-        (dict(ori_shape=(60, 40)), 'a/1.jpg: is 40 x 60, image_sizes.txt .*says 60 x 40'),
+        (dict(pred_image_maps=torch.zeros(5, 9, 12)), 'a/1.jpg has class 0.*5'),
+        (dict(ori_shape=(60, 40)), 'a/1.jpg: .*40 x 60 px, image_sizes.txt .* 60 x 40'),
     ],
 )
 def test_faulty_predictions_are_named(split, change, told):
@@ -335,21 +338,21 @@ def test_a_class_without_a_map(split):
     one = sample('b/3.jpg')  # of class 2
     for name in ('pred_image_maps', 'pred_image_scores'):
         one[name] = one[name][:2]
-    with pytest.raises(ValueError, match='b/3.jpg is of class 2.*2 scores'):
+    with pytest.raises(ValueError, match='b/3.jpg has class 2.*2 scores'):
         build(split).process({}, [one])
 
 
 def test_faulty_truth_is_named_at_the_start(tmp_path):
     some = {image: BOXES[image] for image in list(SIZES)[:3]}
     write_split(tmp_path, some)
-    with pytest.raises(ValueError, match='no boxes for 1 images.*b/4.jpg'):
+    with pytest.raises(ValueError, match='1 images have no boxes.*b/4.jpg'):
         build(tmp_path)
     write_split(tmp_path)
     (tmp_path / 'masks' / '2_0.png').unlink()
-    with pytest.raises(FileNotFoundError, match='2_0.png: missing, one of 1'):
+    with pytest.raises(FileNotFoundError, match='2_0.png: missing; 1 masks'):
         build(tmp_path)
     (tmp_path / 'masks' / '2_0.png').write_text('text')
-    with pytest.raises(ValueError, match='b/3.jpg: .*2_0.png: is no image'):
+    with pytest.raises(ValueError, match='b/3.jpg: .*2_0.png: OpenCV cannot read'):
         build(tmp_path).process({}, [sample('b/3.jpg')])
 
 
@@ -365,6 +368,54 @@ def test_faulty_truth_is_named_at_the_start(tmp_path):
 def test_wrong_settings_are_refused_at_the_start(split, options, told):
     with pytest.raises(ValueError, match=told):
         build(split, **options)
+
+
+class ArchiveBackend(BaseStorageBackend):
+    """Files of a folder under the scheme ``archive://``."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    def path(self, name):
+        assert name.startswith('archive://')
+        return self.folder / name[len('archive://') :]
+
+    def get(self, name):
+        return self.path(name).read_bytes()
+
+    def get_text(self, name, encoding='utf-8'):
+        return self.path(name).read_text(encoding)
+
+    def exists(self, name):
+        return self.path(name).exists()
+
+    def isfile(self, name):
+        return self.path(name).is_file()
+
+    def join_path(self, name, *names):
+        return '/'.join([name, *names])
+
+
+def test_ground_truth_of_a_storage_backend(split):
+    register_backend('archive', ArchiveBackend, force=True)
+    samples = [sample(image, seed) for seed, image in enumerate(SIZES)]
+    remote = METRICS.build(
+        dict(
+            type='mmgwap.WSOLMetric',
+            metadata_root='archive://metadata',
+            mask_root='archive://masks',
+            backend_args=dict(backend='archive', folder=str(split)),
+        )
+    )
+    assert evaluate(remote, samples) == evaluate(build(split), samples)
+    (split / 'masks' / '2_0.png').unlink()
+    with pytest.raises(FileNotFoundError, match='archive://masks/2_0.png: missing'):
+        build(
+            split,
+            metadata_root='archive://metadata',
+            mask_root='archive://masks',
+            backend_args=dict(backend='archive', folder=str(split)),
+        )
 
 
 def test_nothing_measured(split):

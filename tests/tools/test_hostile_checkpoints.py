@@ -1,18 +1,17 @@
 """No command runs code from a checkpoint."""
 
-import builtins
-import os
+import itertools
 import re
 import shutil
 
-import numpy as np
 import pytest
 import torch
 
 from tests.checkpoints import read_checkpoint
+from tests.test_checkpoint import PAYLOADS
 
-# Each command that takes a checkpoint: {path} of it, {config} that fits it,
-# {work} a folder, {run} a copy of a training's with it as the last.
+# Commands that read a checkpoint. {path} is the checkpoint, {config} its config, {work} an output
+# folder, and {run} the folder of a training with this checkpoint as its last.
 COMMANDS = dict(
     resume='tools/train.py {config} --work-dir {work} --resume {path}',
     auto_resume='tools/train.py {config} --work-dir {run} --resume',
@@ -28,8 +27,7 @@ COMMANDS = dict(
     lip='tools/model_converters/lip_to_mmgwap.py {path} {work}/out.pth',
 )
 
-# Those that read none but what they have written themselves; their parts are
-# no commands.
+# Scripts that read only checkpoints that they have written themselves.
 OWN = {
     'compare/__main__.py',
     'compare/poolings.py',
@@ -40,79 +38,33 @@ OWN = {
 READS = r'load_checkpoint|torch\.load|load_from|init_detector'
 
 
-class Payload:
-    """Pickled, it writes a file wherever it is loaded without care."""
-
-    def __init__(self, target):
-        self.target = target
-
-    def __reduce__(self):
-        return os.system, (f'echo was here > {self.target}',)
-
-
-class Gadget:
-    """Pickled, it reaches Python's built-in functions by attributes alone.
-
-    An object whose ``__setstate__`` is then set to ``exec`` runs the rest.
-    """
-
-    def __init__(self, target):
-        del target
-
-    def __reduce__(self):
-        return getattr, (getattr, '__self__')
-
-
-class Array:
-    """Pickled, it asks numpy to take bytes of the file for pointers."""
-
-    def __init__(self, target):
-        del target
-
-    def __reduce__(self):
-        return set, (ObjectArray(),)
-
-
-class ObjectArray:
-    def __reduce__(self):
-        return np.ndarray, ((0,), np.dtype('O'), bytearray(8))
-
-
-@pytest.fixture(params=[Payload, Gadget, Array])
-def hostile(request, trained, tmp_path):
-    """A good checkpoint with a payload in it, and the file that it writes."""
-    state = read_checkpoint(trained / 'iter_8.pth')
-    proof = tmp_path / 'proof'
-    state['meta']['extra'] = request.param(proof)
-    torch.save(state, tmp_path / 'hostile.pth')
-    return tmp_path / 'hostile.pth', proof
-
-
-def test_the_payload_would_work(hostile):
-    path, proof = hostile
-    extra = torch.load(path, weights_only=False)['meta']['extra']
-    assert proof.exists() or extra is builtins or extra == set()
-
-
 @pytest.fixture
-def run(trained, hostile, tmp_path):
-    """A training's folder with the bad file as the last checkpoint."""
-    folder = tmp_path / 'run'
-    shutil.copytree(trained, folder)
-    shutil.copy(hostile[0], folder / 'iter_8.pth')
-    (folder / 'last_checkpoint').write_text(str(folder / 'iter_8.pth'))
-    return folder
+def hostile(trained, tmp_path):
+    """Function that adds a payload to a good checkpoint; returns its path and the proof."""
+
+    def write(payload):
+        state = read_checkpoint(trained / 'iter_8.pth')
+        proof = tmp_path / 'proof'
+        state['meta']['extra'] = payload(proof)
+        torch.save(state, tmp_path / 'hostile.pth')
+        return tmp_path / 'hostile.pth', proof
+
+    return write
 
 
-@pytest.mark.parametrize('command', COMMANDS)
-def test_a_checkpoint_with_code_is_refused(tool, config, trained, hostile, run, command, tmp_path):
-    path, proof = hostile
-    parts = (
-        COMMANDS[command]
-        .format(path=path, config=config, work=tmp_path / 'work', run=run, good=trained)
-        .split()
+@pytest.mark.parametrize('command, payload', zip(COMMANDS, itertools.cycle(PAYLOADS)))
+def test_hostile_checkpoints_are_refused(
+    tool, config, trained, hostile, command, payload, tmp_path
+):
+    path, proof = hostile(payload)
+    run = tmp_path / 'run'
+    shutil.copytree(trained, run)
+    shutil.copy(path, run / 'iter_8.pth')
+    (run / 'last_checkpoint').write_text(str(run / 'iter_8.pth'))
+    arguments = COMMANDS[command].format(
+        path=path, config=config, work=tmp_path / 'work', run=run, good=trained
     )
-    done = tool(*parts, check=False)
+    done = tool(*arguments.split(), check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith('refused to read the checkpoint')
@@ -120,7 +72,7 @@ def test_a_checkpoint_with_code_is_refused(tool, config, trained, hostile, run, 
     assert not proof.exists()
 
 
-def test_every_command_is_looked_at(repo):
+def test_all_commands_that_read_checkpoints_are_tested(repo):
     tested = {text.split()[0] for text in COMMANDS.values()}
     others = [
         path for path in (repo / 'tools').rglob('*.py') if str(path.relative_to(repo)) not in tested

@@ -116,6 +116,7 @@ def test_missing_arguments(srun, script, count):
     assert f'usage: tools/{script} PARTITION' in error
 
 
+@pytest.mark.slow
 def test_two_tasks_train_and_test(srun, config, tmp_path):
     variables = dict(
         srun=GRANTED,

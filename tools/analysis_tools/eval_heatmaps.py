@@ -19,8 +19,7 @@ import numpy as np
 from terminaltables import AsciiTable
 from tqdm import tqdm
 
-from mmgwap.evaluation.wsol_maps import SIZE, MapSums
-from mmgwap.evaluation.wsol_truth import WSOLTruth
+from mmgwap.evaluation.wsol import SIZE, ScoreMapMeasures, WSOLGroundTruth
 
 CHUNK = 32  # images per task of a process
 
@@ -112,16 +111,16 @@ class Accumulator:
     """Accumulate the sums of images.
 
     Args:
-        truth (WSOLTruth): boxes and masks.
+        truth (WSOLGroundTruth): boxes and masks.
         files (dict[str, str]): heatmap file by image.
-        settings (dict): keyword arguments of ``MapSums``.
+        settings (dict): keyword arguments of ``ScoreMapMeasures``.
     """
 
-    def __init__(self, truth: WSOLTruth, files: dict[str, str], settings: dict) -> None:
+    def __init__(self, truth: WSOLGroundTruth, files: dict[str, str], settings: dict) -> None:
         self.truth, self.files, self.settings = truth, files, settings
 
-    def __call__(self, images: list[str]) -> MapSums:
-        sums = MapSums(self.truth, **self.settings)
+    def __call__(self, images: list[str]) -> ScoreMapMeasures:
+        sums = ScoreMapMeasures(self.truth, **self.settings)
         for image in images:
             sums.add(self.truth, image, load_heatmap(self.files[image]))
         return sums
@@ -137,13 +136,13 @@ def _start_process(accumulate: Accumulator) -> None:
     cv2.setNumThreads(1)
 
 
-def _run_in_process(images: list[str]) -> MapSums:
+def _run_in_process(images: list[str]) -> ScoreMapMeasures:
     return _accumulate(images)
 
 
 def accumulate_chunks(
     accumulate: Accumulator, chunks: list[list[str]], jobs: int
-) -> Iterator[MapSums]:
+) -> Iterator[ScoreMapMeasures]:
     """Yield the sums of each chunk of images, in order, computed by `jobs` processes."""
     if jobs == 1:
         yield from map(accumulate, chunks)
@@ -156,7 +155,7 @@ def accumulate_chunks(
 
 def evaluate(args: argparse.Namespace) -> dict:
     """Measure the heatmaps; return the number of images, the settings and the results."""
-    truth = WSOLTruth(str(args.metadata), args.mask_root)
+    truth = WSOLGroundTruth(str(args.metadata), args.mask_root)
     for metric in truth.left_out:
         print(f'left out: {metric}')
     if not truth.has_boxes and not truth.has_masks:
@@ -164,7 +163,7 @@ def evaluate(args: argparse.Namespace) -> dict:
     images = list(truth.metadata.labels)
     files = find_heatmaps(args.heatmaps, images)
     settings = dict(size=None if args.original_size else tuple(args.size), interval=args.interval)
-    total = MapSums(truth, **settings)
+    total = ScoreMapMeasures(truth, **settings)
     chunks = [images[i : i + CHUNK] for i in range(0, len(images), CHUNK)]
     all_sums = accumulate_chunks(Accumulator(truth, files, settings), chunks, args.jobs)
     with tqdm(total=len(images), unit='image') as bar:

@@ -1,9 +1,12 @@
-"""Bad images: told over all processes, and never measured as right."""
+"""Report unreadable images of all processes, and do not measure or draw predictions of them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmdet.engine.hooks import DetVisualizationHook
+from mmdet.structures import DetDataSample
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -19,79 +22,79 @@ from mmgwap.datasets.unreadable_images import (
 from mmgwap.registry import HOOKS
 
 SKIPPED = 'were skipped'
-MISSED = 'count as if nothing were found on them'
+MISSED = 'count as images without detections'
 
 
 @HOOKS.register_module()
 class BadImagesHook(Hook):
-    """What data sets with ``on_bad_image='skip'`` need; else it does nothing.
+    """Support data sets with ``on_bad_image='skip'``; other data sets are not affected.
 
-    * After each epoch, before each validation and at the end of the training
-      it warns of how many training images could not be read, on any process;
-      after a validation or test, how many of those were.
-    * ``bad_images.txt``, beside the log, lists the paths of all, a line each.
-    * In validation and test it drops what the model predicts of such an
-      image, before any metric sees it: there are no boxes, no maps, and all
-      image-level scores are 0.
+    * After each epoch, before each validation and at the end of the training, the hook warns how
+      many training images could not be read by any process. After a validation or test, it warns
+      how many images of that data set could not be read.
+    * ``bad_images.txt`` beside the log lists the paths, one path a line.
+    * In validation and test, predictions on unreadable images are dropped before metrics are
+      computed: no boxes, no maps, and image-level scores of 0. A forward hook of the model does
+      this.
 
-    A data set that is measured without the hook stops at its first bad image.
+    Without this hook, validation and test stop at the first unreadable image.
 
     Raises:
-        ValueError: if a data set that skips is measured without
-            ``test_mode=True``: other images would take the place of bad ones.
-        TypeError: if a prediction is neither of instances nor of image labels.
+        ValueError: if a data set that skips images is measured without ``test_mode=True``, since
+            other images would replace the unreadable images.
+        TypeError: if a prediction is neither instances nor image labels.
     """
 
     def __init__(self) -> None:
         self._train: list[UnreadableImageMixin] = []
         self._measured: list[UnreadableImageMixin] = []
         self._handle = None
-        self._paths = {}  # of each loop
+        self._paths = {}  # unreadable images by name of the loop
 
     def before_train(self, runner: Runner) -> None:
         self._train = skipping_datasets(runner.train_loop.dataloader.dataset)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        self._tell(runner, 'train', self._train, SKIPPED)
+        self._report(runner, 'train', self._train, SKIPPED)
 
     def after_train(self, runner: Runner) -> None:
-        self._tell(runner, 'end of training', self._train, SKIPPED)
+        self._report(runner, 'end of training', self._train, SKIPPED)
 
     def before_val(self, runner: Runner) -> None:
-        self._tell(runner, 'train', self._train, SKIPPED)
-        self._begin(runner, runner.val_loop)
+        self._report(runner, 'train', self._train, SKIPPED)
+        self._start_measuring(runner, runner.val_loop)
 
     def after_val(self, runner: Runner) -> None:
-        self._end(runner, 'val')
+        self._stop_measuring(runner, 'val')
 
     def before_test(self, runner: Runner) -> None:
-        self._begin(runner, runner.test_loop)
+        self._start_measuring(runner, runner.test_loop)
 
     def after_test(self, runner: Runner) -> None:
-        self._end(runner, 'test')
+        self._stop_measuring(runner, 'test')
 
-    def _begin(self, runner: Runner, loop: BaseLoop) -> None:
+    def _start_measuring(self, runner: Runner, loop: BaseLoop) -> None:
         self._measured = skipping_datasets(loop.dataloader.dataset)
         for dataset in self._measured:
             if not dataset.test_mode:
                 raise ValueError(
-                    f"{dataset.ann_file}: on_bad_image='skip' would measure "
-                    'other images instead of bad ones; set test_mode=True'
+                    f"{dataset.ann_file}: on_bad_image='skip' without test_mode=True would measure "
+                    'other images instead of unreadable images; set test_mode=True'
                 )
-            # The loader's workers, which start later, get a copy.
+            # Loader workers start later and copy this attribute.
             dataset.drops_predictions = True
         if self._measured:
-            self._handle = _predicting(runner.model).register_forward_hook(_drop_predictions)
+            self._handle = _unwrap(runner.model).register_forward_hook(_drop_predictions)
 
-    def _end(self, runner: Runner, name: str) -> None:
+    def _stop_measuring(self, runner: Runner, name: str) -> None:
         if self._measured:
             self._handle.remove()
-            self._tell(runner, name, self._measured, MISSED)
+            self._report(runner, name, self._measured, MISSED)
 
-    def _tell(
+    def _report(
         self, runner: Runner, name: str, datasets: list[UnreadableImageMixin], fate: str
     ) -> None:
-        """Log bad images of all processes, which all have to call it."""
+        """Log the unreadable images of all processes; all processes have to call this."""
         found = []
         for dataset in datasets:
             unreadable = dataset.unreadable.clone()
@@ -100,27 +103,27 @@ class BadImagesHook(Hook):
         if not found:
             return
         self._paths[name] = found
-        # The logger leaves a warning out that it gave before.
+        # The logger drops repeated warnings.
         runner.logger.warning(
             f'{name}: {len(found)} of {sum(map(len, datasets))} images could '
             f'not be read and {fate}, such as {found[0]}'
         )
         if is_main_process():
-            every = dict.fromkeys(sum(self._paths.values(), []))
+            all_paths = dict.fromkeys(sum(self._paths.values(), []))
             Path(runner.log_dir, 'bad_images.txt').write_text(
-                ''.join(f'{path}\n' for path in every)
+                ''.join(f'{path}\n' for path in all_paths)
             )
 
 
-def _predicting(model: nn.Module) -> nn.Module:
-    """The model whose ``forward`` predicts, in whatever wrappers."""
+def _unwrap(model: nn.Module) -> nn.Module:
+    """Return the model whose ``forward`` predicts, inside of any wrappers."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     return model
 
 
 def _drop_predictions(model: nn.Module, args: tuple, output: Any) -> None:
-    """A forward hook: forget what is said of a blank image."""
+    """Drop the predictions on unreadable images; a forward hook."""
     if not isinstance(output, (list, tuple)):
         return
     for sample in output:
@@ -142,3 +145,24 @@ def _drop(sample: BaseDataElement, name: str) -> None:
             f"{sample.get('img_path')}: on_bad_image='skip' cannot measure "
             f"{name}; set on_bad_image='error'"
         )
+
+
+@HOOKS.register_module()
+class ReadableVisualizationHook(DetVisualizationHook):
+    """mmdet's ``DetVisualizationHook`` without unreadable images, which it cannot draw."""
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence[DetDataSample]
+    ) -> None:
+        readable = _readable(outputs)
+        if readable:
+            super().after_val_iter(runner, batch_idx, data_batch, readable)
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence[DetDataSample]
+    ) -> None:
+        super().after_test_iter(runner, batch_idx, data_batch, _readable(outputs))
+
+
+def _readable(samples: Sequence[DetDataSample]) -> list[DetDataSample]:
+    return [sample for sample in samples if not sample.get('unreadable')]

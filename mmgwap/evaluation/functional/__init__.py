@@ -1,37 +1,32 @@
-from .average_precision import average_precision
-from .box_iou import box_iou, resize_boxes
-from .cls_loc import cls_loc_error, is_localized, top_k_error
-from .coco_submission import (
-    check_coco_results,
+from .average_precision import PxAP, average_precision, average_precision_of_class, unite_masks
+from .cls_loc import box_iou, cls_loc_error, is_localized, resize_boxes, top_k_error
+from .max_box_acc import MaxBoxAcc
+from .submission import (
+    SubmissionError,
+    check_tested,
     coco_detections,
     coco_submission_name,
-    write_coco_results,
-    zip_coco_results,
+    voc_lines,
+    write_coco_submission,
+    write_voc_submission,
 )
-from .max_box_acc import MaxBoxAcc
-from .px_ap import PxAP, unite_masks
-from .submission import SubmissionError, check_tested
-from .voc_submission import check_voc_results, pack_voc_results, voc_lines, write_voc_results
 
 __all__ = [
     'MaxBoxAcc',
     'PxAP',
     'SubmissionError',
     'average_precision',
+    'average_precision_of_class',
     'box_iou',
-    'check_coco_results',
     'check_tested',
-    'check_voc_results',
     'cls_loc_error',
     'coco_detections',
     'coco_submission_name',
     'is_localized',
-    'pack_voc_results',
     'resize_boxes',
     'top_k_error',
     'unite_masks',
     'voc_lines',
-    'write_coco_results',
-    'write_voc_results',
-    'zip_coco_results',
+    'write_coco_submission',
+    'write_voc_submission',
 ]

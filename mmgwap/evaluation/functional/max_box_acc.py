@@ -1,7 +1,7 @@
-"""Maximal box accuracy of score maps.
+"""Maximal box accuracy (MaxBoxAcc) of score maps.
 
-Choe et al., *Evaluating Weakly Supervised Object Localization Methods Right*,
-CVPR 2020; V2 and the contours as in the authors' released evaluation.
+Choe et al., *Evaluating Weakly Supervised Object Localization Methods Right*, CVPR 2020. V2 and
+the contours are those of the authors' released evaluation.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,13 +11,13 @@ import numpy as np
 
 from mmgwap.localization import normalize_map
 
-from .box_iou import box_iou
+from .cls_loc import box_iou
 
 V1_IOU = 0.5
 
 
 def score_thresholds(interval: float) -> np.ndarray:
-    """0, interval, 2 * interval ... below 1.
+    """Return 0, interval, 2 * interval, ... below 1.
 
     Raises:
         ValueError: if ``interval`` is not in (0, 1).
@@ -25,28 +25,27 @@ def score_thresholds(interval: float) -> np.ndarray:
     if not 0 < interval < 1:
         raise ValueError(f'interval must be in (0, 1), got {interval}')
     thresholds = np.arange(0, 1, interval)
-    return thresholds[thresholds < 1]  # rounding may add one
+    return thresholds[thresholds < 1]  # rounding may add the value 1
 
 
 class MaxBoxAcc:
-    """Share of the images whose box is right, at the best threshold of all.
+    """Share of images with a correct box at the best threshold.
 
-    A map is stretched to 0 ... 255, and each threshold ``t`` leaves the pixels
-    above ``int(255 * t)``.  Their contours, outer and inner, give boxes ``x,
-    y, x + w, y + h``, clipped to ``W - 1``, ``H - 1``, which are compared with
-    those of the image by :func:`box_iou`; where there is no pixel the box is
-    0, 0, 0, 0.  V1 takes the contour of the largest area, the first of equal
-    ones, and an IoU of 0.5; V2 any contour, and the mean over several IoUs,
-    each at its own best threshold.
+    A map is scaled to 0 ... 255. A threshold ``t`` keeps the pixels above ``int(255 * t)``. Their
+    outer and inner contours give boxes ``x, y, x + w, y + h``, clipped to ``W - 1``, ``H - 1`` and
+    compared with the boxes of the image by :func:`box_iou`. A threshold without pixels gives the
+    box 0, 0, 0, 0. V1 uses the contour with the largest area (the first of equal areas) and an IoU
+    of 0.5. V2 uses any contour, and averages over several IoU thresholds, each at its own best
+    threshold of the map.
 
-    What it keeps does not depend on the number of images.
+    The memory does not depend on the number of images.
 
     Args:
-        interval (float): between thresholds, in (0, 1).
-        iou_thresholds (Sequence[float]): of V2.
+        interval (float): interval between thresholds of the map, in (0, 1).
+        iou_thresholds (Sequence[float]): IoU thresholds of V2, in (0, 1].
 
     Raises:
-        ValueError: if one of both is outside of its range.
+        ValueError: if an argument is outside of its range.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class MaxBoxAcc:
             raise ValueError(f'iou_thresholds must be in (0, 1], got {iou_thresholds}')
         self.thresholds = score_thresholds(interval)
         self.iou_thresholds = tuple(iou_thresholds)
-        # Thresholds of the same level of 0 ... 255 give the same mask.
+        # Thresholds with the same level in 0 ... 255 give the same mask.
         self.levels, self._level_of = np.unique(
             (self.thresholds * 255).astype(int), return_inverse=True
         )
@@ -66,18 +65,17 @@ class MaxBoxAcc:
         self.num_images = 0
 
     def add(self, score_map: np.ndarray, boxes: np.ndarray) -> None:
-        """Count an image.
+        """Count the boxes of an image.
 
         Args:
             score_map (np.ndarray): (H, W), finite, of any range.
-            boxes (np.ndarray): (N, 4), N > 0, x1, y1, x2, y2, px of the map,
-                both corners inside.
+            boxes (np.ndarray): (N, 4), N > 0, x1, y1, x2, y2 in px of the map, inclusive corners.
 
         Raises:
-            ValueError: if the map is not finite, or there is no box.
+            ValueError: if the map is not finite, or ``boxes`` is empty.
         """
         if not len(boxes):
-            raise ValueError('MaxBoxAcc: an image needs a box')
+            raise ValueError('MaxBoxAcc: boxes are empty, an image needs at least 1 box')
         image = (normalize_map(score_map) * 255).astype(np.uint8)
         boxes = np.asarray(boxes, float)
         single, best, mask_of = _ious_by_level(
@@ -87,24 +85,23 @@ class MaxBoxAcc:
         self._hits_v2 += (best >= self._wanted)[:, mask_of]
         self.num_images += 1
 
-    def miss(self) -> None:
-        """Count an image without a map: no box of it is right."""
+    def add_missing(self) -> None:
+        """Count an image without a map: its boxes are not found."""
         self.num_images += 1
 
     def merge(self, other: 'MaxBoxAcc') -> None:
-        """Count the images of another one, of the same settings, too."""
+        """Add the images of another instance with the same settings."""
         self._hits += other._hits
         self._hits_v2 += other._hits_v2
         self.num_images += other.num_images
 
     def compute(self) -> dict[str, float]:
-        """The results.
+        """Compute the results.
 
         Returns:
-            dict: in percent, ``max_box_acc`` (V1), ``max_box_acc_v2`` and, of
-            each IoU, such as 0.5, ``max_box_acc_v2_50``; and
-            ``max_box_acc_threshold``, V1's best, the lowest of equal ones, in
-            [0, 1).
+            dict: in percent, ``max_box_acc`` (V1), ``max_box_acc_v2`` and its parts, such as
+            ``max_box_acc_v2_50`` for an IoU of 0.5. In [0, 1), ``max_box_acc_threshold``, the best
+            threshold of V1 (the lowest of equally good thresholds).
 
         Raises:
             ValueError: if no image was added.
@@ -126,31 +123,31 @@ class MaxBoxAcc:
 
 
 def _ious_by_level(
-    image: np.ndarray, levels: np.ndarray, truth: np.ndarray, needed: float
+    image: np.ndarray, levels: np.ndarray, truth: np.ndarray, min_iou: float
 ) -> tuple:
-    """Best IoU of the contours of what lies above each level.
+    """Compute the IoUs of the contours above each level.
 
     Args:
         image (np.ndarray): (H, W) uint8.
-        levels (np.ndarray): (L, ), rising.
+        levels (np.ndarray): (L, ), increasing.
         truth (np.ndarray): (M, 4).
-        needed (float): less is as good as 0.
+        min_iou (float): smaller IoUs may be returned as 0.
 
     Returns:
-        tuple: of each distinct mask, (N, ), the IoU of the largest contour and
-        the best of all contours; and the mask of each level, (L, ).
+        tuple: for each of N distinct masks, (N, ), the IoU of the largest contour and the best
+        IoU of all contours; and the index of the mask of each level, (L, ).
     """
-    # Levels with no pixel between them share a mask.
+    # Levels without a pixel between them have the same mask.
     below = np.bincount(image.ravel(), minlength=256).cumsum()[levels]
     _, first, mask_of = np.unique(below, return_index=True, return_inverse=True)
     boxes, starts, largest, true_boxes = [], [], [], truth.tolist()
     for contours in _contours(image, levels[first]):
-        areas = [cv2.contourArea(one) for one in contours] if len(contours) > 1 else [0]
-        found = [cv2.boundingRect(one) for one in contours] or [(0, 0, 0, 0)]
+        areas = [cv2.contourArea(contour) for contour in contours] if len(contours) > 1 else [0]
+        found = [cv2.boundingRect(contour) for contour in contours] or [(0, 0, 0, 0)]
         starts.append(len(boxes))
         largest.append(len(boxes) + areas.index(max(areas)))
         boxes += found
-        if not _reaches(found, true_boxes, needed):
+        if not _reaches(found, true_boxes, min_iou):
             break
     boxes = np.array(boxes)
     boxes[:, 2:] += boxes[:, :2]
@@ -163,27 +160,27 @@ def _ious_by_level(
     return single, best, mask_of
 
 
-def _reaches(boxes: list[tuple], truth: list[list], needed: float) -> bool:
-    """Whether a box, or any within it, may have that IoU.
+def _reaches(boxes: list[tuple], truth: list[list], min_iou: float) -> bool:
+    """Return whether a box, or any box inside of it, can have the IoU ``min_iou``.
 
-    The masks above higher levels lie within this one's parts, so that none of
-    their boxes covers more of a true one, and an IoU is at most this share.
+    The masks of higher levels lie inside of the contours of this mask. Their boxes cannot cover
+    more of a true box, and the IoU is at most the covered share.
     """
     return any(
         max(min(x + w, x2) - max(x, x1) + 1, 0)
         * max(min(y + h, y2) - max(y, y1) + 1, 0)
         / ((x2 - x1 + 1) * (y2 - y1 + 1))
-        >= needed
+        >= min_iou
         for x, y, w, h in boxes
         for x1, y1, x2, y2 in truth
     )
 
 
 def _contours(image: np.ndarray, levels: np.ndarray) -> Iterator[Sequence[np.ndarray]]:
-    """The contours above each level."""
-    # Beyond what is left there is nothing, as beyond the border.
+    """Yield the contours above each level."""
+    # Only the part of the image with pixels above the level is searched.
     extents = zip(_extents(image.max(axis=1), levels), _extents(image.max(axis=0), levels))
-    # numpy would widen the image for a level of its own type.
+    # A level of a numpy type would make numpy convert the image to a wider dtype.
     for level, ((top, bottom), (left, right)) in zip(levels.tolist(), extents):
         mask = image[top:bottom, left:right] > level
         yield cv2.findContours(
@@ -192,9 +189,9 @@ def _contours(image: np.ndarray, levels: np.ndarray) -> Iterator[Sequence[np.nda
 
 
 def _extents(peaks: np.ndarray, levels: np.ndarray) -> list[list[int]]:
-    """Of each level the first line above it, and the one behind the last.
+    """Return for each level the first line above it and the end of the last line above it.
 
-    All of them where none is.
+    The extent of a level without lines above it is the whole range.
     """
     above = peaks > levels[:, None]
     ends = len(peaks) - above[:, ::-1].argmax(axis=1)

@@ -1,6 +1,5 @@
-from .coco_submission import CocoSubmissionMetric
 from .multi_label import MultiLabelMetric
-from .voc_submission import VOCSubmissionMetric
+from .submission import CocoSubmissionMetric, VOCSubmissionMetric
 from .wsol import WSOLMetric
 
 __all__ = ['CocoSubmissionMetric', 'MultiLabelMetric', 'VOCSubmissionMetric', 'WSOLMetric']

@@ -1,4 +1,4 @@
-"""Weakly supervised localization, measured from maps in memory."""
+"""Weakly supervised localization, measured from the maps of a model."""
 
 from collections.abc import Sequence
 from typing import Optional
@@ -9,54 +9,54 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from terminaltables import AsciiTable
 
-from mmgwap.argument_checks import check_number, check_text, check_whole
 from mmgwap.evaluation.functional import cls_loc_error, is_localized, top_k_error
-from mmgwap.evaluation.wsol_maps import SIZE, MapSums
-from mmgwap.evaluation.wsol_truth import WSOLTruth
+from mmgwap.evaluation.wsol import SIZE, ScoreMapMeasures, WSOLGroundTruth
 from mmgwap.localization import boxes_from_map
 from mmgwap.registry import METRICS
 from mmgwap.structures import maps_to_image
 
+# Boxes of mmdet exclude the lower right corner, boxes of ILSVRC include it.
+_TO_INCLUSIVE = np.array([0, 0, -1, -1])
+
 
 @METRICS.register_module()
 class WSOLMetric(BaseMetric):
-    """Class and place, for models that predict ``pred_image_maps``.
+    """Classification and localization of models that predict ``pred_image_maps``.
 
-    Needs ``model.test_cfg.with_maps=True``.  Reports, in percent:
+    Requires ``model.test_cfg.with_maps=True``. Reports, in percent:
 
-    - ``top1_error``, ``top5_error`` of the class;
-    - ``loc_top1_error``, ``loc_top5_error``: no box among the first (five) of
-      ``pred_instances`` has the class and an IoU of 0.5 (ILSVRC CLS-LOC); the
-      first one counts only if it is of the likeliest class;
-    - ``gt_known``: the box that the map of the true class shows is right;
-    - ``max_box_acc``, ``max_box_acc_threshold`` (in [0, 1)),
-      ``max_box_acc_v2`` and ``max_box_acc_v2_30``, ``_50``, ``_70``, of the
-      map of the true class, see :class:`mmgwap.evaluation.functional.
-      MaxBoxAcc`;
-    - ``px_ap`` of that map.
+    - ``top1_error``, ``top5_error``: classification errors;
+    - ``loc_top1_error``, ``loc_top5_error``: share of images where none of the first 1 (5) boxes
+      of ``pred_instances`` has the true class and an IoU of 0.5 (ILSVRC CLS-LOC). The first box
+      counts for top-1 only if it has the likeliest class;
+    - ``gt_known``: share of images where the box of the map of the true class is correct;
+    - ``max_box_acc``, ``max_box_acc_threshold`` (in [0, 1)), ``max_box_acc_v2`` and
+      ``max_box_acc_v2_30``, ``_50``, ``_70`` of the map of the true class, see
+      :class:`mmgwap.evaluation.functional.MaxBoxAcc`;
+    - ``px_ap`` of the map of the true class, see :class:`mmgwap.evaluation.functional.PxAP`.
 
-    Those without ground truth, boxes or masks, are left out.  Maps are brought
-    to the original image, where boxes are compared, and from there, bilinearly
-    again, to the size of the measurement.  An image that could not be read (see
-    ``BadImagesHook``) is wrong in everything, and no pixel of it is found.
+    Measures without ground truth (boxes or masks) are left out. Maps are resized to the original
+    image, where boxes are compared, and from there, bilinearly again, to ``size``. An image that
+    could not be read (see ``BadImagesHook``) counts as wrong in all measures.
 
     Args:
-        metadata_root (str): folder of a split of the WSOL evaluation's
-            metadata, whose image names are the ``img_id`` of the data samples.
-        mask_root (str): folder of its masks; empty if px_ap is not wanted.
-        size (tuple[int, int]): height and width that MaxBoxAcc and PxAP are
-            measured at; None for those of each image.
-        interval (float): between their thresholds.
-        iou_thresholds (Sequence[float]): of MaxBoxAccV2.
-        box_threshold (float): of gt_known's box, share of the map's maximum.
+        metadata_root (str): folder of a split in the metadata layout of the WSOL evaluation. The
+            image names are the ``img_id`` of the data samples.
+        mask_root (str): folder of the masks; '' to leave ``px_ap`` out.
+        size (tuple[int, int]): height and width at which MaxBoxAcc and PxAP are measured; None
+            for the size of each image.
+        interval (float): interval between the thresholds of MaxBoxAcc and PxAP, in (0, 1).
+        iou_thresholds (Sequence[float]): IoU thresholds of MaxBoxAccV2, in (0, 1].
+        box_threshold (float): threshold of the box of ``gt_known``, as a share of the map's
+            maximum, in [0, 1).
+        backend_args (dict): arguments of mmengine's file backend for metadata and masks.
         collect_device (str): 'cpu' or 'gpu', as in mmengine.
-        prefix (str): of the names in the log.
+        prefix (str): prefix of the names in the log.
 
     Raises:
         FileNotFoundError: if metadata or masks are missing.
-        ValueError: if an image is not in the metadata or lacks ground truth
-            that others have, or a prediction lacks maps or has numbers that
-            are not finite; with the image's name.
+        ValueError: with the name of the image, if an image is not in the metadata or lacks ground
+            truth, or if predictions lack maps or are not finite.
     """
 
     default_prefix = 'wsol'
@@ -70,27 +70,19 @@ class WSOLMetric(BaseMetric):
         iou_thresholds: Sequence[float] = (0.3, 0.5, 0.7),
         box_threshold: float = 0.2,
         collect_device: str = 'cpu',
-        prefix: str = None,
+        prefix: Optional[str] = None,
+        backend_args: Optional[dict] = None,
     ) -> None:
         super().__init__(collect_device, prefix)
-        check_text(metadata_root, 'WSOLMetric: metadata_root')
-        check_text(mask_root, 'WSOLMetric: mask_root', empty=True)
-        check_number(interval, 'WSOLMetric: interval', 1e-5, 0.999)
-        check_number(box_threshold, 'WSOLMetric: box_threshold', 0, 0.999)
-        for name, values in (('size', size), ('iou_thresholds', iou_thresholds)):
-            if not isinstance(values, (list, tuple)) and not (name == 'size' and values is None):
-                raise ValueError(f'WSOLMetric: {name} must be a list, got {values!r:.80}')
-        for side in size or ():
-            check_whole(side, 'WSOLMetric: size', most=10**4)
-        for iou in iou_thresholds:
-            check_number(iou, 'WSOLMetric: iou_thresholds', 0, 1)
-        self.truth = WSOLTruth(metadata_root, mask_root)
+        if not metadata_root:
+            raise ValueError("WSOLMetric: metadata_root must be a folder, got ''")
+        self.truth = WSOLGroundTruth(metadata_root, mask_root, backend_args)
         self.settings = dict(
             size=size and tuple(size), interval=interval, iou_thresholds=iou_thresholds
         )
         self.box_threshold = box_threshold
-        # Wrong settings are refused now, not after the first batch.
-        _Sums(self.truth, self.settings)
+        # Invalid settings raise their error here, not after the first batch.
+        _Counts(self.truth, self.settings)
         boxes_from_map(np.zeros((1, 1)), box_threshold)
         if self.truth.left_out:
             MMLogger.get_current_instance().info(
@@ -98,106 +90,109 @@ class WSOLMetric(BaseMetric):
             )
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Count the images of a batch; ``results`` keeps the sums alone."""
+        """Count the images of a batch; ``results`` holds the counts only."""
         if not self.results:
-            self.results.append(_Sums(self.truth, self.settings))
+            self.results.append(_Counts(self.truth, self.settings))
+        counts = self.results[0]
         for sample in data_samples:
             image = sample['img_id']
             label = self.truth.label(image)
             if sample.get('unreadable'):
-                self.results[0].miss(self.truth, image)
+                counts.add_unreadable(self.truth, image)
                 continue
-            scores, score_map = _read(sample, image, label)
-            self.results[0].count += 1
-            self.results[0].maps.add(self.truth, image, score_map, tuple(sample['ori_shape'][:2]))
-            self._count_errors(sample, image, label, scores, score_map)
+            scores, score_map = _read_predictions(sample, image, label)
+            read_size = tuple(sample['ori_shape'][:2])
+            counts.maps.add(self.truth, image, score_map, read_size)
+            counts.add(self._find_errors(sample, image, label, scores, score_map))
 
-    def _count_errors(
+    def _find_errors(
         self, sample: dict, image: str, label: int, scores: np.ndarray, score_map: np.ndarray
-    ) -> None:
+    ) -> dict[str, bool]:
         ranking = np.argsort(-scores, kind='stable')
-        found = dict(
+        errors = dict(
             top1_error=top_k_error(ranking, label, 1), top5_error=top_k_error(ranking, label, 5)
         )
         if self.truth.has_boxes:
-            boxes = self.truth.metadata.boxes[image]
-            labels, guesses = _guesses(sample)
-            first = labels[:1] == ranking[0]
-            known = boxes_from_map(score_map, self.box_threshold)
-            found.update(
-                loc_top1_error=cls_loc_error(labels[:1][first], guesses[:1][first], label, boxes),
-                loc_top5_error=cls_loc_error(labels, guesses, label, boxes),
-                gt_known=is_localized(known - _LAST, boxes),
+            truth = self.truth.metadata.boxes[image]
+            labels, boxes = _read_boxes(sample)
+            likeliest = labels[:1] == ranking[0]
+            gt_known = boxes_from_map(score_map, self.box_threshold) + _TO_INCLUSIVE
+            errors.update(
+                loc_top1_error=cls_loc_error(
+                    labels[:1][likeliest], boxes[:1][likeliest], label, truth
+                ),
+                loc_top5_error=cls_loc_error(labels, boxes, label, truth),
+                gt_known=is_localized(gt_known, truth),
             )
-        self.results[0].note(found)
+        return errors
 
     def evaluate(self, size: int) -> dict:
-        """As in mmengine; ``size`` is the number of images."""
+        """As in mmengine; ``size`` is the number of images of the data set."""
         self._num_images = size
         return super().evaluate(size)
 
-    def compute_metrics(self, results: list['_Sums']) -> dict[str, float]:
-        """Merge the sums of all processes."""
-        total = _Sums(self.truth, self.settings)
-        for sums in results:
-            total.merge(sums)
-        if not total.count:
+    def compute_metrics(self, results: list['_Counts']) -> dict[str, float]:
+        """Merge the counts of all processes."""
+        total = _Counts(self.truth, self.settings)
+        for counts in results:
+            total.merge(counts)
+        if not total.num_images:
             raise ValueError('WSOLMetric: no image was measured')
-        # mmengine drops what the sampler doubled, but from sums nothing can
-        # be dropped.
-        twice = total.count - getattr(self, '_num_images', total.count)
+        # mmengine drops the results of images that the sampler repeats, but counts of several
+        # images cannot be split.
+        num_repeated = total.num_images - getattr(self, '_num_images', total.num_images)
         logger = MMLogger.get_current_instance()
-        if twice > 0:
+        if num_repeated > 0:
             logger.warning(
-                f'WSOLMetric counted {twice} images twice, since the sampler '
-                'gives all processes as many; sampler=dict(type='
-                "'DefaultSampler', shuffle=False, round_up=False) avoids it"
+                f'WSOLMetric counted {num_repeated} images twice, since the sampler gives all '
+                "processes the same number of images; use sampler=dict(type='DefaultSampler', "
+                'shuffle=False, round_up=False)'
             )
         metrics = total.compute()
         rows = [('measure', '%')] + [
             (name, f'{value:.3f} (of 1)' if name.endswith('threshold') else f'{value:.2f}')
             for name, value in metrics.items()
         ]
-        logger.info(f'{total.count} images\n' + AsciiTable(rows).table)
+        logger.info(f'{total.num_images} images\n' + AsciiTable(rows).table)
         return metrics
 
 
-# From mmdet's corners, the lower right one outside, to inclusive ones.
-_LAST = np.array([0, 0, 1, 1])
+class _Counts:
+    """Numbers that one process has counted."""
 
+    def __init__(self, truth: WSOLGroundTruth, settings: dict) -> None:
+        self.maps = ScoreMapMeasures(truth, **settings)
+        self.events, self.num_images = {}, 0
 
-class _Sums:
-    """What one process has counted."""
+    def add(self, events: dict[str, bool]) -> None:
+        """Count an image."""
+        self.num_images += 1
+        self._add_events(events)
 
-    def __init__(self, truth: WSOLTruth, settings: dict) -> None:
-        self.maps = MapSums(truth, **settings)
-        self.flags, self.count = {}, 0
-
-    def note(self, found: dict[str, bool]) -> None:
-        for name, flag in found.items():
-            self.flags[name] = self.flags.get(name, 0) + int(flag)
-
-    def miss(self, truth: WSOLTruth, image: str) -> None:
-        """Count an image of which nothing was found."""
-        self.count += 1
-        self.maps.miss(truth, image)
-        found = dict(top1_error=True, top5_error=True)
+    def add_unreadable(self, truth: WSOLGroundTruth, image: str) -> None:
+        """Count an image that could not be read as wrong in all measures."""
+        self.maps.add_missing(truth, image)
+        events = dict(top1_error=True, top5_error=True)
         if truth.has_boxes:
-            found.update(loc_top1_error=True, loc_top5_error=True, gt_known=False)
-        self.note(found)
+            events.update(loc_top1_error=True, loc_top5_error=True, gt_known=False)
+        self.add(events)
 
-    def merge(self, other: '_Sums') -> None:
-        self.count += other.count
-        self.note(other.flags)
+    def merge(self, other: '_Counts') -> None:
+        self.num_images += other.num_images
+        self._add_events(other.events)
         self.maps.merge(other.maps)
 
     def compute(self) -> dict[str, float]:
-        shares = {name: 100 * value / self.count for name, value in self.flags.items()}
+        shares = {name: 100 * count / self.num_images for name, count in self.events.items()}
         return {**shares, **self.maps.compute()}
 
+    def _add_events(self, events: dict[str, int]) -> None:
+        for name, count in events.items():
+            self.events[name] = self.events.get(name, 0) + int(count)
 
-def _read(sample: dict, image: str, label: int) -> tuple:
-    """Scores (K, ), and the map of a class on the original image."""
+
+def _read_predictions(sample: dict, image: str, label: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scores, (K, ), and the map of a class, resized to the original image."""
     maps, scores = (sample.get(name) for name in ('pred_image_maps', 'pred_image_scores'))
     if maps is None or scores is None:
         raise ValueError(
@@ -208,17 +203,16 @@ def _read(sample: dict, image: str, label: int) -> tuple:
         raise ValueError(f'WSOLMetric: {image}: scores are not finite')
     if not len(maps) == len(scores) > label:
         raise ValueError(
-            f'WSOLMetric: {image} is of class {label}, but there '
-            f'are {len(scores)} scores and {len(maps)} maps'
+            f'WSOLMetric: {image} has class {label}, but {len(scores)} scores and {len(maps)} maps'
         )
     (score_map,) = maps_to_image(sample, maps[label : label + 1])
     return scores, score_map.cpu().numpy()
 
 
-def _guesses(sample: dict) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (N, ) and boxes (N, 4) of inclusive corners."""
-    found = sample['pred_instances']
-    boxes = found['bboxes'].float()
-    if sample.get('flip'):  # which mmdet leaves in the boxes of a view
+def _read_boxes(sample: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels, (N, ), and boxes with inclusive corners, (N, 4)."""
+    instances = sample['pred_instances']
+    boxes = instances['bboxes'].float()
+    if sample.get('flip'):  # mmdet does not flip the boxes of a flipped view back
         boxes = bbox_flip(boxes, sample['ori_shape'], sample['flip_direction'])
-    return found['labels'].cpu().numpy(), boxes.cpu().numpy() - _LAST
+    return instances['labels'].cpu().numpy(), boxes.cpu().numpy() + _TO_INCLUSIVE
