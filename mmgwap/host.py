@@ -1,8 +1,8 @@
-"""What mmgwap needs of the environment that it is installed into.
+"""Check that the installed torch, mmengine, mmcv and mmdet are supported.
 
-It depends on torch, mmengine, mmcv and mmdet without installing them: they
-come in several distributions, and replacing somebody's would break what they
-have.  So they are checked at import, and the error says what to install.
+mmgwap does not install these packages: each exists in several distributions, and replacing an
+installed distribution would break the user's environment. They are checked at import instead, and
+the error names the package to install.
 """
 
 import importlib
@@ -12,16 +12,16 @@ from packaging.version import Version
 
 
 class Requirement(NamedTuple):
-    """A package, the first version that serves and the first that may not."""
+    """A package with its first supported and first unsupported version."""
 
     package: str
     first: str
-    last: Optional[str]
+    end: Optional[str]
     fix: str
 
 
 REQUIREMENTS = (
-    # The first that can tell weights from code in a checkpoint.
+    # torch 2.6 is the first version that reads only weights by default.
     Requirement('torch', '2.6', None, 'see https://pytorch.org/get-started/locally'),
     Requirement('mmengine', '0.10', '1', 'pip install "mmengine>=0.10,<1" (or onedl-mmengine)'),
     Requirement(
@@ -36,10 +36,10 @@ REQUIREMENTS = (
 
 
 def check_host() -> None:
-    """Check that the host's packages are there and fit.
+    """Check the packages that mmgwap extends.
 
     Raises:
-        ImportError: with one line that names the package and the fix.
+        ImportError: with a one-line message that names the package and the fix.
     """
     for requirement in REQUIREMENTS:
         _check(requirement)
@@ -47,25 +47,25 @@ def check_host() -> None:
         importlib.import_module('mmcv._ext')
     except ImportError as error:
         raise ImportError(
-            'mmgwap needs the compiled operators of mmcv, and they do not load'
-            f' ({error}): they are missing (mmcv-lite) or were compiled for '
-            f'another torch. {REQUIREMENTS[2].fix}'
+            f'mmgwap needs the compiled operators of mmcv, which do not load ({error}): they are '
+            f'missing (mmcv-lite) or were compiled for another torch. {REQUIREMENTS[2].fix}'
         ) from error
 
 
 def _check(requirement: Requirement) -> None:
-    wanted = f'{requirement.package}>={requirement.first}' + (
-        f',<{requirement.last}' if requirement.last else ''
-    )
+    upper_bound = f',<{requirement.end}' if requirement.end else ''
+    supported = f'{requirement.package}>={requirement.first}{upper_bound}'
     try:
         module = importlib.import_module(requirement.package)
     except (ImportError, AssertionError) as error:
         # mmdet asserts the versions of mmcv and mmengine.
         raise ImportError(
-            f'mmgwap needs {wanted}, which does not import ({error}). {requirement.fix}'
+            f'mmgwap needs {supported}, which does not import ({error}). {requirement.fix}'
         ) from error
     version = Version(module.__version__)
     if version < Version(requirement.first) or (
-        requirement.last and version >= Version(requirement.last)
+        requirement.end and version >= Version(requirement.end)
     ):
-        raise ImportError(f'mmgwap needs {wanted}, and {version} is installed. {requirement.fix}')
+        raise ImportError(
+            f'mmgwap needs {supported}, but {version} is installed. {requirement.fix}'
+        )

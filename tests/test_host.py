@@ -33,7 +33,7 @@ def test_versions_that_do_not(monkeypatch, version):
     with pytest.raises(ImportError) as error:
         _check(FAKE)
     text = str(error.value)
-    assert 'needs fake_host>=2.0,<3, and' in text
+    assert 'needs fake_host>=2.0,<3, but ' in text
     assert text.endswith('pip install fake-host') and '\n' not in text
 
 
