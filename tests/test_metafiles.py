@@ -28,12 +28,12 @@ DATA = dict(
 # cells of each config's row.
 TABLES = {
     'README.md': (
-        {'box AP': 'AP', 'box AP50': 'AP50'},
+        {'box AP': 'AP (range over seeds)', 'box AP50': 'AP50'},
         100,
         {
             'rfcn_r18_digits-p10-boxes-only': ('10 %', 'boxes only'),
             'rfcn_r18_gwap_digits-p10': ('10 %', 'boxes + labels, GWAP'),
-            'rfcn_r18_gap_digits-p10': ('10 %', 'boxes + labels, GAP'),
+            'rfcn_r18_gap_digits-p10': ('10 %', 'boxes + labels, average pooling'),
             'rfcn_r18_digits-all-boxes': ('all', 'all boxes'),
         },
     ),
