@@ -21,6 +21,7 @@ IMPORT = """
 import torch, mmdet, mmcv.ops, mmengine.runner.checkpoint as checkpoint
 from mmdet.utils import register_all_modules
 register_all_modules()
+import torch.distributed.tensor, torch._dynamo  # torch adds its own classes when these load
 def state():
     return set(torch.serialization.get_safe_globals()), vars(checkpoint).copy()
 before = state()
