@@ -1,6 +1,6 @@
 """Compile mmcv for the GPU of this machine, run the tests that need a GPU, and benchmark.
 
-Run this script by the Python whose torch has CUDA: make gpu-check PYTHON=path. That Python is not
+Run this script with a Python whose torch has CUDA: make gpu-check PYTHON=path. That Python is not
 changed. The packages it lacks go into a virtual environment on top of it, without torch and triton.
 """
 
@@ -70,7 +70,7 @@ def pins(stack):
 
 
 def is_missing(pin):
-    """Whether this Python lacks a package. Any version serves, except of mmdet and mmengine."""
+    """Return whether this Python lacks a package; only mmdet and mmengine need their version."""
     name, version = pin.split('==')
     found = next((package.version for package in distributions(name=name)), None)
     return found != version if re.search('mm(det|engine)', name) else found is None

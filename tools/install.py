@@ -20,7 +20,8 @@ REQUIREMENTS = REPO / 'requirements'
 CACHE = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'mmgwap' / 'wheels'
 TORCH = '2.13.0'
 MMCV = {'onedl': 'onedl-mmcv==2.3.6', 'openmmlab': 'mmcv==2.1.0'}
-BUILD_TOOLS = ('setuptools==80.9.0', 'wheel==0.45.1', 'ninja==1.13.0')  # mmcv: pkg_resources
+# The setup of mmcv needs pkg_resources, which is part of setuptools < 81.
+BUILD_TOOLS = ('setuptools==80.9.0', 'wheel==0.45.1', 'ninja==1.13.0')
 TORCH_FACTS = """
 import json, os, torch, torch.cuda as gpu
 archs = {'%d.%d' % gpu.get_device_capability(i) for i in range(gpu.device_count())}

@@ -1,6 +1,6 @@
 """Run the command-line tools of the installed mmdet with safe checkpoints.
 
-The command line is the one of the installed mmdet.
+The options are those of the installed mmdet.
 """
 
 import argparse

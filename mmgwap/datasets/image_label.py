@@ -37,7 +37,7 @@ class ImageLabelDataset(UnreadableImageMixin, BaseDetDataset):
             * 'voc': ``ann_file`` with ``{}`` for the class, such as
               ``ImageSets/Main/{}_train.txt``. Lines hold an id and 1 (present), -1 (absent) or 0
               (difficult: unknown).
-        names (dict): classes of names in the files that differ, such as
+        names (dict): class of each name that the files use instead of the class name, such as
             ``dict(n02084071='dog')``.
         complete (bool): whether classes that are not among the labels of an image are absent. If
             false, they are unknown.
@@ -116,7 +116,7 @@ class ImageLabelDataset(UnreadableImageMixin, BaseDetDataset):
         return data_list
 
     def _labels_by_name(self) -> dict[str, int]:
-        """Number the class names, and the names in the files that stand for them."""
+        """Return the label of each class name, and of each name in ``names``."""
         classes = check_classes(self._metainfo, 'ImageLabelDataset')
         labels = {name: i for i, name in enumerate(classes)}
         for name, class_name in self.names.items():

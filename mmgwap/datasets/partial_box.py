@@ -178,7 +178,7 @@ class PartialBoxDataset:
         return load_sample(self, idx, dataset.max_refetch + 1)
 
     def get_data_info(self, idx: int) -> dict:
-        """Return the annotations of an image, with boxes or with labels instead."""
+        """Return the annotations of an image: its boxes, or its image labels."""
         dataset, base_idx, _ = self.source_of(idx)
         info = dataset.get_data_info(base_idx)
         if self.boxed[idx]:
@@ -211,7 +211,7 @@ class PartialBoxDataset:
         return dataset, base_idx, dataset.pipeline if self._boxed[idx] else dataset.label_pipeline
 
     def random_index_of_same_kind(self, idx: int) -> int:
-        """Return the index of a random image that has boxes, or has not, like image ``idx``."""
+        """Return the index of a random image with boxes, or without, as image ``idx``."""
         return int(np.random.choice(np.flatnonzero(self.boxed == self.boxed[idx])))
 
 

@@ -36,8 +36,8 @@ class UnreadableImageMixin:
       in the metainfo. ``BadImagesHook`` is required: it drops the predictions for that image, so
       that all its objects count as missed.
 
-    An image is only noticed if it makes the pipeline fail. Some versions of OpenCV, the default
-    backend of ``LoadImageFromFile``, decode a truncated file to a half grey image. Set
+    An unreadable image is only noticed if it makes the pipeline fail. Some versions of OpenCV, the
+    default backend of ``LoadImageFromFile``, decode a truncated file to a half grey image. Set
     ``imdecode_backend='pillow'`` to avoid this.
 
     Args:
@@ -81,12 +81,12 @@ class UnreadableImageMixin:
         return self, idx, self.pipeline
 
     def random_index_of_same_kind(self, idx: int) -> int:
-        """Return the index of a random image to replace an image."""
+        """Return the index of a random image that replaces image ``idx``."""
         return self._rand_another()
 
 
 def load_sample(dataset, idx: int, max_tries: int) -> dict:
-    """Load a sample; if there is none, load that of a random image of the same kind.
+    """Load a sample; if an image has none, try random other images of the same kind.
 
     An image has no sample if its pipeline returns None, or if it is unreadable and skipped.
 
@@ -96,7 +96,8 @@ def load_sample(dataset, idx: int, max_tries: int) -> dict:
         max_tries (int): number of images to try.
 
     Raises:
-        RuntimeError: if no image gave a sample, or a pipeline failed; with the image's path.
+        RuntimeError: if no image gave a sample, or a pipeline failed. The message has the path of
+            the image.
     """
     for _ in range(max_tries):
         sample = _run_pipeline(dataset, idx)

@@ -31,7 +31,7 @@ class CheckedXMLDataset(AnnotationChecks, XMLDataset):
 
     Raises:
         FileNotFoundError: if an XML file is missing.
-        ValueError: if a file is not XML, or not in VOC's format; with the path.
+        ValueError: if a file is not XML, or not in VOC's format. The message has the path.
     """
 
     def load_data_list(self) -> list[dict]:
@@ -150,7 +150,7 @@ def read_ids(path: str, backend_args: Optional[dict] = None) -> list[str]:
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        ValueError: if the file is not text, or an id is repeated; with the line.
+        ValueError: if the file is not text, or an id is repeated. The message has the line.
     """
     ids = {}
     lines = read_text(path, backend_args).splitlines()

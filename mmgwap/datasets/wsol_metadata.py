@@ -67,7 +67,7 @@ def read_wsol_metadata(root: str, backend_args: Optional[dict] = None) -> WSOLMe
     Raises:
         FileNotFoundError: if image_ids.txt or class_labels.txt is missing.
         ValueError: if a line is malformed or has an image that is not in image_ids.txt, or if an
-            image has no class, or two; with file and line.
+            image has no class, or two. The message has file and line.
     """
     reader = _Reader(root, backend_args)
     image_ids = {}
@@ -105,7 +105,7 @@ class _Reader:
         return join_path(self.root, name, backend_args=self.backend_args)
 
     def rows(self, name: str, counts: tuple[int, ...]) -> Iterator[tuple[str, list[str]]]:
-        """Yield file and line, for errors, and the fields of each line."""
+        """Yield the fields of each line, and before them its file and number for errors."""
         path = self.path(name)
         if not exists(path, backend_args=self.backend_args):
             if name in REQUIRED:
@@ -129,7 +129,7 @@ class _Reader:
 
 
 def _read_ints(reader: _Reader, name: str, count: int, allowed: range) -> dict[str, tuple]:
-    """Read a file with one line per image that may appear in it."""
+    """Read a file of integers with at most one line per image."""
     values = {}
     for where, (image, *fields) in reader.rows(name, (1 + count,)):
         if image in values:

@@ -25,7 +25,7 @@ class Axis(NamedTuple):
     windows: int
 
     def offsets(self) -> Iterator[tuple[slice, slice]]:
-        """Yield, per kernel offset, the windows that it puts on the map and the cells there."""
+        """Yield, per kernel offset, the windows whose cell lies in the map, and these cells."""
         for offset in range(self.kernel):
             shift = offset - self.padding
             first = max(0, -(shift // self.stride))
@@ -115,7 +115,7 @@ def _sum_by_pooling(maps: Tensor, axes: tuple[Axis, Axis]) -> Tensor:
 
 
 def is_channels_last(maps: Tensor) -> bool:
-    """Return whether maps are channels-last and not contiguous as well."""
+    """Return whether maps are channels-last and not also contiguous."""
     return maps.is_contiguous(memory_format=torch.channels_last) and not maps.is_contiguous()
 
 

@@ -69,7 +69,7 @@ def load_images(source: str, cfg: Config, limit: Optional[int] = None) -> Iterat
 
 
 def _spread(count: int, limit: Optional[int]) -> Iterator[int]:
-    """Yield at most `limit` indices below `count`: neighbours may be frames of one scene."""
+    """Yield at most `limit` evenly spaced indices: neighbours may be frames of one scene."""
     indices = np.linspace(0, count - 1, min(count, limit or count)).astype(int)
     return (int(index) for index in tqdm(indices, unit='image'))
 

@@ -43,7 +43,7 @@ COLUMNS = {
     'tuned/gt_known': 'GT-known, threshold chosen',
     'wsol/max_box_acc_v2': 'MaxBoxAccV2',
     'wsol/px_ap': 'PxAP',
-    'tuned/threshold': 'that threshold',
+    'tuned/threshold': 'chosen threshold',
 }
 TUNING_IMAGES = 500  # training images that the threshold is chosen on
 

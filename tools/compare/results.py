@@ -79,7 +79,7 @@ def gap_closed(results: Results, experiment: Experiment, metric: str) -> float:
 def write_table(results: Results, metrics: list[str], path: Path, title: str) -> None:
     """Write a table with a row for each experiment."""
     heads = ['boxes', 'training', *(NAMES[name] for name in metrics)]
-    heads += ['of the gap', 'minutes of the second stage']
+    heads += ['share of the gap', 'minutes of the second stage']
     rows = []
     for experiment, values in results.items():
         share = 'all' if experiment.percent is None else f'{experiment.percent:g} %'

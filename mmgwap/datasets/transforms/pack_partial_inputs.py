@@ -53,7 +53,7 @@ class PackPartialInputs(PackDetInputs):
         return dict(packed, data_samples=sample)
 
     def _labels_of_boxes(self, results: dict, sample: PartialDataSample) -> tuple[Tensor, Tensor]:
-        """Return the classes that are on the image, and those that may be."""
+        """Return the classes that are present on the image, and the classes that may be present."""
         if 'gt_bboxes_labels' not in results:
             raise ValueError(
                 'PackPartialInputs: an image with boxes has no gt_bboxes_labels; add '
@@ -87,7 +87,7 @@ def pack_image_labels(pipeline: Compose) -> Compose:
 def without_boxes(pipeline: Compose, name: str) -> Compose:
     """Copy a pipeline for images without boxes.
 
-    In the copy, crops may contain no box, which mmdet otherwise takes for a failure.
+    In the copy, a crop without a box is valid. mmdet by default rejects such a crop.
 
     Args:
         pipeline (Compose): pipeline of images with boxes.

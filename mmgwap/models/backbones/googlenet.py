@@ -74,7 +74,7 @@ class GoogLeNet(BaseModule):
             ]
         )
         if not set(out_indices) <= {0, 1, 2}:
-            raise ValueError(f'GoogLeNet: out_indices must be of 0, 1, 2, got {out_indices}')
+            raise ValueError(f'GoogLeNet: out_indices must be in 0 to 2, got {out_indices}')
         stages = max(out_indices) + 1
         if not -1 <= frozen_stages <= stages:
             raise ValueError(
@@ -129,7 +129,7 @@ class GoogLeNet(BaseModule):
                 self.get_submodule(name).eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> 'GoogLeNet':
-        """Set the mode, except of frozen stages and, by ``norm_eval``, batch norms."""
+        """Set the mode; frozen stages and, with ``norm_eval``, batch norms stay in evaluation."""
         super().train(mode)
         self._freeze_stages()
         if self.norm_eval:

@@ -145,8 +145,8 @@ class LIPDenseNet(BaseModule):
         return self
 
 
-# The authors' LIP of the stem is a module of its own, and torchvision's older files have a dot in
-# the names of the dense layers.
+# Other names in checkpoints: the authors number the layers of the stem's LIP (conv1, bn1), and
+# torchvision's older files have a dot in the names of the dense layers (norm.1).
 _NAMES = (
     (r'^(features\.pool0\.logit\.(?:conv|bn))1\.', r'\1.'),
     (r'^(features\.denseblock\d\.denselayer\d+\.(?:norm|conv))\.([12])\.', r'\1\2.'),
@@ -216,5 +216,5 @@ class LIPTransition(BaseModule):
         self.pool = BottleneckLIP(out_channels, kernel_size=2, stride=2, padding=0)
 
     def downsample(self, x: Tensor) -> Tensor:
-        """Convolve and pool.  The backbone applies norm and ReLU, whose result it returns."""
+        """Convolve and pool.  Norm and ReLU run in the backbone, which returns their result."""
         return self.pool(self.conv(x))

@@ -29,10 +29,10 @@ class LIPResNet(ResNet):
     From depth 50 on, a last stage of stride 1, as R-FCN's dilated res5, keeps its LIPs with stride
     1 and its pretrained weights: at every second cell it computes what the strided stage computes.
 
-    The authors' checkpoints load as they are.  Of torchvision's plain ResNets all weights load but
-    those that LIP replaces: the logits have none and, from depth 50 on, the strided 3x3
-    convolutions have no place.  With a plain checkpoint leave ``frozen_stages`` at -1, or the LIP
-    of the stem stays the average pooling that it starts as.
+    The authors' checkpoints load as they are.  Checkpoints of torchvision's plain ResNets load
+    too, except for the layers that differ: they have no weights for the logits and, from depth 50
+    on, their strided 3x3 convolutions are not used.  With a plain checkpoint leave
+    ``frozen_stages`` at -1.  Otherwise the LIP of the stem remains an average pooling.
 
     Args:
         depth (int): 18, 34, 50, 101 or 152.

@@ -47,7 +47,7 @@ class VGG(Plain, BaseModule):
         init_cfg: dict = None,
     ) -> None:
         if not set(out_indices) <= set(range(5)):
-            raise ValueError(f'VGG: out_indices must be of 0 to 4, got {out_indices}')
+            raise ValueError(f'VGG: out_indices must be in 0 to 4, got {out_indices}')
         stages = max(out_indices) + 1
         if not -1 <= frozen_stages <= stages:
             raise ValueError(
@@ -94,7 +94,7 @@ class VGG(Plain, BaseModule):
             self.features[start:end].eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> 'VGG':
-        """Set the mode, except of frozen stages and, by ``norm_eval``, batch norms."""
+        """Set the mode; frozen stages and, with ``norm_eval``, batch norms stay in evaluation."""
         BaseModule.train(self, mode)
         self._freeze_stages()
         if self.norm_eval:

@@ -172,9 +172,9 @@ def _feature_map(outputs: list, layer: str, index: int) -> Tensor:
 def attached_scores() -> Iterator[None]:
     """Keep the scores of mmdet's dense heads in the autograd graph.
 
-    The heads detach the maps of each image by ``select_single_mlvl``, and offer no
-    option for it.  Each module of mmdet imported the function by name, so it is
-    replaced in each of them.
+    The heads detach the maps of each image by ``select_single_mlvl``, without an
+    option to keep the graph.  Several modules of mmdet import the function by name,
+    so it is replaced in each of them.
     """
 
     def select_attached(mlvl_tensors, batch_id, detach=True):

@@ -23,7 +23,8 @@ class MultiTaskDetector(BaseDetector):
     """Detector that also learns from images with class labels but no boxes.
 
     Images with boxes give the detector's own losses, and all images give the
-    image-level loss (the pair of arXiv 1809.08264; the loss weights are ours).
+    image-level loss.  The two tasks are those of arXiv 1809.08264; the loss weights
+    are ours.
     An image has boxes unless its data sample says ``has_boxes=False``.  Each
     image passes the backbone once.
 
@@ -282,11 +283,11 @@ def select_images(batch: Any, indices: list[int]) -> Any:
 
 @contextmanager
 def _no_updates(model: nn.Module) -> Iterator[None]:
-    """Let a forward pass give gradients of zero and leave batch norm statistics.
+    """Make the gradients of a forward pass zero, and keep batch norm statistics.
 
     The gradient of a loss that is infinite or NaN is NaN even if the loss is
-    multiplied by zero.  With a gradient of zero at the output of each submodule,
-    the gradients of its parameters, and what synchronised norms exchange, are zero.
+    multiplied by zero.  A gradient of zero at the output of each submodule makes the
+    gradients of its parameters zero, and the values that synchronised norms exchange.
 
     ``SyncBatchNorm`` does update its statistics: all processes make the same
     update, and without it their buffers would differ.

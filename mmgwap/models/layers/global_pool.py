@@ -121,8 +121,8 @@ class LogSumExpPool(GlobalPool):
 class ClassAgnosticGWAP(GlobalPool):
     """GWAP with one learned attention map for all channels: arXiv 1809.08264.
 
-    See :func:`mmgwap.ops.class_agnostic_gwap`.  The attention is a 1x1 convolution
-    that is initialised with zero, where the pooling equals the mean.
+    See :func:`mmgwap.ops.class_agnostic_gwap`.  The attention is a 1x1 convolution.
+    It is initialised with zero, so the pooling starts as the mean.
     """
 
     def __init__(self, in_channels: int, init_cfg: dict = None) -> None:

@@ -112,7 +112,8 @@ def first_use_matches(
     """Return whether a kernel and the PyTorch form agree, compared at the first use.
 
     Args:
-        name (str): operator, dtypes, layout and passes, for the warning and to compare each once.
+        name (str): kind of call: operator, dtypes, layout and passes. The warning shows it. Each
+            kind is compared once.
         device (torch.device): device of the tensors.
         small_case (callable): runs the operator on small tensors of its own and returns results and
             gradients.

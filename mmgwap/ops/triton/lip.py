@@ -105,7 +105,7 @@ def lip2d_backward(
     # The gradient of a logit that broadcasts is summed after the kernel, unrounded.
     broadcasts = needs_grad_logit and logit.shape != x.shape
     full_grad_logit = torch.empty_like(grad_x, dtype=mean.dtype) if broadcasts else grad_logit
-    # The kernel reads the gradient with the strides of the mean, in whatever layout x came back.
+    # The kernel reads the gradient with the strides of the mean, whatever the layout of x.
     grad = grad.contiguous(memory_format=_layout(mean))
     logit = logit.expand(x.shape)
     _launch(
@@ -156,7 +156,7 @@ def _backward(ctx, grad: Tensor, *_) -> tuple:
     if grad is None:
         return no_gradients
     needs_grad_logit = ctx.needs_input_grad[1]
-    saved = ctx.saved_tensors  # once: a checkpoint does not unpack them again
+    saved = ctx.saved_tensors  # read once: activation checkpointing unpacks them only once
     if grad.numel() and not saved[2].numel():
         raise RuntimeError(
             'lip2d was called with keep=False, so there is nothing for its backward pass: '

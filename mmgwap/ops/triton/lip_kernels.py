@@ -6,8 +6,8 @@ The lanes of a block are columns of all channels and images, in the order of the
 that neighbouring lanes read neighbouring cells.
 
 Exponentials are powers of two, which the hardware computes, relative to the largest logit of the
-window, so that logits may have any finite value.  The error of gradients is that of a float32 of
-the logits' size: 1e-3 for logits of 1e4.
+window, so that logits may have any finite value.  Gradients have the rounding error of the logits
+in float32: 1e-3 for logits of 1e4.
 """
 
 import triton
@@ -200,7 +200,7 @@ def backward(
 def _block(height, ROWS: tl.constexpr, BLOCK: tl.constexpr, INDEX: tl.constexpr):
     """Return the first row and the lanes of this program.
 
-    Programs of the same columns follow each other, so that rows which they share are still cached.
+    Programs for the same columns follow each other, so that the rows they share are still cached.
     """
     parts = tl.cdiv(height, ROWS)
     program = tl.program_id(0)

@@ -23,7 +23,8 @@ class PositionSensitiveConv(nn.Conv2d):
         """Convolve (B, in_features, H, W) to (B, out_features, k*k, H, W).
 
         The maps lie in memory as (B, H, W, k*k, out_features), so that a vote reads rows.
-        Permuting the filters instead of the maps copies no map of channels-last features.
+        The filters are permuted instead of the maps, so that with channels-last features no map is
+        copied.
         """
         weight, bias = (
             parameter.unflatten(0, (-1, self.num_bins)).transpose(0, 1).flatten(0, 1)
@@ -91,6 +92,6 @@ class RFCNBBoxHead(BBoxHead):
         """
         if self.conv_new is not None:
             x = F.relu(self.conv_new(x), inplace=True)
-        # Once for both predictors, whose maps have the layout of the features.
+        # Convert once for both predictors, whose maps take the layout of the features.
         x = x.contiguous(memory_format=torch.channels_last)
         return super().forward(x)
