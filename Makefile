@@ -1,4 +1,5 @@
-# make install    make the environment .venv; every other target does so first
+# make install    make the environment .venv; all other targets do so first, except
+#                 gpu-check and gpu-wheels
 # make demo       train a small detector on few boxes, then with image labels and
 #                 without; measure both and draw their detections (minutes on a CPU)
 # make test       lint, then the fast tests in parallel processes (10 minutes)

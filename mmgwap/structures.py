@@ -13,14 +13,14 @@ from mmgwap.localization import resize_maps
 class PartialDataSample(DetDataSample):
     """Data sample of an image that may have class labels but no boxes.
 
-    Metainfo ``has_boxes`` (bool) says whether boxes are known.  Fields:
+    Metainfo ``has_boxes`` (bool) says whether boxes are known. Fields:
     ``gt_image_labels`` (P, ) int64, the classes that are present, and
-    ``ignored_image_labels`` (Q, ) int64, the classes that may be present.  All
+    ``ignored_image_labels`` (Q, ) int64, the classes that may be present. All
     other classes are absent.
 
     ``gt_instances`` of an image without boxes raises an error, so that a detector
     that does not know image labels fails instead of learning that the image is
-    empty.  The empty ground truth is kept in ``empty_instances``.
+    empty. The empty ground truth is kept in ``empty_instances``.
     """
 
     # The message of an AttributeError reaches the user because this class has no
@@ -53,10 +53,10 @@ def image_labels(sample: Union[DetDataSample, dict]) -> tuple[Tensor, Tensor]:
         sample: A data sample, or the dict of its ``to_dict``.
 
     Returns:
-        tuple[Tensor, Tensor]: Two int64 vectors without common elements.
+        tuple[Tensor, Tensor]: two int64 vectors without common elements.
 
     Raises:
-        ValueError: If the sample has neither image labels nor boxes.
+        ValueError: if the sample has neither image labels nor boxes.
 
     Example:
         >>> present, unknown = image_labels(
@@ -91,14 +91,14 @@ def multi_hot(sample: Union[DetDataSample, dict], num_classes: int) -> Tensor:
     """Encode the labels of an image: 1 present, 0 absent, -1 unknown.
 
     Args:
-        sample: As for :func:`image_labels`.
-        num_classes (int): Length of the vector.
+        sample: as for :func:`image_labels`.
+        num_classes (int): length of the vector.
 
     Returns:
         Tensor: (num_classes, ), float32, on the device of the labels.
 
     Raises:
-        ValueError: If a label is outside [0, num_classes).
+        ValueError: if a label is outside [0, num_classes).
 
     Example:
         >>> multi_hot(dict(gt_image_labels=torch.tensor([0, 2])), num_classes=4)
@@ -140,9 +140,9 @@ def maps_to_image(
         sample: A data sample, or the dict of its ``to_dict``, with the metainfo
             ``batch_input_shape``, ``img_shape`` and ``ori_shape``.
         maps (Tensor): (K, h, w), for example ``sample.pred_image_maps``.
-        rescale (bool): Whether to resize to the original image instead of the
+        rescale (bool): whether to resize to the original image instead of the
             resized image.
-        unflip (bool): Whether to undo a flip of the image.
+        unflip (bool): whether to undo a flip of the image.
 
     Returns:
         Tensor: (K, H, W), in float32 or higher precision.

@@ -39,7 +39,7 @@ class PartialBoxDataset:
         dataset (dict): data set of mmdet, or a ``ConcatDataset`` of such data sets, with its
             pipeline and ``on_bad_image``. ``RepeatDataset`` and ``ClassBalancedDataset`` must wrap
             the ``PartialBoxDataset``, not the other way round.
-        percent (float): share of the images that keep their boxes, see ``stratified_split``.
+        percent (float): percentage of the images that keep boxes, see ``stratified_split``.
             Exactly one of ``percent``, ``split_file`` and ``flag`` is required.
         seed (int): seed of the choice by ``percent``.
         split_file (str): file with the ids of the images that keep their boxes, one per line.

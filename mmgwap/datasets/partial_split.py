@@ -28,7 +28,7 @@ def stratified_split(
 
     Args:
         labels (sequence): classes of each image.
-        percent (float): share of the images, in [0, 100].
+        percent (float): percentage of the images to choose, in [0, 100].
         num_classes (int): number of classes of the data set.
         seed (int): seed of the random choice.
 

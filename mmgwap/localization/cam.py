@@ -1,8 +1,8 @@
 """Class activation maps of linear classifiers, and gradient CAMs of any layer.
 
-Shapes: B images, C channels, K classes, maps of H x W.  The gradient CAMs take the
+Shapes: B images, C channels, K classes, maps of H x W. The gradient CAMs take the
 features of a layer (B, C, H, W) and the gradient of a score with respect to them, of
-the same shape.  They return (B, H, W), non-negative and not normalised.
+the same shape. They return (B, H, W), non-negative and not normalised.
 """
 
 from torch import Tensor
@@ -13,7 +13,7 @@ def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
     """Apply the weights of a linear classifier at each position.
 
     Zhou et al., CVPR 2016, arXiv 1512.04150, equation 2:
-    ``M_k(x, y) = sum_c w_kc f_c(x, y)``.  After global average pooling, the score of
+    ``M_k(x, y) = sum_c w_kc f_c(x, y)``. After global average pooling, the score of
     a class without its bias is the mean of its map.
 
     Args:
@@ -24,7 +24,7 @@ def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
         Tensor: (B, K, H, W), of any sign.
 
     Raises:
-        ValueError: If the numbers of channels differ.
+        ValueError: if the numbers of channels differ.
 
     Example:
         >>> import torch
@@ -43,7 +43,7 @@ def grad_cam(features: Tensor, gradients: Tensor) -> Tensor:
     """Weight each channel by its mean gradient.
 
     Selvaraju et al., ICCV 2017, equations 1 and 2: ``relu(sum_c a_c f_c)``, where
-    ``a_c`` is the mean gradient of channel c.  For a linear classifier after global
+    ``a_c`` is the mean gradient of channel c. For a linear classifier after global
     average pooling, this is the positive part of the class activation map divided by
     H W.
     """
@@ -56,11 +56,11 @@ def grad_cam_plusplus(features: Tensor, gradients: Tensor) -> Tensor:
 
     Chattopadhyay et al., WACV 2018, equations 9 and 19: ``relu(sum_c w_c f_c)``,
     ``w_c = sum_hw alpha * relu(g)``, ``alpha = g^2 / (2 g^2 + g^3 sum_hw f)``, where
-    ``g^2`` cancels.  As in equation 19, the score is the exponential of the
-    differentiated value.  Alpha is 0 where its denominator is 0.
+    ``g^2`` cancels. As in equation 19, the score is the exponential of the
+    differentiated value. Alpha is 0 where its denominator is 0.
 
     The grad-cam package adds 1e-6 to a denominator of the order of g^2, which damps
-    gradients below 1e-3.  This function adds nothing.
+    gradients below 1e-3. This function adds nothing.
     """
     total = features.sum(dim=(2, 3), keepdim=True)
     denominator = 2 + gradients * total

@@ -23,16 +23,16 @@ def resize_maps(
     """Resize maps of the network's input to the original image.
 
     The input is the resized image, padded on the right and at the bottom, and the
-    maps cover all of it.  The interpolation is bilinear with ``align_corners=False``,
+    maps cover all of it. The interpolation is bilinear with ``align_corners=False``,
     as in mmdet's resizing.
 
     Args:
         maps (Tensor): (K, h, w), float.
-        padded (tuple[int, int]): Height and width of the input
+        padded (tuple[int, int]): height and width of the input
             (``batch_input_shape``).
-        valid (tuple[int, int]): Height and width of the resized image in the input
+        valid (tuple[int, int]): height and width of the resized image in the input
             (``img_shape``).
-        size (tuple[int, int]): Height and width of the original image
+        size (tuple[int, int]): height and width of the original image
             (``ori_shape``).
         flip_direction (str): 'horizontal', 'vertical' or 'diagonal' if the image was
             flipped before padding; the flip is undone.
@@ -41,7 +41,7 @@ def resize_maps(
         Tensor: (K, *size).
 
     Raises:
-        ValueError: If ``valid`` is larger than ``padded``, or ``flip_direction`` is
+        ValueError: if ``valid`` is larger than ``padded``, or ``flip_direction`` is
             unknown.
 
     Example:
@@ -74,7 +74,7 @@ def normalize_map(score_map: np.ndarray) -> np.ndarray:
     """Scale a map linearly to [0, 1].
 
     Class activation maps have no natural zero: a softmax over the classes does not
-    change if a constant is added to all scores.  A constant map becomes 0.
+    change if a constant is added to all scores. A constant map becomes 0.
 
     Args:
         score_map (np.ndarray): (H, W), finite.
@@ -83,7 +83,7 @@ def normalize_map(score_map: np.ndarray) -> np.ndarray:
         np.ndarray: (H, W), float32, or float64 for a float64 map.
 
     Raises:
-        ValueError: If the map has a NaN or infinite value, or is not 2-dimensional.
+        ValueError: if the map has a NaN or infinite value, or is not 2-dimensional.
 
     Example:
         >>> normalize_map(np.array([[-2.0, 0.0, 2.0]]))
@@ -119,16 +119,16 @@ def boxes_from_map(
 
     Args:
         score_map (np.ndarray): (H, W).
-        threshold (float): Fraction of the maximum, in [0, 1).
+        threshold (float): fraction of the maximum, in [0, 1).
         which (str): 'largest', or 'all' for all components by decreasing area.
             Diagonal neighbours are connected.
 
     Returns:
         np.ndarray: (N, 4) float32, (x1, y1, x2, y2) in pixels, where x2 and y2 are
-        exclusive.  A constant map gives no box.
+        exclusive. A constant map gives no box.
 
     Raises:
-        ValueError: If an argument is outside its range, or the map is not finite.
+        ValueError: if an argument is outside its range, or the map is not finite.
 
     Example:
         >>> score_map = np.zeros((6, 8))

@@ -1,7 +1,7 @@
 """Shared parts of the position-sensitive RoI operators.
 
 A position-sensitive map holds ``P * P`` maps for each output channel: bin ``(row, col)`` of an
-RoI reads channel ``(c_out * P + row) * P + col`` and no other.  A pooled value is a weighted
+RoI reads channel ``(c_out * P + row) * P + col`` and no other. A pooled value is a weighted
 sum of cells of that map, and the weights are the same for all output channels.
 
 Shapes: B images, C output channels, P bins on each side, K RoIs, maps of H x W cells.
@@ -94,7 +94,7 @@ def split_rois(rois: Tensor) -> tuple[Tensor, Tensor]:
     """Split RoIs into batch indices and boxes.
 
     Boxes are float32 or float64, because half precision has too few digits for pixel
-    coordinates.  A box that is not finite is moved outside the map, where every operator pools
+    coordinates. A box that is not finite is moved outside the map, where every operator pools
     zero.
 
     Args:
@@ -131,8 +131,8 @@ def gather_cells(maps: Tensor, cells: BinCells, average_bins: bool) -> Tensor:
     """Compute the weighted sum of the cells of each bin.
 
     Args:
-        maps (Tensor): (B, C, P*P, H, W).  A cell-major map (see :func:`is_cell_major`) is read
-            without a copy.  Gradients flow to ``maps`` only.
+        maps (Tensor): (B, C, P*P, H, W). A cell-major map (see :func:`is_cell_major`) is read
+            without a copy. Gradients flow to ``maps`` only.
         cells (BinCells): cells and weights.
         average_bins (bool): whether to average over the bins of each RoI.
 
@@ -237,7 +237,7 @@ def is_cell_major(maps: Tensor) -> bool:
 def _chunks(shape: torch.Size, count: Tensor, cell_major: bool) -> Iterator[tuple[slice, slice]]:
     """Yield bins to process together, and their part of the list of cells.
 
-    A cell-major map is a table of cells already.  Any other map is copied; on CPU a copy of a
+    A cell-major map is a table of cells already. Any other map is copied; on CPU a copy of a
     few bins, which stays in the cache, is twice as fast as a copy of all.
     """
     num_bins = len(count)

@@ -2,10 +2,10 @@
 
 Shapes: B images, C channels, K classes, maps of H x W.
 
-Neither weighting follows the authors' code, which we do not know.  The class-agnostic weighting
-follows public implementations that cite the paper and agree with each other.  For the
+Neither weighting follows the authors' code, which we do not know. The class-agnostic weighting
+follows public implementations that cite the paper and agree with each other. For the
 class-specific weighting there is a single public implementation, and this module is our reading of
-it.  Its three parts, the competition of the classes, the gate and the normalisation over space, are
+it. Its three parts, the competition of the classes, the gate and the normalisation over space, are
 therefore easy to replace.
 """
 
@@ -16,7 +16,7 @@ def class_agnostic_gwap(features: Tensor, attention: Tensor) -> tuple[Tensor, Te
     """Average features over space, weighted by one map for all channels.
 
     The weights are ``w = exp(sigmoid(attention))``, normalised to sum to 1 over space, so that no
-    position weighs more than e times another.  With constant attention the result is the global
+    position weighs more than e times another. With constant attention the result is the global
     average.
 
     Args:

@@ -45,7 +45,7 @@ def lip2d(
     Args:
         x (Tensor): (B, C, H, W), floating point.
         logit (Tensor): finite logits, broadcastable to ``x``: (B, C, H, W), or (B, 1, H, W) for
-            one importance for all channels.  Prefer float32 even where ``x`` is float16.
+            one importance for all channels. Prefer float32 even where ``x`` is float16.
         kernel_size (int | tuple[int, int]): size of the window, in cells.
         stride (int | tuple[int, int]): distance between windows, in cells.
         padding (int | tuple[int, int]): cells around the map, at most half of the kernel.
@@ -53,14 +53,14 @@ def lip2d(
         ceil_mode (bool): whether windows that reach beyond the padding count, as in
             ``torch.nn.MaxPool2d``.
         bounded (bool): whether all logits are known to lie in [-60, 60], as those of
-            :class:`~mmgwap.models.layers.SoftGate`, which lie in (0, 12).  The PyTorch form then
+            :class:`~mmgwap.models.layers.SoftGate`, which lie in (0, 12). The PyTorch form then
             skips its check of the values, which would synchronise with a GPU.
         gate (float, optional): pool with ``gate * sigmoid(logit)`` as logits (12 in the paper),
             computed without storing another map.
 
     Returns:
         Tensor: (B, C, H', W'), in the dtype of ``x``; each value lies between the minimum and the
-        maximum of its window.  Differentiable once.
+        maximum of its window. Differentiable once.
 
     Raises:
         ValueError: if ``logit`` does not broadcast to ``x``, the windows do not fit the map, or
@@ -220,7 +220,7 @@ class BoundedLIP(torch.autograd.Function):
 
 
 def _gated(logit: Tensor, gate: Optional[float]) -> Tensor:
-    """Apply the gate in place of a temporary, without recording a gradient."""
+    """Apply the gate without recording a gradient; the multiplication is in place."""
     return logit if gate is None else logit.sigmoid().mul_(gate)
 
 
@@ -282,7 +282,7 @@ def _lip_by_offsets(
     """Sum one kernel offset after the other, for compilers and ONNX: any finite logits.
 
     Weights are relative to the maximum logit of their window, so the maximum has weight 1 and no
-    sum is 0.  No shape enters Python arithmetic, so that exported axes may be dynamic.
+    sum is 0. No shape enters Python arithmetic, so that exported axes may be dynamic.
     """
     values, logit = _to_accumulation_dtype(x, logit)
     maximum = F.max_pool2d(logit, kernel_size, stride, padding, ceil_mode=ceil_mode).detach()

@@ -1,7 +1,7 @@
 """Position-sensitive RoI align: the bilinear form of R-FCN's pooling.
 
-Position-sensitive bins: Dai et al., R-FCN, arXiv 1605.06409, equation 1.  Bilinear sampling: He
-et al., Mask R-CNN, arXiv 1703.06870, section 3.  The results equal torchvision's
+Position-sensitive bins: Dai et al., R-FCN, arXiv 1605.06409, equation 1. Bilinear sampling: He
+et al., Mask R-CNN, arXiv 1703.06870, section 3. The results equal torchvision's
 ``ps_roi_align``, except for adaptive sampling of RoIs without area: NaN there, 0 here.
 """
 
@@ -18,16 +18,16 @@ def ps_roi_align(
 ) -> Tensor:
     """Average bilinear samples of each bin of each RoI over the bin's own map.
 
-    mmcv's ``roi_align`` samples.  The bin becomes part of the batch index, ``(B, C*P*P, H, W) ->
-    (B*P*P, C, H, W)``, and each bin is pooled to 1x1 as an RoI of its own, so that no bin reads
-    another bin's map.  The operator runs wherever mmcv's does: CPU, CUDA, and ONNX as the
-    standard ``RoiAlign`` (``torch.onnx.export(..., opset_version=16, dynamo=False)``).
+    The samples come from mmcv's ``roi_align``. The bin becomes part of the batch index,
+    ``(B, C*P*P, H, W) -> (B*P*P, C, H, W)``, and each bin is pooled to 1x1 as an RoI of its own,
+    so no bin reads another bin's map. The operator runs wherever mmcv's does: CPU, CUDA, and ONNX
+    as the standard ``RoiAlign`` (``torch.onnx.export(..., opset_version=16, dynamo=False)``).
 
     Args:
         input (Tensor): position-sensitive map, (B, C*P*P, H, W), with channel
             ``(c_out * P + row) * P + col``, or (B, C, P*P, H, W).
         rois (Tensor): (K, 5), rows of (batch index, x1, y1, x2, y2) in pixels of the image;
-            pixel centres lie at .5.  No gradient flows to the RoIs.
+            pixel centres lie at .5. No gradient flows to the RoIs.
         output_size (int): P, the number of bins on each side.
         spatial_scale (float): cells per pixel, 1 / stride of the map.
         sampling_ratio (int): samples along each side of a bin; 0 takes as many as the bin has

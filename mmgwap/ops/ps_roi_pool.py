@@ -1,9 +1,9 @@
 """Position-sensitive RoI pooling.
 
 R-FCN: Dai et al., "R-FCN: Object Detection via Region-based Fully Convolutional Networks", NIPS
-2016, arXiv 1605.06409, equation 1.  The paper leaves rounding open; this follows the authors'
-Caffe operator (``psroi_pooling_layer.cu``).  torchvision's ``ps_roi_pool`` is another operator:
-it never reads the last row and column of the map.
+2016, arXiv 1605.06409, equation 1. The paper leaves rounding open. This module follows the
+authors' Caffe operator (``psroi_pooling_layer.cu``). torchvision's ``ps_roi_pool`` is another
+operator: it never reads the last row and column of the map.
 """
 
 import torch
@@ -18,12 +18,12 @@ def ps_roi_pool(input: Tensor, rois: Tensor, output_size: int, spatial_scale: fl
     With ``start = round(x1) * spatial_scale``, ``end = (round(x2) + 1) * spatial_scale`` and
     ``size = max(end - start, 0.1)``, bin ``i`` covers the cells from ``floor(i * size / P +
     start)`` up to, excluding, ``ceil((i + 1) * size / P + start)``, clipped to the map; likewise
-    in y.  ``round`` rounds halves away from zero.  A bin without cells is 0.
+    in y. ``round`` rounds halves away from zero. A bin without cells is 0.
 
     Args:
         input (Tensor): position-sensitive map, (B, C*P*P, H, W), with channel
             ``(c_out * P + row) * P + col``, or (B, C, P*P, H, W).
-        rois (Tensor): (K, 5), rows of (batch index, x1, y1, x2, y2) in pixels of the image.  No
+        rois (Tensor): (K, 5), rows of (batch index, x1, y1, x2, y2) in pixels of the image. No
             gradient flows to the RoIs.
         output_size (int): P, the number of bins on each side.
         spatial_scale (float): cells per pixel, 1 / stride of the map.

@@ -1,6 +1,6 @@
 """Position-sensitive RoI pooling and voting in one pass.
 
-R-FCN (Dai et al., arXiv 1605.06409, section 2) scores an RoI by the mean over its bins.  The
+R-FCN (Dai et al., arXiv 1605.06409, section 2) scores an RoI by the mean over its bins. The
 mean is a weighted sum of cells whose weights depend on the RoI alone, so the bins are never
 stored.
 """
@@ -18,7 +18,7 @@ from .ps_roi_pool import pool_cells
 from .triton import first_use_matches, use_triton
 
 MODES = ('pool', 'align')
-# CPU inference runs in chunks of RoIs whose lists of cells fit in the cache.  Training does
+# CPU inference runs in chunks of RoIs whose lists of cells fit in the cache. Training does
 # not: every chunk would allocate a gradient of the whole map.
 ROIS_PER_CHUNK = 512
 
@@ -38,11 +38,11 @@ def ps_roi_vote(
 
     Args:
         input (Tensor | Sequence[Tensor]): position-sensitive map, (B, C*P*P, H, W), with channel
-            ``(c_out * P + row) * P + col``, or (B, C, P*P, H, W).  A map of the latter shape
-            that lies in memory as (B, H, W, P*P, C) is read without a copy.  Several maps may
+            ``(c_out * P + row) * P + col``, or (B, C, P*P, H, W). A map of the latter shape
+            that lies in memory as (B, H, W, P*P, C) is read without a copy. Several maps may
             differ in C and dtype; their bins are computed once.
-        rois (Tensor): (K, 5), rows of (batch index, x1, y1, x2, y2) in pixels of the image.  No
-            gradient flows to the RoIs.  On a GPU the batch indices are not checked, because
+        rois (Tensor): (K, 5), rows of (batch index, x1, y1, x2, y2) in pixels of the image. No
+            gradient flows to the RoIs. On a GPU the batch indices are not checked, because
             reading them would stall the queue: the Triton kernel returns NaN for an RoI whose
             batch index is outside the batch.
         output_size (int): P, the number of bins on each side.

@@ -1,6 +1,6 @@
 """Sums over sliding windows without their padding, and the adjoint of these sums.
 
-A window sum is separable: rows first, columns second.  Each pass adds strided slices, which torch
+A window sum is separable: rows first, columns second. Each pass adds strided slices, which torch
 vectorises on a CPU.  torch's average pooling visits the cells one by one on a CPU, but is faster
 for channels-last maps.
 """
@@ -78,7 +78,7 @@ def window_sum(maps: Tensor, axes: tuple[Axis, Axis]) -> Tensor:
         total = _empty(maps, dim, axis.windows)
         offsets = sorted(axis.offsets(), key=lambda pair: pair[0].start - pair[0].stop)
         windows, cells = offsets[0]
-        if windows == slice(0, axis.windows):  # the usual case: copying saves a pass
+        if windows == slice(0, axis.windows):  # the usual case: a copy replaces zeroing and adding
             total.copy_(_slice(maps, dim, cells))
             del offsets[0]
         else:

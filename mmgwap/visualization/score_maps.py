@@ -25,10 +25,10 @@ class Tile(NamedTuple):
 
     Attributes:
         image: (H, W, 3).
-        title: Text above the image.
+        title: text above the image.
         score_map: (H, W), or None to show the image only.
-        boxes: Boxes that were read off the map.
-        true_boxes: Ground truth boxes.
+        boxes: boxes that were read off the map.
+        true_boxes: ground truth boxes.
     """
 
     image: np.ndarray
@@ -44,13 +44,13 @@ def overlay(image: np.ndarray, score_map: np.ndarray, alpha: float = 0.5) -> np.
     Args:
         image (np.ndarray): (H, W, 3).
         score_map (np.ndarray): (H, W).
-        alpha (float): Opacity of the map, in [0, 1].
+        alpha (float): opacity of the map, in [0, 1].
 
     Returns:
         np.ndarray: (H, W, 3), uint8.
 
     Raises:
-        ValueError: If the sizes differ.
+        ValueError: if the sizes differ.
 
     Example:
         >>> overlay(np.zeros((2, 3, 3), np.uint8), np.eye(2, 3)).shape
@@ -104,13 +104,13 @@ def save_sheet(
     """Save a contact sheet.
 
     Args:
-        tiles (list[Tile]): Tiles in row-major order.
-        path (str): Path of the picture.
-        columns (int): Number of tiles in a row.
-        note (str): Title of the sheet.
+        tiles (list[Tile]): tiles in row-major order.
+        path (str): path of the picture.
+        columns (int): number of tiles in a row.
+        note (str): title of the sheet.
 
     Raises:
-        ValueError: If there are no tiles.
+        ValueError: if there are no tiles.
     """
     if not tiles:
         raise ValueError('save_sheet: tiles must not be empty')

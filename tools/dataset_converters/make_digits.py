@@ -196,7 +196,7 @@ def _write_json(path: Path, content: dict) -> None:
 
 
 def _check_form(folder: Path, single: bool) -> None:
-    """Exit if the folder has the other form, some files of which would remain."""
+    """Exit if the folder holds images of the other form; some of its files would remain."""
     has_single = (folder / 'metadata').exists()
     if has_single != single and (has_single or (folder / 'annotations').exists()):
         count = 'one digit' if has_single else 'one to four digits'

@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', type=Path, help='config with a train_dataloader')
     parser.add_argument('out', type=Path, help='file to write')
     parser.add_argument(
-        '--percent', type=float, required=True, help='share of the images that keep their boxes'
+        '--percent', type=float, required=True, help='percentage of images that keep boxes'
     )
     parser.add_argument(
         '--seed', type=int, default=0, help='seed of the choice (default: %(default)s)'

@@ -1,6 +1,6 @@
 """AlexNet without its last pooling, for class activation maps.
 
-Cut as in the CAM paper: Zhou et al., CVPR 2016, arXiv 1512.04150, section 3.1.  The
+Cut as in the CAM paper: Zhou et al., CVPR 2016, arXiv 1512.04150, section 3.1. The
 net is that of Krizhevsky, arXiv 1404.5997, as in torchvision.
 """
 
@@ -15,7 +15,7 @@ from mmgwap.registry import MODELS
 class AlexNet(Plain, BaseModule):
     """AlexNet up to the ReLU of conv5.
 
-    torchvision's ImageNet checkpoint loads, except its ``classifier``.  It expects
+    torchvision's ImageNet checkpoint loads, except its ``classifier``. It expects
     RGB images with mean (123.675, 116.28, 103.53) and standard deviation (58.395,
     57.12, 57.375).
 
@@ -25,12 +25,12 @@ class AlexNet(Plain, BaseModule):
     of the input are multiples of 32, as in the configs, and by up to 22 px otherwise.
 
     Args:
-        frozen_stages (int): Number of convolutions to freeze, 0 to 5; -1 freezes
+        frozen_stages (int): number of convolutions to freeze, 0 to 5; -1 freezes
             none, as 0 does.
-        init_cfg (dict | list[dict]): Default: He initialization.
+        init_cfg (dict | list[dict]): default: He initialization.
 
     Raises:
-        ValueError: If ``frozen_stages`` is outside [-1, 5].
+        ValueError: if ``frozen_stages`` is outside [-1, 5].
     """
 
     def __init__(self, frozen_stages: int = -1, init_cfg: dict = None) -> None:
@@ -59,7 +59,7 @@ class AlexNet(Plain, BaseModule):
             x (Tensor): (B, 3, H, W), H and W at least 31.
 
         Returns:
-            tuple[Tensor]: One map (B, 256, H', W'), non-negative.  A side that is a
+            tuple[Tensor]: one map (B, 256, H', W'), non-negative. A side that is a
             multiple of 32 has ``side / 16 - 1`` cells.
         """
         return (self.features(x),)

@@ -2,8 +2,8 @@
 
 By default it is cut as in the CAM paper, arXiv 1512.04150, section 3.1.
 
-torchvision's net, and its ImageNet weights, have batch norms, no biases, and in each
-block a 3x3 convolution where the paper has 5x5.
+torchvision's net and its ImageNet weights have batch norms and no biases. In each
+block they have a 3x3 convolution where the paper has 5x5.
 """
 
 from collections import OrderedDict
@@ -39,23 +39,23 @@ class GoogLeNet(BaseModule):
     """GoogLeNet up to inception4e or another stage.
 
     torchvision's ImageNet checkpoint loads, except ``aux1``, ``aux2``, ``fc`` and the
-    blocks after the last output.  It expects RGB images with mean and standard
+    blocks after the last output. It expects RGB images with mean and standard
     deviation 127.5 in each channel.  torchvision's model converts the usual
     normalisation to this one (``transform_input``); this class does not.
 
     Args:
-        out_indices (Sequence[int]): Indices of the stages to return: 0
-            (inception3b), 1 (inception4e), 2 (inception5b).  Blocks after the last
+        out_indices (Sequence[int]): indices of the stages to return: 0
+            (inception3b), 1 (inception4e), 2 (inception5b). Blocks after the last
             index are not built.
         frozen_stages (int): -1 freezes nothing, 0 the stem, n > 0 the stem and the
             first n stages.
-        norm_cfg (dict): Config of the norm layers.
-        norm_eval (bool): Whether batch norms use their running statistics in
+        norm_cfg (dict): config of the norm layers.
+        norm_eval (bool): whether batch norms use their running statistics in
             training.
-        init_cfg (dict | list[dict]): Default: He initialization.
+        init_cfg (dict | list[dict]): default: He initialization.
 
     Raises:
-        ValueError: If ``out_indices`` or ``frozen_stages`` is outside its range.
+        ValueError: if ``out_indices`` or ``frozen_stages`` is outside its range.
     """
 
     def __init__(
@@ -106,8 +106,8 @@ class GoogLeNet(BaseModule):
             x (Tensor): (B, 3, H, W), H and W at least 15.
 
         Returns:
-            tuple[Tensor]: Maps (B, C, H / s, W / s) with C = 480, 832, 1024 and
-            s = 8, 16, 32.  The first convolution and the last pooling round up, the
+            tuple[Tensor]: maps (B, C, H / s, W / s) with C = 480, 832, 1024 and
+            s = 8, 16, 32. The first convolution and the last pooling round up, the
             layers between them round down.
         """
         x = self.maxpool1(self.conv1(x))
@@ -142,7 +142,7 @@ class GoogLeNet(BaseModule):
 class Inception(nn.Module):
     """Concatenation of four branches: 1x1; 1x1, 3x3; 1x1, 3x3; max pooling, 1x1.
 
-    The input is (B, ``channels``, H, W), the output (B, ``out_channels``, H, W).  The
+    The input is (B, ``channels``, H, W), the output (B, ``out_channels``, H, W). The
     third branch has a 5x5 convolution in the paper.
     """
 

@@ -1,5 +1,5 @@
 """LIP-DenseNet: Gao et al., ICCV 2019, arXiv 1908.04156, section 4, on DenseNet: Huang et al., CVPR
-2017, arXiv 1608.06993.  Parameters are named as in torchvision's DenseNet."""
+2017, arXiv 1608.06993. Parameters are named as in torchvision's DenseNet."""
 
 import re
 from collections.abc import Sequence
@@ -26,13 +26,13 @@ SETTINGS = {
 class LIPDenseNet(BaseModule):
     """DenseNet that downsamples by local importance-based pooling.
 
-    LIP replaces the max pooling of the stem and the average pooling of each transition.  The
+    LIP replaces the max pooling of the stem and the average pooling of each transition. The
     authors' checkpoints load as they are.
 
     Args:
         depth (int): 121, 169 or 201.
         in_channels (int): channels of the image.
-        out_indices (Sequence[int]): indices, from 0 to 3, of the dense blocks to return.  All
+        out_indices (Sequence[int]): indices, from 0 to 3, of the dense blocks to return. All
             blocks are built; distributed training without the last needs
             ``find_unused_parameters=True``.
         frozen_stages (int): -1 freezes nothing, 0 the stem, and n > 0 also the first n dense blocks
@@ -216,5 +216,5 @@ class LIPTransition(BaseModule):
         self.pool = BottleneckLIP(out_channels, kernel_size=2, stride=2, padding=0)
 
     def downsample(self, x: Tensor) -> Tensor:
-        """Convolve and pool.  Norm and ReLU run in the backbone, which returns their result."""
+        """Convolve and pool. Norm and ReLU run in the backbone, which returns their result."""
         return self.pool(self.conv(x))

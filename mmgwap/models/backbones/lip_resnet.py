@@ -23,20 +23,21 @@ class LIPResNet(ResNet):
     """ResNet that downsamples by local importance-based pooling.
 
     LIP replaces the max pooling of the stem and, in the first block of res3, res4 and res5, the
-    strided 3x3 convolution and the strided shortcut.  Depths 50, 101 and 152 are the paper's
+    strided 3x3 convolution and the strided shortcut. Depths 50, 101 and 152 are the paper's
     network; for depths 18 and 34 see :class:`LIPBasicBlock`.
 
-    From depth 50 on, a last stage of stride 1, as R-FCN's dilated res5, keeps its LIPs with stride
-    1 and its pretrained weights: at every second cell it computes what the strided stage computes.
+    From depth 50 on, a last stage of stride 1, such as R-FCN's dilated res5, keeps its LIPs, with
+    stride 1, and its pretrained weights. At every second cell it gives the value that the strided
+    stage gives.
 
-    The authors' checkpoints load as they are.  Checkpoints of torchvision's plain ResNets load
+    The authors' checkpoints load as they are. Checkpoints of torchvision's plain ResNets load
     too, except for the layers that differ: they have no weights for the logits and, from depth 50
-    on, their strided 3x3 convolutions are not used.  With a plain checkpoint leave
-    ``frozen_stages`` at -1.  Otherwise the LIP of the stem remains an average pooling.
+    on, their strided 3x3 convolutions are not used. With a plain checkpoint leave
+    ``frozen_stages`` at -1. Otherwise the LIP of the stem remains an average pooling.
 
     Args:
         depth (int): 18, 34, 50, 101 or 152.
-        **kwargs: as for mmdet's ``ResNet``.  ``dcn`` applies to the blocks that do not downsample;
+        **kwargs: as for mmdet's ``ResNet``. ``dcn`` applies to the blocks that do not downsample;
             ``frozen_stages`` of 0 and above freezes the LIP of the stem too; ``norm_eval`` applies
             to batch norms, since the instance norms of the logits have no running statistics.
 
@@ -80,7 +81,7 @@ class LIPResNet(ResNet):
         """Build a stage, whose first block downsamples in a plain ResNet."""
         lip_blocks = {Bottleneck: LIPBottleneck, BasicBlock: LIPBasicBlock}
         out_channels = planes * block.expansion
-        # res2 follows the pooling of the stem and has stride 1.  In another stage of stride 1 the
+        # res2 follows the pooling of the stem and has stride 1. In another stage of stride 1 the
         # paper's block keeps its LIPs and pretrained weights; a basic block has no weights to keep,
         # and its LIP would only blur.
         dilated = self.res_layers and block is Bottleneck
@@ -189,7 +190,7 @@ class LIPShortcut(BaseModule):
 class LIPBasicBlock(BasicBlock):
     """LIP followed by a plain block of stride 1.
 
-    The paper has no ResNet of basic blocks; this form is ours.  Block and shortcut begin with the
+    The paper has no ResNet of basic blocks; this form is ours. Block and shortcut begin with the
     same map, so one LIP serves both.
 
     Args:

@@ -1,6 +1,6 @@
 """VGG without its last pooling, for class activation maps.
 
-Cut as in the CAM paper: Zhou et al., CVPR 2016, arXiv 1512.04150, section 3.1.  The
+Cut as in the CAM paper: Zhou et al., CVPR 2016, arXiv 1512.04150, section 3.1. The
 nets are those of Simonyan and Zisserman, arXiv 1409.1556.
 """
 
@@ -19,22 +19,22 @@ class VGG(Plain, BaseModule):
     """VGG up to the ReLU of the last convolution, conv5-3 of VGG-16.
 
     torchvision's ImageNet checkpoints load, with and without batch norm, except their
-    ``classifier``.  They expect RGB images with mean (123.675, 116.28, 103.53) and
+    ``classifier``. They expect RGB images with mean (123.675, 116.28, 103.53) and
     standard deviation (58.395, 57.12, 57.375).
 
     Args:
         depth (int): 11, 13, 16 or 19.
-        with_bn (bool): Whether each convolution is followed by a batch norm.
-        out_indices (Sequence[int]): Indices of the stages to return, 0 to 4.  Stages 0
+        with_bn (bool): whether each convolution is followed by a batch norm.
+        out_indices (Sequence[int]): indices of the stages to return, 0 to 4. Stages 0
             to 3 are returned after their pooling, as in mmcv, and stage 4 before it.
             Stages after the last index are not built.
-        frozen_stages (int): Number of stages to freeze; -1 freezes none, as 0 does.
-        norm_eval (bool): Whether batch norms use their running statistics in
+        frozen_stages (int): number of stages to freeze; -1 freezes none, as 0 does.
+        norm_eval (bool): whether batch norms use their running statistics in
             training.
-        init_cfg (dict | list[dict]): Default: He initialization.
+        init_cfg (dict | list[dict]): default: He initialization.
 
     Raises:
-        ValueError: If ``out_indices`` or ``frozen_stages`` is outside its range.
+        ValueError: if ``out_indices`` or ``frozen_stages`` is outside its range.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class VGG(Plain, BaseModule):
             x (Tensor): (B, 3, H, W), H and W at least the stride of the last stage.
 
         Returns:
-            tuple[Tensor]: Maps (B, C, H / s, W / s), rounded down, with C = 64, 128,
+            tuple[Tensor]: maps (B, C, H / s, W / s), rounded down, with C = 64, 128,
             256, 512, 512 and s = 2, 4, 8, 16, 16.
         """
         outs = super().forward(x)

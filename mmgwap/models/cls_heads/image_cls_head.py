@@ -18,32 +18,32 @@ from mmgwap.structures import batch_multi_hot
 class ImageClsHead(BaseModule):
     """Image-level logits and localization maps from one feature map.
 
-    A linear classifier (a 1x1 convolution) and a global pooling.  Poolings of scores
-    follow the classifier, and poolings of features precede it.
+    The head is a linear classifier (a 1x1 convolution) and a global pooling. Poolings
+    of scores follow the classifier, and poolings of features precede it.
 
     Args:
-        num_classes (int): Number of classes K.
-        in_channels (int): Channels of the feature map.
-        in_index (int): Index of the feature map among those of ``source``.  The
+        num_classes (int): number of classes K.
+        in_channels (int): channels of the feature map.
+        in_index (int): index of the feature map among those of ``source``. The
             default is the last map of the backbone.
-        source (str): 'backbone' or 'neck'.  A detector without a neck gives the maps
+        source (str): 'backbone' or 'neck'. A detector without a neck gives the maps
             of its backbone for both.
         pool (dict): ``ClassSpecificGWAP`` (default), ``ClassAgnosticGWAP``,
             ``GlobalAvgPool``, ``GlobalMaxPool`` or ``LogSumExpPool``.
-        num_convs (int): Number of 3x3 convolutions, each with norm and ReLU, before
+        num_convs (int): number of 3x3 convolutions, each with norm and ReLU, before
             the classifier and the pooling.
-        feat_channels (int): Channels of these convolutions.
-        norm_cfg (dict): Norm layer of these convolutions.
-        multi_label (bool): Whether an image has any number of classes (sigmoid)
+        feat_channels (int): channels of these convolutions.
+        norm_cfg (dict): norm layer of these convolutions.
+        multi_label (bool): whether an image has any number of classes (sigmoid)
             instead of exactly one (softmax).
-        loss (dict): A classification loss of mmdet.  Its inputs are the logits
+        loss (dict): A classification loss of mmdet. Its inputs are the logits
             (N, K), targets (N, K) of 0 and 1 or, if not ``multi_label``, class
             indices (N, ), and weights of the shape of the targets, 0 where the label
-            is unknown.  Default: cross entropy, summed over the classes and averaged
+            is unknown. Default: cross entropy, summed over the classes and averaged
             over the images.
 
     Raises:
-        ValueError: If ``source`` is unknown, or ``loss.use_sigmoid`` does not fit
+        ValueError: if ``source`` is unknown, or ``loss.use_sigmoid`` does not fit
             ``multi_label``.
     """
 
@@ -106,15 +106,15 @@ class ImageClsHead(BaseModule):
         """Compute the image-level loss.
 
         Args:
-            feats (sequence[Tensor]): Feature maps of all images, each (B, C, H, W).
-            batch_data_samples (list): Data samples with image labels, or with boxes
+            feats (sequence[Tensor]): feature maps of all images, each (B, C, H, W).
+            batch_data_samples (list): data samples with image labels, or with boxes
                 whose classes are the labels.
 
         Returns:
             dict: ``loss_image``, a scalar.
 
         Raises:
-            ValueError: If a label is not one of the classes, or ``multi_label`` is
+            ValueError: if a label is not one of the classes, or ``multi_label`` is
                 False and the number of labels of an image is not 1.
         """
         logits = self(feats)
@@ -146,11 +146,11 @@ class ImageClsHead(BaseModule):
         """Predict scores and localization maps.
 
         Args:
-            feats (sequence[Tensor]): Feature maps, each (B, C, H, W).
-            with_maps (bool): Whether to compute the maps.
+            feats (sequence[Tensor]): feature maps, each (B, C, H, W).
+            with_maps (bool): whether to compute the maps.
 
         Returns:
-            tuple: Scores (B, K) in [0, 1], and the maps (B, K, H, W) or None.  The
+            tuple: scores (B, K) in [0, 1], and the maps (B, K, H, W) or None. The
             pooling defines the meaning and the range of the maps.
         """
         features = self._features(feats)

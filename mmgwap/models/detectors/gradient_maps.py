@@ -28,15 +28,15 @@ def gradient_maps(
     """Compute a gradient CAM of a class for each image.
 
     Args:
-        detector, data, label, layer, index: See :func:`score_gradients`.
+        detector, data, label, layer, index: see :func:`score_gradients`.
         method (str): 'grad_cam', 'grad_cam_plusplus' or 'layer_cam'.
 
     Returns:
         Tensor: (B, h, w), non-negative, which covers the padded batch at the
-        resolution of the layer.  Zero for images where the class was not detected.
+        resolution of the layer. Zero for images where the class was not detected.
 
     Raises:
-        ValueError: If ``method`` is unknown, or as for :func:`score_gradients`.
+        ValueError: if ``method`` is unknown, or as for :func:`score_gradients`.
     """
     if method not in GRADIENT_CAMS:
         raise ValueError(
@@ -54,21 +54,21 @@ def score_gradients(
     a detector's detections of the class.
 
     Args:
-        detector (BaseDetector): Detector in eval mode.  Its parameters get no
+        detector (BaseDetector): detector in eval mode. Its parameters get no
             gradients.
         data (dict): A batch of a data loader, before preprocessing.
-        label (int): Index of the class.
-        layer (str): Name of the module whose output is explained, for example
+        label (int): index of the class.
+        layer (str): name of the module whose output is explained, for example
             'backbone', 'neck' or 'backbone.layer3'.
-        index (int): Index of the output, if the module returns several or is called
+        index (int): index of the output, if the module returns several or is called
             once for each feature level.
 
     Returns:
-        tuple[Tensor, Tensor]: Features and gradient, (B, C, h, w) each, detached.
+        tuple[Tensor, Tensor]: features and gradient, (B, C, h, w) each, detached.
         The gradient is zero for images where the class was not detected.
 
     Raises:
-        ValueError: If the class or the layer does not exist, the output is not a
+        ValueError: if the class or the layer does not exist, the output is not a
             feature map, or the scores do not depend on it.
     """
     _check_label(detector, label)
@@ -173,7 +173,7 @@ def attached_scores() -> Iterator[None]:
     """Keep the scores of mmdet's dense heads in the autograd graph.
 
     The heads detach the maps of each image by ``select_single_mlvl``, without an
-    option to keep the graph.  Several modules of mmdet import the function by name,
+    option to keep the graph. Several modules of mmdet import the function by name,
     so it is replaced in each of them.
     """
 

@@ -20,29 +20,29 @@ class ImageClassifier(BaseDetector):
     """Weakly supervised localization: Zhou et al., CVPR 2016; arXiv 1809.08264.
 
     A backbone, an optional neck, and an image-level head with a localization map for
-    each class.  The model is trained on image labels.  It predicts class scores, and
-    boxes that are read off the maps of the classes with the highest scores.  It has
+    each class. The model is trained on image labels. It predicts class scores, and
+    boxes that are read off the maps of the classes with the highest scores. It has
     the interface of an mmdet detector.
 
     Args:
-        backbone (dict): Config of a backbone of mmdet or mmgwap.
-        cls_head (dict): Config of an ``ImageClsHead``.  ``multi_label=False`` trains
+        backbone (dict): config of a backbone of mmdet or mmgwap.
+        cls_head (dict): config of an ``ImageClsHead``. ``multi_label=False`` trains
             with a softmax, on images of one class each.
-        neck (dict): Config of a neck of mmdet, if ``cls_head.source`` is 'neck'.
-        train_cfg (dict): Ignored; some tools of mmdet pass it.
+        neck (dict): config of a neck of mmdet, if ``cls_head.source`` is 'neck'.
+        train_cfg (dict): ignored; some tools of mmdet pass it.
         test_cfg (dict): ``topk`` (int, default 5), number of classes to localize;
             ``score_thr`` (float, default 0), minimum score of these classes;
             ``box_threshold`` (float, default 0.2) and ``boxes`` ('largest', the
             default, or 'all'), see :func:`mmgwap.localization.boxes_from_map`;
             ``with_maps`` (bool, default False), whether predictions contain the maps
             of all classes.
-        data_preprocessor (dict): ``DetDataPreprocessor``.  With a
+        data_preprocessor (dict): ``DetDataPreprocessor``. With a
             ``pad_size_divisor`` equal to the stride of the backbone, the cells of the
             maps match the padded image exactly.
-        init_cfg (dict): As in mmdet.
+        init_cfg (dict): as in mmdet.
 
     Raises:
-        ValueError: If an option of ``test_cfg`` is unknown or outside its range, or
+        ValueError: if an option of ``test_cfg`` is unknown or outside its range, or
             the head does not read the neck.
     """
 
@@ -79,7 +79,7 @@ class ImageClassifier(BaseDetector):
 
         Args:
             batch_inputs (Tensor): (B, 3, H, W), preprocessed.
-            batch_data_samples (list): Data samples with image labels, or with boxes
+            batch_data_samples (list): data samples with image labels, or with boxes
                 whose classes are the labels.
         """
         return self.cls_head.loss(self.extract_feat(batch_inputs), batch_data_samples)
@@ -91,16 +91,16 @@ class ImageClassifier(BaseDetector):
 
         Args:
             batch_inputs (Tensor): (B, 3, H, W), preprocessed.
-            batch_data_samples (list): Metainfo of each image.
-            rescale (bool): Whether boxes refer to the original image.  Flips are not
+            batch_data_samples (list): metainfo of each image.
+            rescale (bool): whether boxes refer to the original image. Flips are not
                 undone, as mmdet's test-time augmentation expects.
 
         Returns:
-            list: The data samples with ``pred_image_scores`` (K, ) in [0, 1],
+            list: the data samples with ``pred_image_scores`` (K, ) in [0, 1],
             ``pred_instances`` of the classes with the highest scores, where the score
             of a box is the score of its class, and, if ``with_maps``,
             ``pred_image_maps`` (K, h, w), which cover the padded batch at the
-            resolution of the feature map.  A class with a constant map has no box.
+            resolution of the feature map. A class with a constant map has no box.
         """
         feats = self.extract_feat(batch_inputs)
         scores, maps = self.cls_head.predict(feats, with_maps=True)

@@ -23,9 +23,9 @@ class MultiTaskDetector(BaseDetector):
     """Detector that also learns from images with class labels but no boxes.
 
     Images with boxes give the detector's own losses, and all images give the
-    image-level loss.  The two tasks are those of arXiv 1809.08264; the loss weights
+    image-level loss. The two tasks are those of arXiv 1809.08264; the loss weights
     are ours.
-    An image has boxes unless its data sample says ``has_boxes=False``.  Each
+    An image has boxes unless its data sample says ``has_boxes=False``. Each
     image passes the backbone once.
 
     A checkpoint of the plain detector loads unchanged, by ``load_from`` or by
@@ -47,17 +47,17 @@ class MultiTaskDetector(BaseDetector):
       mmdet's hooks that access for example ``model.bbox_head``.
 
     Args:
-        detector (dict): Config of the detector, with its ``data_preprocessor``.
-        cls_head (dict): Config of an ``ImageClsHead``.
+        detector (dict): config of the detector, with its ``data_preprocessor``.
+        cls_head (dict): config of an ``ImageClsHead``.
         test_cfg (dict): ``rescore`` (float in [0, 1], default 0), the weight r of
             the image-level score in the score of a box,
             ``score ** (1 - r) * image_score ** r``; ``with_maps`` (bool, default
             False), whether predictions contain the localization maps.
-        data_preprocessor (dict): Replaces the preprocessor of the detector.
-        init_cfg (dict): As in mmdet.
+        data_preprocessor (dict): replaces the preprocessor of the detector.
+        init_cfg (dict): as in mmdet.
 
     Raises:
-        ValueError: If ``rescore`` is outside [0, 1].
+        ValueError: if ``rescore`` is outside [0, 1].
     """
 
     def __init__(
@@ -110,11 +110,11 @@ class MultiTaskDetector(BaseDetector):
 
         Args:
             batch_inputs (Tensor): (B, 3, H, W), preprocessed.
-            batch_data_samples (list): Ground truth of each image.
+            batch_data_samples (list): ground truth of each image.
 
         Returns:
-            dict: The losses of the detector for the images with boxes, and
-            ``loss_image`` for all images.  In a batch without boxes, only
+            dict: the losses of the detector for the images with boxes, and
+            ``loss_image`` for all images. In a batch without boxes, only
             ``loss_image``; the gradients of the detector's heads are then zero.
         """
         feats, cls_feats = self._extract(batch_inputs)
@@ -138,7 +138,7 @@ class MultiTaskDetector(BaseDetector):
         Other processes may have images with boxes in this step, and the loss of a
         detector may contain collective operations, in the forward pass (mean
         number of positives) and in the backward pass (synchronised batch norm).
-        This process has to take part in them.  It computes the loss of its first
+        This process has to take part in them. It computes the loss of its first
         image, see :func:`_no_updates`, and discards the value.
         """
         zero = sum(p.sum() for p in self.detector.parameters() if p.requires_grad) * 0
@@ -158,11 +158,11 @@ class MultiTaskDetector(BaseDetector):
 
         Args:
             batch_inputs (Tensor): (B, 3, H, W), preprocessed.
-            batch_data_samples (list): Metainfo of each image.
-            rescale (bool): Whether boxes refer to the original image.
+            batch_data_samples (list): metainfo of each image.
+            rescale (bool): whether boxes refer to the original image.
 
         Returns:
-            list: The data samples with ``pred_instances`` of the detector,
+            list: the data samples with ``pred_instances`` of the detector,
             ``pred_image_scores`` (K, ) in [0, 1] and, if ``with_maps``,
             ``pred_image_maps`` (K, h, w), which cover the padded batch at the
             resolution of the feature map.
@@ -191,7 +191,7 @@ class MultiTaskDetector(BaseDetector):
 class MultiTaskTTAModel(DetTTAModel):
     """mmdet's ``DetTTAModel`` for detectors with an image-level head.
 
-    Image-level scores are averaged over the views.  Maps are dropped, because
+    Image-level scores are averaged over the views. Maps are dropped, because
     the views differ in size and orientation.
     """
 
@@ -210,7 +210,7 @@ def fill_instances(_: nn.Module, args: tuple, kwargs: dict) -> None:
     """Set empty ground truth for images without boxes.
 
     Runs before the data preprocessor, whose batch augmentations move the boxes of
-    every image.  ``has_boxes=False`` remains on the sample and keeps the image
+    every image. ``has_boxes=False`` remains on the sample and keeps the image
     away from the detector.
     """
     data = args[0] if args else kwargs['data']
@@ -249,7 +249,7 @@ def reuse_features(detector: BaseDetector, feats: Any) -> Iterator[None]:
     ``extract_feat`` once and pass its output to their heads.
 
     Raises:
-        TypeError: If the detector did not call ``extract_feat``, so that it
+        TypeError: if the detector did not call ``extract_feat``, so that it
             computed its own features from all images.
     """
     calls = []
@@ -286,7 +286,7 @@ def _no_updates(model: nn.Module) -> Iterator[None]:
     """Make the gradients of a forward pass zero, and keep batch norm statistics.
 
     The gradient of a loss that is infinite or NaN is NaN even if the loss is
-    multiplied by zero.  A gradient of zero at the output of each submodule makes the
+    multiplied by zero. A gradient of zero at the output of each submodule makes the
     gradients of its parameters zero, and the values that synchronised norms exchange.
 
     ``SyncBatchNorm`` does update its statistics: all processes make the same

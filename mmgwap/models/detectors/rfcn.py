@@ -16,10 +16,10 @@ class RFCN(TwoStageDetector):
     """Region-based fully convolutional network.
 
     A two-stage detector whose RPN reads the first feature map (res4) and whose RoI head reads the
-    last (res5, dilated), both of stride 16 in the paper.  A backbone or neck with a single output
+    last (res5, dilated), both of stride 16 in the paper. A backbone or neck with a single output
     serves both.
 
-    mmdet's ``TwoStageDetector`` passes all feature maps to both stages.  Its ``loss``, ``predict``
+    mmdet's ``TwoStageDetector`` passes all feature maps to both stages. Its ``loss``, ``predict``
     and ``_forward`` are therefore written out here, with ``x[:1]`` for the RPN.
 
     Args:

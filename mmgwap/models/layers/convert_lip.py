@@ -48,16 +48,16 @@ def convert_to_lip(
 ) -> nn.Module:
     """Replace max poolings and strided convolutions by LIP, in place.
 
-    A max pooling becomes LIP with the same windows.  A convolution of stride s keeps its weights
-    with stride 1, behind LIP with windows of 2s - 1.  Maps keep their sizes, and checkpoints of the
-    original and of the converted model load.  Dilated poolings, poolings that return indices, and
+    A max pooling becomes LIP with the same windows. A convolution of stride s keeps its weights
+    with stride 1, behind LIP with windows of 2s - 1. Maps keep their sizes, and checkpoints of the
+    original and of the converted model load. Dilated poolings, poolings that return indices, and
     convolutions that are not padded to keep the size or that read fewer than 16 channels are kept,
-    and the log lists them.  Poolings called as functions (``F.max_pool2d``) are not found.
+    and the log lists them. Poolings called as functions (``F.max_pool2d``) are not found.
 
     Args:
         model (nn.Module): model, changed in place.
         inputs (Tensor, optional): input for one call of the model, which records the channels of
-            each pooling.  By default a pooling is assumed to read the output of the layer defined
+            each pooling. By default a pooling is assumed to read the output of the layer defined
             before it, which is wrong behind a concatenation.
         build (callable): ``build(channels, kernel_size=..., stride=..., padding=...,
             ceil_mode=...)`` builds a LIP layer.

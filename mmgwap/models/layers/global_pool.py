@@ -20,10 +20,10 @@ class GlobalPool(BaseModule):
     ``forward`` pools maps (B, C, H, W) to values (B, C).
 
     Args:
-        in_channels (int): Channels of the maps.  Most poolings ignore it.
+        in_channels (int): channels of the maps. Most poolings ignore it.
 
     Attributes:
-        on_scores (bool): Whether the input is the score map of the classes.
+        on_scores (bool): whether the input is the score map of the classes.
             Otherwise it is the features, and the classifier follows the pooling.
     """
 
@@ -50,7 +50,7 @@ class GlobalPool(BaseModule):
         which are ``score_map``.
 
         Args:
-            maps (Tensor): The input of :meth:`forward`.
+            maps (Tensor): the input of :meth:`forward`.
             score_map (Tensor): (B, K, H, W), the classifier without its bias,
                 applied at each position.
         """
@@ -93,10 +93,10 @@ class LogSumExpPool(GlobalPool):
     """Smooth maximum: Pinheiro and Collobert, CVPR 2015, equation 4.
 
     ``log(mean_hw exp(r * x)) / r``, which approaches the mean for small r and the
-    maximum for large r.  The weights are its derivative, the softmax of ``r * x``.
+    maximum for large r. The weights are its derivative, the softmax of ``r * x``.
 
     Args:
-        r (float): Sharpness, in [1e-6, 1e6].
+        r (float): sharpness, in [1e-6, 1e6].
     """
 
     def __init__(self, r: float = 5.0, **kwargs) -> None:
@@ -121,7 +121,7 @@ class LogSumExpPool(GlobalPool):
 class ClassAgnosticGWAP(GlobalPool):
     """GWAP with one learned attention map for all channels: arXiv 1809.08264.
 
-    See :func:`mmgwap.ops.class_agnostic_gwap`.  The attention is a 1x1 convolution.
+    See :func:`mmgwap.ops.class_agnostic_gwap`. The attention is a 1x1 convolution.
     It is initialised with zero, so the pooling starts as the mean.
     """
 

@@ -2,13 +2,13 @@
 4.
 
 A small network of convolutions computes the importance of each cell of a feature map, and ``lip2d``
-averages each window weighted by importance.  Submodules are named as in the authors' checkpoints.
+averages each window weighted by importance. Submodules are named as in the authors' checkpoints.
 The authors' ``BottleneckShared`` is ``BottleneckLogit`` here, and the ``BottleneckLIP`` of their
 LIP-ResNet, which reads it, is ``SharedBottleneckLIP``; ``BottleneckLIP`` has a bottleneck of its
 own, as in LIP-DenseNet.
 
-All logits are equal at first, so training begins as average pooling.  The authors initialize the
-last convolution with zeros.  Here the weight of the norm behind it is zero instead, for two
+All logits are equal at first, so training begins as average pooling. The authors initialize the
+last convolution with zeros. Here the weight of the norm behind it is zero instead, for two
 reasons: that norm would divide a map of zeros by the root of its epsilon and enlarge gradients 316
 times, and gradient clipping would then scale down the rest of the network; and an ``init_cfg`` for
 all convolutions of a model does not change a norm.
@@ -30,7 +30,7 @@ class SoftGate(nn.Module):
     """Gate ``12 * sigmoid(x)``: logits of LIP, in (0, 12).
 
     The layers in this module pass the gate to ``lip2d``, which needs no memory for it; this class
-    is for networks outside the package.  The result is float32 or wider, because it is
+    is for networks outside the package. The result is float32 or wider, because it is
     exponentiated: near 12 the spacing of float16 is 0.008.
     """
 

@@ -12,8 +12,8 @@ from mmgwap.registry import MODELS
 class RFCNRoIHead(StandardRoIHead):
     """RoI head that convolves first and crops last.
 
-    The box head runs once over the last feature map.  The rest of mmdet's RoI head takes the
-    position-sensitive maps for features, and an RoI costs no more than a vote on the maps.  An
+    The box head runs once over the last feature map. The rest of mmdet's RoI head takes the
+    position-sensitive maps as its features, so an RoI costs no more than a vote on the maps. An
     OHEM sampler, which scores every RoI before it chooses, needs no second pass over the image.
 
     Args:

@@ -2,7 +2,7 @@
 
 The arithmetic is that of :func:`mmgwap.ops.ps_roi_pool.pool_cells` and
 :func:`mmgwap.ops.ps_roi_align.align_cells`, operation by operation: edges are rounded to cells,
-and a fused multiplication and addition could move an edge to the next cell.  Compile with
+and a fused multiplication and addition could move an edge to the next cell. Compile with
 ``enable_fp_fusion=False``.
 
 A lane is a bin along one axis: K * 2 * P lanes, x before y.
@@ -47,7 +47,7 @@ def sampled(
 ):
     """Write the cells that each bin interpolates: cells, weights (K, 2, P, 2 * SAMPLES).
 
-    Entry 2s is the lower neighbour of sample s and entry 2s + 1 the upper neighbour.  The first
+    Entry 2s is the lower neighbour of sample s and entry 2s + 1 the upper neighbour. The first
     entry of a cell that several samples share holds the sum of its weights; the others hold 0 and
     need not be read.
     """
@@ -80,7 +80,7 @@ def _bin(rois, count, height, width, BINS: tl.constexpr, BLOCK: tl.constexpr):
     roi = rois + lane // (2 * BINS) * 5
     low = tl.load(roi + 1 + vertical, mask=active, other=0)
     high = tl.load(roi + 3 + vertical, mask=active, other=0)
-    # The sum is NaN or infinite if an end is.  Such an RoI is moved outside the map on this axis.
+    # The sum is NaN or infinite if an end is. Such an RoI is moved outside the map on this axis.
     extent = low + high
     finite = extent - extent == 0
     length = tl.where(vertical == 1, height, width)

@@ -1,7 +1,7 @@
 """Choose between Triton kernels and PyTorch's own operators.
 
 ``MMGWAP_KERNELS=auto``, the default, runs the kernels for tensors on a CUDA device;
-``MMGWAP_KERNELS=off`` never runs them.  A kernel is compared with the PyTorch form at its first use
+``MMGWAP_KERNELS=off`` never runs them. A kernel is compared with the PyTorch form at its first use
 (:func:`first_use_matches`); where they differ, the PyTorch form is used.
 """
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from ..windows import is_channels_last, window_axes
 from . import lip_kernels
 
-# Rows of a column that a program walks down, and lanes of a program.  With channels last a thread
-# has four lanes, read by one instruction.  Chosen by counting instructions, not by timing.
+# Rows of a column that a program walks down, and lanes of a program. With channels last a thread
+# has four lanes, read by one instruction. Chosen by counting instructions, not by timing.
 ROWS = 8
 LANES = {torch.contiguous_format: 128, torch.channels_last: 512}
 WARPS = 4

@@ -1,12 +1,12 @@
 """Triton kernels of local importance-based pooling, forward and backward.
 
 Both kernels are bound by memory: they read x and logit from memory once, and once or twice more
-from the caches.  A program takes a block of columns of the map and walks down some of its rows.
+from the caches. A program takes a block of columns of the map and walks down some of its rows.
 The lanes of a block are columns of all channels and images, in the order of the memory layout, so
 that neighbouring lanes read neighbouring cells.
 
 Exponentials are powers of two, which the hardware computes, relative to the largest logit of the
-window, so that logits may have any finite value.  Gradients have the rounding error of the logits
+window, so that logits may have any finite value. Gradients have the rounding error of the logits
 in float32: 1e-3 for logits of 1e4.
 """
 
@@ -15,7 +15,7 @@ import triton.language as tl
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 # Sizes of maps vary from image to image; specializing on their divisibility would compile a kernel
-# for each residue and gain little.  The number of lanes is specialized: where 16 divides it,
+# for each residue and gain little. The number of lanes is specialized: where 16 divides it,
 # channels-last loads take four lanes at a time.
 SIZES = ('height', 'width', 'out_height', 'out_width')
 
@@ -64,7 +64,7 @@ def forward(
     x, logit: (B, C, H, W) with strides x_*, l_*, which may be 0.  out, mean, log_sum:
     (B, C, H', W') with strides o_*.  KEEP writes, in the accumulation dtype ACC, what the backward
     pass reads: the mean, which out holds rounded, and the logarithm of the window's sum of
-    exp(logit).  A GATE above 0 replaces the logits by GATE * sigmoid(logit).
+    exp(logit). A GATE above 0 replaces the logits by GATE * sigmoid(logit).
     """
     first, lane = _block(out_height, ROWS, BLOCK, INDEX)
     active = lane < lanes
@@ -87,7 +87,7 @@ def forward(
         for h in tl.static_range(KERNEL_H):
             for w in tl.static_range(KERNEL_W):
                 inside = active & _inside(row + h, height) & _inside(left + w, width)
-                # The compiler merges these loads with the loads above.  Subtract before
+                # The compiler merges these loads with the loads above. Subtract before
                 # multiplying: a fused product would be rounded differently from the maximum.
                 value = _load_logit(logit + (row + h) * l_h + w * l_w, inside, GATE, ACC)
                 weight = tl.exp2((value - maximum) * LOG2_E)
@@ -151,7 +151,7 @@ def backward(
 
     With the share of a cell in a window, ``p = exp(logit) / sum exp(logit)``, sums over the windows
     that hold the cell are ``grad_x = sum p * grad`` and ``grad_logit = sum p * grad * (x - mean)``,
-    multiplied by the slope of the gate if there is a gate.  Each value is written once.
+    multiplied by the slope of the gate if there is a gate. Each value is written once.
 
     grad, mean, log_sum: (B, C, H', W') with strides o_*.  grad_x, grad_logit: (B, C, H, W) with
     strides g_*.

@@ -16,7 +16,7 @@ from ..ps_roi_align import align_cells
 from ..ps_roi_pool import pool_cells
 from . import bin_kernels, vote_kernels
 
-# Maximum number of channels of a program, and its warps.  Chosen by counting instructions, not by
+# Maximum number of channels of a program, and its warps. Chosen by counting instructions, not by
 # timing.
 CHANNELS = 128
 WARPS = 4

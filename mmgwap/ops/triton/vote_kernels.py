@@ -1,8 +1,8 @@
 """Triton kernels of position-sensitive voting, forward and backward.
 
-A program votes for one RoI on one row of its bins, and on a block of channels.  In a map
+A program votes for one RoI on one row of its bins, and on a block of channels. In a map
 (B, H, W, P*P, C) the values of a cell that a bin reads are a row of memory; a program reads a tile
-of rows at once and keeps their weighted sum.  The position of the bins is computed beforehand, once
+of rows at once and keeps their weighted sum. The position of the bins is computed beforehand, once
 for all channels and maps (:mod:`.bin_kernels`).
 """
 
@@ -34,7 +34,7 @@ def forward(
     """Sum over the bins of each row: votes (K, P, C), in the accumulation dtype ACC.
 
     maps: (B, H, W, P*P, C), contiguous.  rois: (K, 5).  cells, weights: as written by the kernels
-    of the bins, with SAMPLES along each side of a bin, or 0 for quantised bins.  An RoI whose batch
+    of the bins, with SAMPLES along each side of a bin, or 0 for quantised bins. An RoI whose batch
     index is outside the batch gets NaN.
     """
     roi, bin_row = tl.program_id(0).to(tl.int64), tl.program_id(1)

@@ -11,7 +11,7 @@ from mmgwap.registry import MODELS
 class PositionSensitiveConv(nn.Conv2d):
     """1x1 convolution to ``out_features`` values for each of k*k bins.
 
-    Filter ``(c_out * k + row) * k + col`` belongs to bin (row, col), as in Caffe.  The convolution
+    Filter ``(c_out * k + row) * k + col`` belongs to bin (row, col), as in Caffe. The convolution
     replaces the linear predictors of mmdet's ``BBoxHead`` and keeps their argument names.
     """
 
@@ -38,8 +38,8 @@ class PositionSensitiveConv(nn.Conv2d):
 class RFCNBBoxHead(BBoxHead):
     """Box head that predicts position-sensitive score and box maps of a whole image.
 
-    Targets, losses and decoding are those of ``BBoxHead``.  The predictors are convolutions that
-    run once over the image, before the RoIs are known.  ``conv_new`` (1x1, ReLU) reduces the
+    Targets, losses and decoding are those of ``BBoxHead``. The predictors are convolutions that
+    run once over the image, before the RoIs are known. ``conv_new`` (1x1, ReLU) reduces the
     channels of the backbone.
 
     Args:

@@ -18,7 +18,7 @@ class PSRoIExtractor(BaseModule):
     """Vote over the position-sensitive bins of each RoI.
 
     Args:
-        output_size (int): number of bins on each side, k in the paper.  Must equal the box head's.
+        output_size (int): number of bins on each side, k in the paper. Must equal the box head's.
         featmap_stride (int): stride of the maps, in pixels.
         mode (str): 'pool' for the paper's quantised bins, 'align' for bilinear samples.
         sampling_ratio (int): samples along each side of a bin in mode 'align'.
