@@ -54,7 +54,7 @@ def allow_training_state() -> Iterator[None]:
 def safe_checkpoints() -> Iterator[None]:
     """Refuse checkpoints that could run code, and end the process with a one-line error.
 
-    The context is meant for command-line tools. Any load is a safe load in it, even if the caller
+    The context is meant for command-line tools. Every load within it is safe, even if the caller
     asks for an unrestricted load. Training state of mmengine is allowed.
     """
     forced = mock.patch.dict(os.environ, TORCH_FORCE_WEIGHTS_ONLY_LOAD='1')

@@ -108,7 +108,7 @@ def multi_hot(sample: Union[DetDataSample, dict], num_classes: int) -> Tensor:
 
 
 def batch_multi_hot(samples: Sequence[Union[DetDataSample, dict]], num_classes: int) -> Tensor:
-    """Encode the labels of several images as :func:`multi_hot`.
+    """Encode the labels of several images, each as in :func:`multi_hot`.
 
     The labels of all images are copied from the GPU at once, so that the CPU waits for
     the GPU only once per batch.

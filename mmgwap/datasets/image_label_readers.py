@@ -110,7 +110,7 @@ def read_voc(dataset: BaseDetDataset) -> list[LabelledImage]:
     for name in dataset.metainfo['classes']:
         path = dataset.ann_file.replace('{}', name)
         if not exists(path, backend_args=dataset.backend_args):
-            raise ValueError(f'{path}: missing, the image set of {name!r}')
+            raise ValueError(f'{path}: missing; it must be the image set of the class {name!r}')
         for image, flag in _read_image_set(path, dataset).items():
             names = images.setdefault(image, {'1': [], '0': [], '-1': []})
             names[flag].append(name)

@@ -77,7 +77,7 @@ class WSOLDataset(UnreadableImageMixin, BaseDetDataset):
         folder = self.data_prefix['img']
         if not isdir(folder or '.', backend_args=self.backend_args):
             raise FileNotFoundError(
-                f"{folder}: missing, the folder of the images in data_prefix['img']"
+                f"{folder}: missing; data_prefix['img'] must be the folder of the images"
             )
         metadata = read_wsol_metadata(self.metadata_root, self.backend_args)
         if not metadata.labels:

@@ -1,7 +1,7 @@
 """Sums over sliding windows without their padding, and the adjoint of these sums.
 
 A window sum is separable: rows first, columns second. Each pass adds strided slices, which torch
-vectorises on a CPU.  torch's average pooling visits the cells one by one on a CPU, but is faster
+vectorises on a CPU. torch's average pooling visits the cells one by one on a CPU, but is faster
 for channels-last maps.
 """
 

@@ -78,8 +78,8 @@ def pack_image_labels(pipeline: Compose) -> Compose:
     if type(last) is not PackDetInputs:
         raise ValueError(
             'a pipeline for images without boxes must end in PackDetInputs or '
-            f'mmgwap.PackPartialInputs, got {type(last).__name__}; images without boxes would be '
-            'trained on as empty'
+            f'mmgwap.PackPartialInputs, got {type(last).__name__}; otherwise images without boxes '
+            'would be trained on as empty'
         )
     return Compose([*others, PackPartialInputs(meta_keys=last.meta_keys)])
 

@@ -40,7 +40,7 @@ class GoogLeNet(BaseModule):
 
     torchvision's ImageNet checkpoint loads, except ``aux1``, ``aux2``, ``fc`` and the
     blocks after the last output. It expects RGB images with mean and standard
-    deviation 127.5 in each channel.  torchvision's model converts the usual
+    deviation 127.5 in each channel. torchvision's model converts the usual
     normalisation to this one (``transform_input``); this class does not.
 
     Args:

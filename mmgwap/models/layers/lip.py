@@ -3,15 +3,16 @@
 
 A small network of convolutions computes the importance of each cell of a feature map, and ``lip2d``
 averages each window weighted by importance. Submodules are named as in the authors' checkpoints.
-The authors' ``BottleneckShared`` is ``BottleneckLogit`` here, and the ``BottleneckLIP`` of their
-LIP-ResNet, which reads it, is ``SharedBottleneckLIP``; ``BottleneckLIP`` has a bottleneck of its
-own, as in LIP-DenseNet.
+The authors' ``BottleneckShared`` is ``BottleneckLogit`` here. The ``BottleneckLIP`` of their
+LIP-ResNet, which reads it, is ``SharedBottleneckLIP`` here. ``BottleneckLIP`` has a bottleneck of
+its own, as in LIP-DenseNet.
 
 All logits are equal at first, so training begins as average pooling. The authors initialize the
-last convolution with zeros. Here the weight of the norm behind it is zero instead, for two
-reasons: that norm would divide a map of zeros by the root of its epsilon and enlarge gradients 316
-times, and gradient clipping would then scale down the rest of the network; and an ``init_cfg`` for
-all convolutions of a model does not change a norm.
+last convolution with zeros. Here the weight of the norm behind it is zero instead, for two reasons:
+
+* Behind a map of zeros, the norm divides by the root of its epsilon and enlarges gradients 316
+  times. Gradient clipping would then scale down the rest of the network.
+* An ``init_cfg`` for all convolutions of a model does not change a norm.
 
 Shapes: maps are (B, C, H, W), pooled maps (B, C, H', W').
 """

@@ -1,7 +1,7 @@
 """Online hard example mining as R-FCN uses it.
 
 Shrivastava et al., CVPR 2016, arXiv 1604.03540; Dai et al., R-FCN, arXiv 1605.06409, section 2: all
-RoIs of an image are scored, and the B RoIs of highest loss train.  mmdet's ``OHEMSampler`` differs:
+RoIs of an image are scored, and the B RoIs of highest loss train. mmdet's ``OHEMSampler`` differs:
 it mines positives and negatives separately, with a quota, by the classification loss alone.
 """
 

@@ -159,7 +159,7 @@ def _backward(ctx, grad: Tensor, *_) -> tuple:
     saved = ctx.saved_tensors  # read once: activation checkpointing unpacks them only once
     if grad.numel() and not saved[2].numel():
         raise RuntimeError(
-            'lip2d was called with keep=False, so there is nothing for its backward pass: '
+            'lip2d was called with keep=False, so nothing was kept for the backward pass: '
             'call or export it with gradients enabled'
         )
     grad_x, grad_logit = lip2d_backward(grad, *saved, *ctx.windows, ctx.gate, needs_grad_logit)

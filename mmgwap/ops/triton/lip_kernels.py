@@ -61,7 +61,7 @@ def forward(
 ):
     """Pool each window; a lane is a column of windows.
 
-    x, logit: (B, C, H, W) with strides x_*, l_*, which may be 0.  out, mean, log_sum:
+    x, logit: (B, C, H, W) with strides x_*, l_*, which may be 0. out, mean, log_sum:
     (B, C, H', W') with strides o_*.  KEEP writes, in the accumulation dtype ACC, what the backward
     pass reads: the mean, which out holds rounded, and the logarithm of the window's sum of
     exp(logit). A GATE above 0 replaces the logits by GATE * sigmoid(logit).
@@ -153,7 +153,7 @@ def backward(
     that hold the cell are ``grad_x = sum p * grad`` and ``grad_logit = sum p * grad * (x - mean)``,
     multiplied by the slope of the gate if there is a gate. Each value is written once.
 
-    grad, mean, log_sum: (B, C, H', W') with strides o_*.  grad_x, grad_logit: (B, C, H, W) with
+    grad, mean, log_sum: (B, C, H', W') with strides o_*. grad_x, grad_logit: (B, C, H, W) with
     strides g_*.
     """
     first, lane = _block(height, ROWS, BLOCK, INDEX)

@@ -28,7 +28,7 @@ LANES = 128
 def ps_roi_bins(
     rois: Tensor, height: int, width: int, bins: int, scale: float, samples: int
 ) -> Tuple[Tensor, Tensor]:
-    """Cut RoIs into bins, once for all maps that vote on them.
+    """Cut RoIs into bins, once for all maps that they vote on.
 
     Args:
         rois (Tensor): (K, 5), float32 or float64, contiguous.

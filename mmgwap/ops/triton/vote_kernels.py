@@ -33,7 +33,7 @@ def forward(
 ):
     """Sum over the bins of each row: votes (K, P, C), in the accumulation dtype ACC.
 
-    maps: (B, H, W, P*P, C), contiguous.  rois: (K, 5).  cells, weights: as written by the kernels
+    maps: (B, H, W, P*P, C), contiguous. rois: (K, 5). cells, weights: as written by the kernels
     of the bins, with SAMPLES along each side of a bin, or 0 for quantised bins. An RoI whose batch
     index is outside the batch gets NaN.
     """

@@ -45,7 +45,7 @@ class RFCNBBoxHead(BBoxHead):
     Args:
         in_channels (int): channels of the feature map, 2048 for res5.
         feat_channels (int): channels after ``conv_new``; 0 for a head without ``conv_new``.
-        output_size (int): k, the number of bins on each side of an RoI.  k = 1 does not converge
+        output_size (int): k, the number of bins on each side of an RoI. k = 1 does not converge
             (paper, table 2).
         reg_class_agnostic (bool): whether to predict one box for all classes, as in the paper,
             instead of one box for each class.
