@@ -50,7 +50,7 @@ def image_labels(sample: Union[DetDataSample, dict]) -> tuple[Tensor, Tensor]:
     present, and classes that occur in ignored boxes only may be present.
 
     Args:
-        sample: A data sample, or the dict of its ``to_dict``.
+        sample: a data sample, or the dict of its ``to_dict``.
 
     Returns:
         tuple[Tensor, Tensor]: two int64 vectors without common elements.
@@ -137,7 +137,7 @@ def maps_to_image(
     """Resize maps that cover a padded batch to the image of a data sample.
 
     Args:
-        sample: A data sample, or the dict of its ``to_dict``, with the metainfo
+        sample: a data sample, or the dict of its ``to_dict``, with the metainfo
             ``batch_input_shape``, ``img_shape`` and ``ori_shape``.
         maps (Tensor): (K, h, w), for example ``sample.pred_image_maps``.
         rescale (bool): whether to resize to the original image instead of the

@@ -34,8 +34,8 @@ def check_arguments(input: Tensor, rois: Tensor, output_size: int) -> Tensor:
 
     Raises:
         ValueError: if a shape or ``output_size`` is wrong, the map has 2^31 or more cells, the
-            devices differ, or a batch index is outside the batch (checked on CPU only, because
-            reading the RoIs would stall the queue of a GPU).
+            devices differ, or a batch index is outside the batch. Batch indices are checked on
+            CPU only, because reading the RoIs would stall the queue of a GPU.
     """
     if output_size < 1:
         raise ValueError(f'output_size must be at least 1, got {output_size}')

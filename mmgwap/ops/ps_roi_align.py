@@ -19,7 +19,7 @@ def ps_roi_align(
     """Average bilinear samples of each bin of each RoI over the bin's own map.
 
     The samples come from mmcv's ``roi_align``. The bin becomes part of the batch index,
-    ``(B, C*P*P, H, W) -> (B*P*P, C, H, W)``, and each bin is pooled to 1x1 as an RoI of its own,
+    ``(B, C*P*P, H, W) -> (B*P*P, C, H, W)``. Each bin is then pooled to 1x1 as an RoI of its own,
     so no bin reads another bin's map. The operator runs wherever mmcv's does: CPU, CUDA, and ONNX
     as the standard ``RoiAlign`` (``torch.onnx.export(..., opset_version=16, dynamo=False)``).
 

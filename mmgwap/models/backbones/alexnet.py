@@ -21,7 +21,7 @@ class AlexNet(Plain, BaseModule):
 
     The poolings have no padding, so the map has one row and one column less than the
     stride of 16 suggests: 13 for 224 px.  :func:`mmgwap.localization.resize_maps`
-    stretches it over the whole input, which shifts a cell by up to 8 px if the sides
+    stretches it over the whole input. This shifts a cell by up to 8 px if the sides
     of the input are multiples of 32, as in the configs, and by up to 22 px otherwise.
 
     Args:

@@ -56,7 +56,7 @@ def score_gradients(
     Args:
         detector (BaseDetector): detector in eval mode. Its parameters get no
             gradients.
-        data (dict): A batch of a data loader, before preprocessing.
+        data (dict): a batch of a data loader, before preprocessing.
         label (int): index of the class.
         layer (str): name of the module whose output is explained, for example
             'backbone', 'neck' or 'backbone.layer3'.

@@ -96,11 +96,11 @@ class ImageClassifier(BaseDetector):
                 undone, as mmdet's test-time augmentation expects.
 
         Returns:
-            list: the data samples with ``pred_image_scores`` (K, ) in [0, 1],
-            ``pred_instances`` of the classes with the highest scores, where the score
-            of a box is the score of its class, and, if ``with_maps``,
-            ``pred_image_maps`` (K, h, w), which cover the padded batch at the
-            resolution of the feature map. A class with a constant map has no box.
+            list: the data samples with ``pred_image_scores`` (K, ) in [0, 1] and
+            ``pred_instances`` of the classes with the highest scores. The score of a
+            box is the score of its class. A class with a constant map has no box. If
+            ``with_maps``, they have ``pred_image_maps`` (K, h, w), which cover the
+            padded batch at the resolution of the feature map.
         """
         feats = self.extract_feat(batch_inputs)
         scores, maps = self.cls_head.predict(feats, with_maps=True)

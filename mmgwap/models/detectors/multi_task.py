@@ -135,7 +135,7 @@ class MultiTaskDetector(BaseDetector):
     def _zero_loss(self, inputs: Tensor, samples: SampleList, feats: Any) -> Tensor:
         """Return a loss of zero that depends on every parameter of the detector.
 
-        Other processes may have images with boxes in this step, and the loss of a
+        Other processes may have images with boxes in this step. The loss of a
         detector may contain collective operations, in the forward pass (mean
         number of positives) and in the backward pass (synchronised batch norm).
         This process has to take part in them. It computes the loss of its first

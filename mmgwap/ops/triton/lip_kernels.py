@@ -149,9 +149,10 @@ def backward(
 ):
     """Gather the gradients of each cell from its windows; a lane is a column of cells.
 
-    With the share of a cell in a window, ``p = exp(logit) / sum exp(logit)``, sums over the windows
-    that hold the cell are ``grad_x = sum p * grad`` and ``grad_logit = sum p * grad * (x - mean)``,
-    multiplied by the slope of the gate if there is a gate. Each value is written once.
+    The share of a cell in a window is ``p = exp(logit) / sum exp(logit)``. The gradients are sums
+    over the windows that hold the cell: ``grad_x = sum p * grad`` and
+    ``grad_logit = sum p * grad * (x - mean)``. With a gate, grad_logit is multiplied by the slope
+    of the gate. Each value is written once.
 
     grad, mean, log_sum: (B, C, H', W') with strides o_*. grad_x, grad_logit: (B, C, H, W) with
     strides g_*.
