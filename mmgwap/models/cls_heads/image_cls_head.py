@@ -36,11 +36,11 @@ class ImageClsHead(BaseModule):
         norm_cfg (dict): norm layer of these convolutions.
         multi_label (bool): whether an image has any number of classes (sigmoid)
             instead of exactly one (softmax).
-        loss (dict): a classification loss of mmdet. Its inputs are logits,
-            targets and weights. Logits are (N, K). Targets are (N, K) of 0 and 1 or,
-            if not ``multi_label``, class indices (N, ). Weights have the shape of the
-            targets, and are 0 where the label is unknown. Default: cross entropy, summed over the classes and averaged
-            over the images.
+        loss (dict): a classification loss of mmdet. Its inputs are logits, targets and
+            weights. Logits are (N, K). Targets are (N, K) of 0 and 1 or, if not
+            ``multi_label``, class indices (N, ). Weights have the shape of the
+            targets, and are 0 where the label is unknown. Default: cross entropy,
+            summed over the classes and averaged over the images.
 
     Raises:
         ValueError: if ``source`` is unknown, or ``loss.use_sigmoid`` does not fit
