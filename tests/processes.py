@@ -10,12 +10,14 @@ import warnings
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import torch
 from mmengine.config import config
 from yapf.yapflib import yapf_api
 
 # Importing mmdet takes most of the time of a short command. The server imports it once and
-# forks a clean process for each command. mmgwap is imported by the command itself.
-_SERVER = multiprocessing.get_context('forkserver')
+# forks a clean process for each command. mmgwap is imported by the command itself. With a GPU
+# each command starts a new interpreter: mmdet initializes CUDA, which a fork does not survive.
+_SERVER = multiprocessing.get_context('spawn' if torch.cuda.is_available() else 'forkserver')
 _SERVER.set_forkserver_preload(
     ['mmdet.apis', 'mmdet.datasets', 'mmdet.engine', 'mmdet.evaluation', 'mmdet.visualization']
 )
@@ -36,7 +38,8 @@ class Command:
         self.args = [str(name), *map(str, args)]
         self.folder = tempfile.TemporaryDirectory()
         self.process = _SERVER.Process(
-            target=_run, args=(str(repo), self.args, variables, self.folder.name)
+            target=_run,
+            args=(str(repo), self.args, dict(os.environ, **variables), self.folder.name),
         )
         self.process.start()
 
@@ -51,7 +54,7 @@ class Command:
         return CompletedProcess(self.args, self.process.exitcode, *output)
 
 
-def _run(repo: str, command: list, variables: dict, folder: str) -> None:
+def _run(repo: str, command: list, environment: dict, folder: str) -> None:
     """Become the command, with its output in two files of the folder."""
     for name in ('stdout', 'stderr'):
         stream = getattr(sys, name)
@@ -59,7 +62,8 @@ def _run(repo: str, command: list, variables: dict, folder: str) -> None:
         with open(os.path.join(folder, name), 'w') as file:
             os.dup2(file.fileno(), stream.fileno())
     os.chdir(repo)
-    os.environ.update(variables)
+    os.environ.clear()  # the server has the environment of the first command
+    os.environ.update(environment)
     warnings.simplefilter('ignore')
     skip_config_formatting()
     sys.argv = command

@@ -1,8 +1,7 @@
 """Make the environment that the README's commands run in: make install.
 
-Create a virtual environment and install pinned requirements, mmcv compiled for the installed
-torch, and this repository in editable form. The wheel of mmcv is kept in the user's cache.
-A finished environment is left as it is; a half-made or outdated environment is made again.
+Install pinned requirements, mmcv compiled for the installed torch, and this repository. The wheel
+of mmcv is kept in the user's cache. A half-made or outdated environment is made again.
 """
 
 import argparse
@@ -64,7 +63,7 @@ class Environment:
         self.create()
         print(f'installing into {self.path} (some minutes)', flush=True)
         self.install_requirements('install')
-        options = ('--no-deps', '--no-index', '--no-build-isolation')
+        options = ('--no-deps', '--no-index', '--no-build-isolation', '--ignore-installed')
         self.pip('install', *options, self.mmcv_wheel(), '-e', REPO)
         run(self.python, '-c', 'import mmgwap.ops')
         self.mark.write_text(wanted)
@@ -169,11 +168,12 @@ def check_compiler(cuda=None):
     """Stop without a C++ compiler, Python's headers, or nvcc for a GPU."""
     compiler = os.environ.get('CXX', 'c++').split()[0]
     header = Path(sysconfig.get_paths()['include'], 'Python.h')
-    gpu = cuda or os.environ.get('CUDA_VISIBLE_DEVICES') != '' and shutil.which('nvidia-smi')
+    visible = os.environ.get('CUDA_VISIBLE_DEVICES') != ''
+    gpu = cuda or visible and 'GPU 0:' in subprocess.getoutput('nvidia-smi -L')
     for found, missing in (
         (shutil.which(compiler), f'C++ compiler {compiler} (Debian: apt install g++)'),
         (header.exists(), f'{header} (Debian: apt install python3-dev)'),
-        (not gpu or cuda_home(cuda), f'nvcc of CUDA {cuda or ""} for the GPU (set CUDA_HOME)'),
+        (not gpu or cuda_home(cuda), f'nvcc {cuda or ""} (CUDA_HOME= or CUDA_VISIBLE_DEVICES=)'),
     ):
         if not found:
             stop(f'mmcv has to be compiled, and there is no {missing}')

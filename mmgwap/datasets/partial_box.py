@@ -81,6 +81,8 @@ class PartialBoxDataset:
             raise ValueError(
                 f'PartialBoxDataset: percent must be a number in [0, 100], got {percent!r}'
             )
+        if seed is None:  # numpy would choose other images in each process
+            raise ValueError('PartialBoxDataset: seed must be an int, got None')
         if unlabelled not in UNLABELLED:
             raise ValueError(
                 f'PartialBoxDataset: unlabelled must be one of {UNLABELLED}, got {unlabelled!r}'

@@ -159,7 +159,7 @@ def _triton_matches(
 
     name = (
         f'lip2d of {dtype} with {logit_dtype} logits, '
-        f'{"channels-last" if channels_last else "contiguous"}, '
+        f'{"channels-last" if channels_last else "contiguous"}, windows {windows}, gate {gate}, '
         f'{"forward and backward" if needs_grad else "forward"}'
     )
     return first_use_matches(name, device, small_case)

@@ -138,7 +138,7 @@ def _triton_matches(
 
     name = (
         f'ps_roi_vote of {dtype} with {rois_dtype} RoIs, cell-major, '
-        f'{"bilinear" if samples else "quantised"} bins, '
+        f'{bins} x {bins} bins with {samples or "all cells"} as samples, {channels} channels, '
         f'{"forward and backward" if needs_grad else "forward"}'
     )
     return first_use_matches(name, device, small_case)

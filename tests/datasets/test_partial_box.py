@@ -191,6 +191,7 @@ def test_flag(tmp_path):
         (dict(percent=101), 'percent .* got 101'),
         (dict(percent=float('nan')), 'percent .* got nan'),
         (dict(percent=True), 'percent .* got True'),
+        (dict(percent=50, seed=None), 'seed .* got None'),
         (dict(percent=1, unlabelled='no'), "unlabelled .* got 'no'"),
     ],
 )

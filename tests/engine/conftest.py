@@ -3,6 +3,7 @@
 import pytest
 import torch
 from mmdet.utils import register_all_modules
+from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
@@ -67,11 +68,13 @@ def training(config, tmp_path):
         runner.train()
         return runner
 
-    loggers = dict(MMLogger._instance_dict)
+    instances = {kind: dict(kind._instance_dict) for kind in (MMLogger, DetLocalVisualizer)}
+    DetLocalVisualizer._instance_dict.clear()  # it would write into the folder of another test
     yield train
-    # Leave the loggers of other tests as they were.
-    MMLogger._instance_dict.clear()
-    MMLogger._instance_dict.update(loggers)
+    # Leave loggers and visualizers of other tests as they were.
+    for kind, before in instances.items():
+        kind._instance_dict.clear()
+        kind._instance_dict.update(before)
 
 
 def state_of(runner) -> dict:

@@ -10,14 +10,14 @@ import torch
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmgwap.engine.hooks.atomic_checkpoint_hook import AtomicLocalBackend
+from mmgwap.engine.hooks.atomic_checkpoint_hook import AtomicCheckpointHook, AtomicLocalBackend
 from tests.checkpoints import read_checkpoint
 
 from .conftest import EPOCHS
 
 WRITER = """
 import os, signal, sys, time
-from mmgwap.engine.hooks.atomic_checkpoint_hook import AtomicLocalBackend
+from mmgwap.engine.hooks.atomic_checkpoint_hook import AtomicCheckpointHook, AtomicLocalBackend
 for delay in map(float, sys.argv[2:]):
     if os.path.exists(sys.argv[1] + '.tmp'):
         os.remove(sys.argv[1] + '.tmp')
@@ -231,3 +231,14 @@ def test_hooks_let_mmengine_read_its_checkpoints(training, monkeypatch, hook):
         with pytest.raises(pickle.UnpicklingError):
             training(3, resume=True, **changes)
     assert set(torch.serialization.get_safe_globals()) == before
+
+
+def test_a_runner_may_load_a_checkpoint_outside_of_a_run():
+    AtomicCheckpointHook(interval=1).after_load_checkpoint(None, {})
+
+
+def test_published_checkpoints_are_read_safely(training, tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
+    training(2, **{'default_hooks.checkpoint.published_keys': ['meta', 'state_dict']})
+    (published,) = (tmp_path / 'run').glob('iter_2-*.pth')
+    assert set(torch.load(published, weights_only=True)) == {'meta', 'state_dict'}

@@ -24,6 +24,8 @@ class AllowTrainingStateHook(Hook):
     see :func:`mmgwap.checkpoint.allow_training_state`.
     """
 
+    _loading = ExitStack()  # closed: a runner may load a checkpoint outside of a run
+
     def before_run(self, runner: Runner) -> None:
         super().before_run(runner)
         self._loading = ExitStack()
@@ -65,6 +67,11 @@ class AtomicCheckpointHook(AllowTrainingStateHook, CheckpointHook):
         if not (self.backend_args or self.file_client_args or '://' in out_dir):
             self.backend_args = dict(backend='mmgwap.atomic')
         super().before_train(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        # With `published_keys`, mmengine reads the last checkpoint again.
+        with allow_training_state():
+            super().after_train(runner)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         outdated = self._keep(runner, step)

@@ -138,7 +138,8 @@ def write_coco_submission(entries: list[dict], folder: Path, name: str) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f'{name}.zip'
-    path.unlink(missing_ok=True)  # of an earlier run
+    for old in (path, path.with_suffix('.json')):  # files of an earlier run
+        old.unlink(missing_ok=True)
     if not entries:
         raise SubmissionError(f'{path}: no detections in any image, nothing to submit')
     content = json.dumps(entries, allow_nan=False)

@@ -158,7 +158,7 @@ def _difference(results: Sequence[Tensor], expected: Sequence[Tensor]) -> str:
     for result, wanted in zip(results, expected):
         tolerance = max(1e-4, 8 * torch.finfo(wanted.dtype).eps)
         error = (result.double() - wanted.double()).abs().max()
-        error = float(error / wanted.double().abs().max())
+        error = float(error / wanted.double().abs().max().clamp(min=1e-30))
         if not error <= tolerance:
             return f'differs by {error:.2g} of the largest value, {tolerance:.2g} is allowed'
     return ''
