@@ -173,7 +173,7 @@ def check_compiler(cuda=None):
     for found, missing in (
         (shutil.which(compiler), f'C++ compiler {compiler} (Debian: apt install g++)'),
         (header.exists(), f'{header} (Debian: apt install python3-dev)'),
-        (not gpu or cuda_home(cuda), f'nvcc {cuda or ""} (CUDA_HOME= or CUDA_VISIBLE_DEVICES=)'),
+        (not gpu or cuda_home(cuda), f'nvcc of CUDA {cuda or ""} for the GPU (set CUDA_HOME)'),
     ):
         if not found:
             stop(f'mmcv has to be compiled, and there is no {missing}')

@@ -104,7 +104,7 @@ def test_missing_compilers(install, toolkit, monkeypatch):
     install.check_compiler('13.0')
     with pytest.raises(SystemExit, match='nvcc of CUDA 12.6'):
         install.check_compiler('12.6')
-    put_file(toolkit / 'bin' / 'nvidia-smi').chmod(0o755)
+    put_file(toolkit / 'bin' / 'nvidia-smi', '#!/bin/sh\necho "GPU 0: a GPU"').chmod(0o755)
     monkeypatch.setenv('PATH', str(toolkit / 'bin'))
     (toolkit / 'bin' / 'nvcc').unlink()
     install.check_compiler()  # CUDA_VISIBLE_DEVICES is empty
