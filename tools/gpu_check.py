@@ -78,8 +78,6 @@ def is_missing(pin):
 
 def run_checks(python):
     """Run the tests marked gpu and the benchmark. Return the exit status."""
-    if subprocess.call([python, '-c', 'import torch; exit(not torch.cuda.is_available())']):
-        return print('mmcv is compiled; there is no GPU to check')
     report, start = install.REPO / 'work_dirs' / 'gpu-check.xml', time.time()
     report.unlink(missing_ok=True)
     tests = ['-m', 'pytest', '-m', 'gpu', '--junitxml', report]
