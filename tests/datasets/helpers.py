@@ -100,9 +100,8 @@ def voc(root, boxes=BOXES, write=True, **options):
 def checked(kind, root, boxes=BOXES, **options):
     """Build a CheckedCocoDataset or CheckedXMLDataset."""
     cfg = dict(coco=coco, voc=voc)[kind](root, boxes, **options)
-    return DATASETS.build(
-        dict(cfg, type=dict(coco='mmgwap.CheckedCocoDataset', voc='mmgwap.CheckedXMLDataset')[kind])
-    )
+    name = dict(coco='Coco', voc='XML')[kind]
+    return DATASETS.build(dict(cfg, type=f'mmgwap.Checked{name}Dataset'))
 
 
 def partial(dataset, **options):

@@ -47,21 +47,18 @@ IMAGES = [
     (dict(id=None), 'number 1: id .* missing'),
     (dict(id=2.0), 'number 1: id .* 2.0'),
     (dict(id=True), 'number 1: id .* True'),
-    (dict(id=[1]), r'number 1: id .* \[1\]'),
     (dict(id=7), '7: 2 entries have this id'),
     (dict(id='8'), ': the ids .* int and str'),
-    (dict(file_name=None), '8: file_name .* missing'),
     (dict(file_name=''), "8: file_name .* ''"),
     (dict(file_name=3), '8: file_name .* 3'),
     (dict(width=None), '8: width .* missing'),
-    *(
-        (dict(height=bad), f'8: height must be .* above 0, got .*{told}')
-        for bad, told in [(0, 0), (-48, -48), ('48', 48), (math.nan, 'nan'), (1e308, '1e.308')]
-        + [(True, 'True'), ([48], 48)]
-    ),
+    (dict(height=0), '8: height .* 0'),
+    (dict(height='48'), '8: height .* 48'),
+    (dict(height=math.nan), '8: height .* nan'),
+    (dict(height=1e308), '8: height .* 1e.308'),
+    (dict(height=True), '8: height .* True'),
 ]
 CATEGORIES = [
-    (dict(id=None), 'number 0: id .* missing'),
     (dict(id=6), '6: 2 entries have this id'),
     (dict(name='dog'), "'dog': 2 entries have this name"),
     (dict(name=None), '5: name .* missing'),
@@ -69,60 +66,51 @@ CATEGORIES = [
 ANNOTATIONS = [
     (dict(id=None), 'number 2: id .* missing'),
     (dict(id=1), '1: 2 entries have this id'),
-    (dict(image_id=None), '2: image_id .* missing'),
     (dict(image_id=7.0), '2: image_id .* 7.0'),
-    (dict(category_id=None), '2: category_id .* missing'),
     (dict(category_id={}), '2: category_id .* {}'),
-    (dict(category_id=9), "2: category 'id 9' is not among"),
+    (dict(category_id=9), "2: category 'id 9'"),
     (dict(bbox=None), '2: bbox .* missing'),
-    *(
-        (dict(bbox=bad), '2: bbox must be four numbers.* got ')
-        for bad in ([1, 2, 3], [1, 2, 3, 4, 5], [1, 2, 3, '4'], [1, 2, 3, True], [1, 2, 3, [4]])
-        + ('1234', {}, 5, [1, 2, 3, 10**400])
-    ),
+    *((dict(bbox=bad), '2: bbox') for bad in ([1, 2, 3], [1, 2, 3, '4'], [1, 2, 3, True], '1234')),
+    (dict(bbox=[1, 2, 3, 10**400]), '2: bbox'),
     (dict(area='9'), "2: area .* '9'"),
-    (dict(area=False), '2: area .* False'),
-    (dict(iscrowd='0'), "2: iscrowd must be 0 or 1, got '0'"),
-    (dict(iscrowd=2), '2: iscrowd must be 0 or 1, got 2'),
-    (dict(ignore='no'), "2: ignore must be 0 or 1, got 'no'"),
+    (dict(iscrowd='0'), "2: iscrowd .* '0'"),
+    (dict(iscrowd=2), '2: iscrowd .* 2'),
+    (dict(ignore='no'), "2: ignore .* 'no'"),
     (dict(segmentation=5), '2: segmentation .* 5'),
+]
+FAULTY_ENTRIES = [
+    (changed(*entry, **changes), f', {name} ?{message}')
+    for entry, name, faults in (
+        (('images', 1), 'image', IMAGES),
+        (('categories', 0), 'category', CATEGORIES),
+        (('annotations', 2), 'annotation', ANNOTATIONS),
+    )
+    for changes, message in faults
 ]
 
 
 @pytest.mark.parametrize(
-    'data, told',
+    'data, message',
     [
         (b'', ': invalid JSON: .*line 1 column 1'),
         (json.dumps(content()).encode()[:-50], ': invalid JSON'),
         (json.dumps(content()).replace('cat', 'chät').encode('latin-1'), ': not UTF-8 text'),
-        (json.dumps(content()).encode('utf-16'), ': not UTF-8 text'),
         (b'[' * 10**6, ': invalid JSON: maximum recursion depth'),
         (b'{"images": ' + b'9' * 5000 + b'}', ': invalid JSON: Exceeds the limit'),
         (b'{"images": [], "images": []}', ": .* the key 'images' twice"),
         ([], ': must be a JSON object .* got list'),
         ({}, ': images must be a list, .* missing'),
         (content(images={}), ': images must be a list, got {}'),
-        (content(categories=None), ': categories must be a list, got None'),
-        (content(annotations='no'), ": annotations must be a list, got 'no'"),
         (content(images=[5]), ', image number 0: must be an object, got 5'),
-        (content(annotations=[[]]), ', annotation number 0: must be an object'),
-        *((changed('images', 1, **change), f', image ?{told}') for change, told in IMAGES),
-        *(
-            (changed('categories', 0, **change), f', category {told}')
-            for change, told in CATEGORIES
-        ),
-        *(
-            (changed('annotations', 2, **change), f', annotation {told}')
-            for change, told in ANNOTATIONS
-        ),
+        *FAULTY_ENTRIES,
         (
             content(images=[dict(id='7', file_name='7.jpg', width=64, height=48)]),
-            ": 3 of 3 annotations .* annotation 0 of image 7; the images have ids such as '7'",
+            ": 3 of 3 annotations .* annotation 0 of image 7; .* '7'",
         ),
     ],
 )
-def test_faults_are_named(data, told, tmp_path):
-    with pytest.raises(ValueError, match=f'^{tmp_path}/coco.json{told}') as caught:
+def test_name_the_fault(data, message, tmp_path):
+    with pytest.raises(ValueError, match=f'^{tmp_path}/coco.json{message}') as caught:
         load(tmp_path, data)
     assert '\n' not in str(caught.value) and len(str(caught.value)) < 600
 
@@ -133,7 +121,7 @@ def test_missing_file(tmp_path):
 
 
 @pytest.mark.parametrize('classes', [('cat', 'horse', 'dog'), ('dog', 'cat')])
-def test_classes_in_another_order_than_the_file(tmp_path, classes):
+def test_refuse_classes_in_another_order_than_the_file(tmp_path, classes):
     """mmdet would call a dog a horse, and a cat a dog."""
     with pytest.raises(ValueError, match=r"coco.json: .* \('cat', 'dog'\)"):
         load(tmp_path, content(), metainfo=dict(classes=classes))
@@ -161,7 +149,7 @@ for key in ('id', 'image_id', 'category_id'):
         TEXT_IDS.encode(),
     ],
 )
-def test_variants_without_a_warning(data, tmp_path, warnings):
+def test_read_variants_without_a_warning(data, tmp_path, warnings):
     dataset = load(tmp_path, data)
     assert boxes_of(dataset) == BOXES
     assert dataset.get_data_info(1)['img_id'] in (8, 'x8')
@@ -176,7 +164,7 @@ def test_missing_areas_are_those_of_the_boxes(tmp_path, warnings):
     assert boxes_of(load(tmp_path, data)) == [BOXES[0], []]
     no_area, dropped = warnings
     assert 'coco.json: 2 annotations have no area, such as 1;' in no_area
-    assert 'CocoMetric needs it' in no_area and 'dropped 1 boxes without area' in dropped
+    assert 'dropped 1 boxes' in dropped
     check_coco(data, 'coco.json')
     assert [ann['area'] for ann in data['annotations']] == [20, 30, 0]
 
@@ -186,25 +174,19 @@ def test_missing_iscrowd_is_0(tmp_path, warnings):
     assert boxes_of(load(tmp_path, data)) == BOXES
     (message,) = warnings
     assert 'coco.json: 1 annotations have no iscrowd, such as 0;' in message
-    assert 'CocoMetric needs it' in message
     check_coco(data, 'coco.json')
     assert data['annotations'][0]['iscrowd'] == 0
 
 
 @pytest.mark.parametrize(
-    'data, boxes, told',
+    'data, boxes, message',
     [
         (
             changed('annotations', 1, image_id=9),
             [BOXES[0][:1], BOXES[1]],
-            'coco.json: 1 of 3 annotations .* annotation 1 of image 9; they are left out$',
+            'coco.json: 1 of 3 annotations .* annotation 1 of image 9',
         ),
-        (
-            changed('images', 1, file_name='7.jpg'),
-            BOXES,
-            "coco.json: 1 images repeat a file_name, such as '7.jpg'",
-        ),
-        (changed('annotations', 2, bbox=[-1e30, 0, 2e30, 20]), [BOXES[0], []], 'dropped 1 boxes'),
+        (changed('images', 1, file_name='7.jpg'), BOXES, "1 images .* '7.jpg'"),
         (changed('annotations', 2, bbox=[1e308, 1, 1e308, 5]), [BOXES[0], []], 'dropped 1 boxes'),
         (changed('annotations', 2, bbox=[0, 0, 2**25, 9]), [BOXES[0], []], 'dropped 1 boxes'),
         # mmdet drops a side below a pixel, although x + w - x may round to a pixel.
@@ -215,13 +197,13 @@ def test_missing_iscrowd_is_0(tmp_path, warnings):
         ),
     ],
 )
-def test_corrections_with_a_warning(data, boxes, told, tmp_path, warnings):
+def test_correct_with_a_warning(data, boxes, message, tmp_path, warnings):
     assert boxes_of(load(tmp_path, data)) == boxes
-    (message,) = warnings
-    assert re.search(told, message)
+    (warning,) = warnings
+    assert re.search(message, warning)
 
 
-def test_files_without_annotations_can_only_be_tested_on(tmp_path):
+def test_read_files_without_annotations_in_test_mode_only(tmp_path):
     data = content()
     del data['annotations']
     assert boxes_of(load(tmp_path, data, test_mode=True)) == [[], []]
@@ -229,6 +211,6 @@ def test_files_without_annotations_can_only_be_tested_on(tmp_path):
         load(tmp_path, data)
 
 
-def test_unlisted_category_id_may_be_ignored(tmp_path):
+def test_ignore_unlisted_category_ids(tmp_path):
     data = changed('annotations', 2, category_id=9)
     assert boxes_of(load(tmp_path, data, unlisted_categories='ignore')) == [BOXES[0], []]

@@ -25,6 +25,7 @@ from .test_voc import XML
 from .test_wsol import FILES, write_files
 
 NAMES = CLASSES['classes']
+OPTIONS = dict(metainfo=CLASSES, data_prefix=dict(img='img/'), serialize_data=False)
 NUMBERS = st.one_of(
     st.integers(-3, 70),
     st.floats(-3, 70),
@@ -48,7 +49,7 @@ JUNK = st.one_of(
 
 @st.composite
 def damaged(draw, data):
-    """Mostly the same bytes; else some changed, removed or repeated."""
+    """Keep the bytes, or cut, change, remove or repeat some of them."""
     kind = draw(st.sampled_from(['same', 'same', 'cut', 'change', 'remove', 'repeat']))
     if kind == 'same':
         return data
@@ -138,7 +139,7 @@ LINES = st.lists(
 
 @st.composite
 def text_files(draw, text):
-    """Lines of text, some of which are changed, removed or moved."""
+    """Change, remove or add lines of a text."""
     lines = text.split('\n')
     for _ in range(draw(st.integers(0, 2))):
         position = draw(st.integers(0, len(lines)))
@@ -162,6 +163,11 @@ def read(path, function, *args, **options):
         return None
 
 
+def objects_of(info):
+    """Return (box, label, crowd or difficult) of the loaded objects of an image."""
+    return [(obj['bbox'], obj['bbox_label'], obj['ignore_flag']) for obj in info['instances']]
+
+
 def sum_of_numbers(messages, pattern):
     found = (re.search(pattern, message) for message in messages)
     return sum(int(match[1]) for match in found if match)
@@ -170,9 +176,8 @@ def sum_of_numbers(messages, pattern):
 def check_coco(folder, data, test_mode):
     path = folder / 'coco.json'
     path.write_bytes(data)
-    options = dict(metainfo=CLASSES, data_prefix=dict(img='img/'), serialize_data=False)
     with captured_log() as messages:
-        dataset = read(path, CheckedCocoDataset, ann_file=str(path), test_mode=test_mode, **options)
+        dataset = read(path, CheckedCocoDataset, ann_file=str(path), test_mode=test_mode, **OPTIONS)
     if dataset is None:
         return
     content = json.loads(data.decode('utf-8-sig'))
@@ -185,9 +190,7 @@ def check_coco(folder, data, test_mode):
         assert info['height'] == image['height'] > 0
         good, dropped = expected_boxes(content, image)
         num_dropped += dropped
-        assert [
-            (obj['bbox'], obj['bbox_label'], obj['ignore_flag']) for obj in info['instances']
-        ] == good
+        assert objects_of(info) == good
     assert num_dropped == sum_of_numbers(messages, r'dropped (\d+) boxes')
     known = [image['id'] for image in content['images']]
     orphans = [ann for ann in content.get('annotations', []) if ann['image_id'] not in known]
@@ -213,23 +216,16 @@ def expected_boxes(content, image):
     return good, dropped
 
 
-def load_voc(folder, path, ann_file):
-    return read(
-        path,
-        CheckedXMLDataset,
-        data_root=str(folder),
-        ann_file=ann_file,
-        metainfo=CLASSES,
-        data_prefix=dict(sub_data_root=''),
-        serialize_data=False,
-    )
+def read_voc(folder, path, ann_file):
+    options = dict(OPTIONS, data_prefix=dict(sub_data_root=''))
+    return read(path, CheckedXMLDataset, data_root=str(folder), ann_file=ann_file, **options)
 
 
 def check_xml(folder, data):
     path = folder / 'Annotations' / '0.xml'
     path.write_bytes(data)
     with captured_log() as messages:
-        dataset = load_voc(folder, path, 'voc.txt')
+        dataset = read_voc(folder, path, 'voc.txt')
     if dataset is None:
         return
     root = ElementTree.fromstring(data)
@@ -238,9 +234,7 @@ def check_xml(folder, data):
     size = [int(side) for side in size] if all(size) else [64, 48]
     assert [info['width'], info['height']] == size
     good, dropped = expected_objects(root, size)
-    assert [
-        (obj['bbox'], obj['bbox_label'], obj['ignore_flag']) for obj in info['instances']
-    ] == good
+    assert objects_of(info) == good
     assert dropped == sum_of_numbers(messages, r'dropped (\d+) boxes')
 
 
@@ -265,7 +259,7 @@ def expected_objects(root, size):
 def check_image_set(folder, data):
     (folder / 'Annotations' / '0.xml').write_text(XML)
     (folder / 'set.txt').write_bytes(data)
-    dataset = load_voc(folder, folder, 'set.txt')
+    dataset = read_voc(folder, folder, 'set.txt')
     if dataset is not None:
         assert [info['img_id'] for info in infos(dataset)] == lines_of(data) == ['0']
 
@@ -278,17 +272,10 @@ def check_split(folder, data):
         assert len(set(ids)) == len(ids)
 
 
-def load_labels(folder, path, format, ann_file):
-    return read(
-        path,
-        ImageLabelDataset,
-        ann_file=str(folder / ann_file),
-        format=format,
-        metainfo=CLASSES,
-        data_prefix=dict(img='img'),
-        serialize_data=False,
-        pipeline=[dict(type='PackDetInputs')],
-    )
+def read_labels(folder, path, format, ann_file):
+    options = dict(OPTIONS, data_prefix=dict(img='img'), pipeline=[dict(type='PackDetInputs')])
+    ann_file = str(folder / ann_file)
+    return read(path, ImageLabelDataset, ann_file=ann_file, format=format, **options)
 
 
 def labels_of(dataset):
@@ -301,7 +288,7 @@ def labels_of(dataset):
 def check_csv_labels(folder, data):
     path = folder / 'labels.csv'
     path.write_bytes(data)
-    dataset = load_labels(folder, path, 'csv', path.name)
+    dataset = read_labels(folder, path, 'csv', path.name)
     if dataset is None:
         return
     first, *rows = csv.reader(io.StringIO(data.decode('utf-8-sig'), newline=''))
@@ -317,7 +304,7 @@ def check_csv_labels(folder, data):
 def check_coco_labels(folder, data):
     path = folder / 'labels.json'
     path.write_bytes(data)
-    dataset = load_labels(folder, path, 'coco', path.name)
+    dataset = read_labels(folder, path, 'coco', path.name)
     if dataset is None:
         return
     content = json.loads(data.decode('utf-8-sig'))
@@ -334,7 +321,7 @@ def check_coco_labels(folder, data):
 def check_voc_labels(folder, cats, dogs):
     (folder / 'dog.txt').write_bytes(dogs)
     (folder / 'cat.txt').write_bytes(cats)
-    dataset = load_labels(folder, folder, 'voc', '{}.txt')
+    dataset = read_labels(folder, folder, 'voc', '{}.txt')
     if dataset is None:
         return
     expected = {}
@@ -355,9 +342,7 @@ def check_flags(folder, *values):
         image['has_boxes'] = value
     path = folder / 'coco.json'
     path.write_text(json.dumps(content))
-    dataset = CheckedCocoDataset(
-        ann_file=str(path), metainfo=CLASSES, data_prefix=dict(img='img/'), serialize_data=False
-    )
+    dataset = CheckedCocoDataset(ann_file=str(path), **OPTIONS)
     flags = read(path, split_from_flag, dataset, 'has_boxes')
     words = [str(value).strip().lower() for value in values]
     if flags is None:
@@ -391,6 +376,7 @@ FLAGS = st.one_of(st.sampled_from([1, 0, True, 'no', 'Yes', ' 1 ']), JUNK)
 CHANGED_FILES = st.sampled_from(sorted(FILES)).flatmap(
     lambda name: st.tuples(st.just(name), text_files(FILES[name]))
 )
+IMAGE_SET = 'a 1\nb -1\nc  0\nname of one -1\n'
 CSV = 'image,label\na.jpg,cat\nb.jpg,dog\na.jpg,dog\nc.jpg,\n'
 
 
@@ -413,16 +399,13 @@ def folder(tmp_path_factory):
         (check_split, (text_files('# seed\n12\n7\nname of image\n'),)),
         (check_csv_labels, (text_files(CSV),)),
         (check_coco_labels, (coco_files(),)),
-        (
-            check_voc_labels,
-            (text_files('a 1\nb -1\nc  0\nname of one -1\n'), text_files('a -1\nd 1\n')),
-        ),
+        (check_voc_labels, (text_files(IMAGE_SET), text_files('a -1\nd 1\n'))),
         (check_flags, (FLAGS, FLAGS)),
         (check_wsol_metadata, (CHANGED_FILES,)),
     ],
 )
-def test_damaged_files(check, files, examples, folder):
-    """The same examples in each run."""
+def test_load_or_refuse_damaged_files(check, files, examples, folder):
+    """Check the same examples in each run."""
 
     @settings(
         max_examples=examples,

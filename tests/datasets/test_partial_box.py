@@ -17,7 +17,6 @@ from mmgwap.structures import PartialDataSample
 from .helpers import (
     BOXES,
     CLASSES,
-    COMMON,
     GOOD,
     MOSAIC,
     PIPELINE,
@@ -57,7 +56,7 @@ def test_images_without_boxes_keep_their_labels(tmp_path, write):
     assert len(dataset[3]['data_samples'].gt_instances) == 2
 
 
-def test_boxes_are_those_of_the_wrapped_data_set(tmp_path):
+def test_keep_the_boxes_of_the_wrapped_data_set(tmp_path):
     cfg = coco(tmp_path)
     plain, dataset = DATASETS.build(cfg), partial(cfg, percent=100)
     assert dataset.boxed.all()
@@ -78,7 +77,7 @@ def test_images_without_labels(tmp_path, warnings, unlabelled, ignored):
     assert '1 images' in message and 'such as 4' in message
 
 
-def test_images_without_labels_may_be_an_error(tmp_path, warnings):
+def test_refuse_images_without_labels(tmp_path, warnings):
     cfg = coco(tmp_path)
     with pytest.raises(ValueError, match='1 images have neither'):
         partial(cfg, percent=0, unlabelled='error')
@@ -109,7 +108,7 @@ def test_classes_with_only_dropped_boxes_are_unknown(tmp_path, kind, write, perc
 
 
 @pytest.mark.parametrize('nested', [False, True])
-def test_crops_may_contain_no_box(tmp_path, nested):
+def test_random_crop_without_boxes(tmp_path, nested):
     """mmdet's RandomCrop returns None for an image without boxes."""
     crop = dict(type='RandomCrop', crop_size=(16, 16))
     if nested:
@@ -127,18 +126,15 @@ def test_crops_may_contain_no_box(tmp_path, nested):
 
 
 def test_percent(tmp_path):
-    boxes = [[(GOOD, 'cat' if i % 3 else 'dog')] for i in range(60)]
-    cfg = coco(tmp_path, boxes)
+    cfg = coco(tmp_path, [[(GOOD, 'cat' if i % 3 else 'dog')] for i in range(60)])
     first, same, other = (partial(cfg, percent=20, seed=seed) for seed in (0, 0, 1))
     assert first.boxed.sum() == 12
     assert (first.boxed == same.boxed).all() and (first.boxed != other.boxed).any()
     kept = [labels_of(first, i)[0] for i in np.flatnonzero(first.boxed)]
     assert sorted(kept) == [[0]] * 8 + [[1]] * 4
-    with pytest.raises(ValueError, match='2 classes'):
-        partial(cfg, percent=1)
 
 
-def test_no_boxes_at_all(tmp_path, warnings):
+def test_split_without_boxes(tmp_path, warnings):
     cfg = coco(tmp_path)
     with pytest.raises(ValueError, match='no image keeps its boxes'):
         partial(cfg, boxes_only=True, percent=0)
@@ -154,7 +150,7 @@ def test_boxes_only(tmp_path, warnings):
     assert dataset.get_cat_ids(0) == [1, 1]
 
 
-def test_classes_that_lose_all_boxes_are_named(tmp_path, warnings):
+def test_warn_of_classes_without_boxes(tmp_path, warnings):
     partial(coco(tmp_path), split_file=split_file(tmp_path, 0, 5))
     assert any('no image keeps boxes of dog' in text for text in warnings)
 
@@ -169,7 +165,7 @@ def test_flag(tmp_path):
     cfg = edit_json(tmp_path, edit)
     assert partial(cfg, flag='boxed').boxed.tolist() == boxed
     for flag in ('other', ''):
-        with pytest.raises(ValueError, match=f'coco.json, image 0: {flag} must be true or false'):
+        with pytest.raises(ValueError, match=f'coco.json, image 0: {flag} '):
             partial(cfg, flag=flag)
 
     cfg = voc(tmp_path)
@@ -177,32 +173,25 @@ def test_flag(tmp_path):
         path = tmp_path / 'Annotations' / f'{i}.xml'
         path.write_text(path.read_text().replace('</size>', f'</size><boxed>{value}</boxed>'))
     assert partial(cfg, flag='boxed').boxed.tolist() == boxed
-    for flag, told in (('', '0.xml'), ('other', '0.xml'), ('[', 'flag=')):
-        with pytest.raises(ValueError, match=told):
+    for flag, message in (('', '0.xml'), ('other', '0.xml'), ('[', 'flag=')):
+        with pytest.raises(ValueError, match=message):
             partial(cfg, flag=flag)
 
 
 @pytest.mark.parametrize(
-    'options, told',
+    'options, message',
     [
         (dict(), 'exactly one of'),
         (dict(percent=10, flag='a'), 'exactly one of'),
-        (dict(percent=10, split_file='a'), 'exactly one of'),
         (dict(percent=101), 'percent .* got 101'),
-        (dict(percent=float('nan')), 'percent .* got nan'),
         (dict(percent=True), 'percent .* got True'),
         (dict(percent=50, seed=None), 'seed .* got None'),
         (dict(percent=1, unlabelled='no'), "unlabelled .* got 'no'"),
     ],
 )
-def test_wrong_arguments(tmp_path, options, told):
-    with pytest.raises(ValueError, match=told):
+def test_wrong_arguments(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
         partial(coco(tmp_path), **options)
-
-
-def test_unknown_ids(tmp_path):
-    with pytest.raises(ValueError, match='split.txt: 1 of its 2 .* 77'):
-        partial(coco(tmp_path), split_file=split_file(tmp_path, 3, 77))
 
 
 def test_lazy_init(tmp_path):
@@ -238,28 +227,13 @@ def test_concatenated_data_sets(tmp_path):
         assert kinds == [True, True, False]
 
 
-def test_concatenated_data_sets_that_do_not_fit(tmp_path):
+def test_image_label_dataset_cannot_be_wrapped(tmp_path):
     cfg = coco(tmp_path)
-    labels = dict(
-        COMMON,
-        type='mmgwap.ImageLabelDataset',
-        format='coco',
-        data_root=str(tmp_path),
-        data_prefix=dict(img='img/'),
-        ann_file='coco.json',
-    )
-    other = dict(cfg, metainfo=dict(CLASSES, palette=[(1, 2, 3), (4, 5, 6)]))
-    split = split_file(tmp_path, 0)
-    for parts, options, error, told in (
-        ([cfg, labels], dict(percent=50), TypeError, 'cannot wrap ImageLabelDataset'),
-        ([cfg, other], dict(percent=50), ValueError, 'ignore_keys'),
-        ([cfg, cfg], dict(split_file=split), ValueError, 'same id'),
-    ):
-        dataset = dict(type='ConcatDataset', datasets=parts)
-        if labels in parts:
-            dataset['ignore_keys'] = ['palette', 'dataset_type']
-        with pytest.raises(error, match=told):
-            partial(dataset, **options)
+    labels = dict(cfg, type='mmgwap.ImageLabelDataset', format='coco')
+    ignored = ['palette', 'dataset_type']
+    concatenated = dict(type='ConcatDataset', datasets=[cfg, labels], ignore_keys=ignored)
+    with pytest.raises(TypeError, match='cannot wrap ImageLabelDataset'):
+        partial(concatenated, percent=50)
 
 
 @pytest.mark.parametrize(
@@ -269,11 +243,9 @@ def test_concatenated_data_sets_that_do_not_fit(tmp_path):
         (dict(type='ClassBalancedDataset', oversample_thr=1e-3), [1, 0, 0, 0, 0, 1]),
     ],
 )
-def test_wrappers_go_around_it(tmp_path, wrapper, boxed):
-    cfg = coco(tmp_path)
-    inner = dict(
-        type='mmgwap.PartialBoxDataset', dataset=cfg, split_file=split_file(tmp_path, 0, 5)
-    )
+def test_wrappers_around_and_inside(tmp_path, wrapper, boxed):
+    cfg, split = coco(tmp_path), split_file(tmp_path, 0, 5)
+    inner = dict(type='mmgwap.PartialBoxDataset', dataset=cfg, split_file=split)
     dataset = DATASETS.build(dict(wrapper, dataset=inner))
     assert boxed_images(dataset).tolist() == boxed
     assert [dataset[i]['data_samples'].has_boxes for i in range(len(boxed))] == boxed
@@ -281,18 +253,13 @@ def test_wrappers_go_around_it(tmp_path, wrapper, boxed):
         partial(dict(wrapper, dataset=cfg), percent=50)
 
 
-def test_transforms_that_mix_images_are_refused(tmp_path):
+def test_refuse_transforms_that_mix_images(tmp_path):
     cfg = coco(tmp_path, pipeline=MOSAIC)
-    choice = dict(
-        type='RandomChoice', transforms=[[MOSAIC[2]], [dict(type='Resize', scale=(32, 32))]]
-    )
+    resize = dict(type='Resize', scale=(32, 32))
+    choice = dict(type='RandomChoice', transforms=[[MOSAIC[2]], [resize]])
     nested = dict(cfg, pipeline=[*PIPELINE[:2], choice, PIPELINE[-1]])
-    for dataset, options, told in (
-        (cfg, {}, 'CachedMosaic.*label_pipeline'),
-        (nested, {}, 'CachedMosaic'),
-        (cfg, dict(label_pipeline=MOSAIC), 'CachedMosaic in label_pipeline'),
-    ):
-        with pytest.raises(ValueError, match=told):
+    for dataset, options in ((cfg, {}), (nested, {}), (cfg, dict(label_pipeline=MOSAIC))):
+        with pytest.raises(ValueError, match='CachedMosaic.*label_pipeline'):
             partial(dataset, percent=50, **options)
     assert partial(cfg, percent=100).boxed.all()
     with pytest.raises(TypeError, match='MultiImageMixDataset'):
@@ -300,7 +267,7 @@ def test_transforms_that_mix_images_are_refused(tmp_path):
 
 
 def test_label_pipeline(tmp_path):
-    """Images with boxes are mixed with each other only."""
+    """Mix images with boxes only with each other."""
     boxes = [[([1 + i, 5, 41 + i, 35], 'cat')] for i in range(8)]
     dataset = partial(coco(tmp_path, boxes, pipeline=MOSAIC), percent=50, label_pipeline=PIPELINE)
     cached = dataset.dataset.pipeline.transforms[2].results_cache
@@ -322,7 +289,7 @@ def test_pipelines_must_pack_the_image(tmp_path, options):
         partial(coco(tmp_path, pipeline=pipeline), percent=50, **options)
 
 
-def test_hooks_may_change_the_pipeline(tmp_path):
+def test_replace_the_pipeline(tmp_path):
     dataset = partial(coco(tmp_path), percent=50)
     dataset.pipeline = Compose([*PIPELINE[:2], dict(type='Resize', scale=(32, 32)), PIPELINE[-1]])
     assert {dataset[i]['inputs'].shape[1:] for i in range(6)} == {(32, 32)}
@@ -331,7 +298,7 @@ def test_hooks_may_change_the_pipeline(tmp_path):
         dataset.pipeline = Compose(MOSAIC)
 
 
-def test_images_without_a_sample_are_replaced_by_the_same_kind(tmp_path):
+def test_replace_failed_samples_by_the_same_kind(tmp_path):
     class Refuse:
         transforms = []
 
@@ -349,7 +316,7 @@ def test_images_without_a_sample_are_replaced_by_the_same_kind(tmp_path):
         dataset[0]
 
 
-def test_workers_get_a_copy(tmp_path):
+def test_pickle(tmp_path):
     dataset = pickle.loads(pickle.dumps(partial(coco(tmp_path), percent=50)))
     assert len(dataset) == 6 and dataset.boxed.sum() == 3
     assert dataset[0]['data_samples'].has_boxes in (True, False)

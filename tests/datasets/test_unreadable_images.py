@@ -9,7 +9,6 @@ import torch
 from mmdet.registry import DATASETS
 from mmengine.dataset import DefaultSampler, pseudo_collate
 from mmengine.runner.runner import _SlicedDataset
-from PIL import Image
 from torch.utils.data import DataLoader
 
 from mmgwap.datasets import PartialBoxBatchSampler, unreadable_images
@@ -74,7 +73,7 @@ def test_why_unreadable(kind, tmp_path):
     assert reason and '\n' not in reason and REASONS.get(kind, '') in reason
 
 
-@pytest.mark.parametrize('format', ['JPEG', 'PNG', 'GIF', 'BMP', 'TIFF'])
+@pytest.mark.parametrize('format', ['JPEG', 'PNG', 'GIF'])
 def test_complete_images_are_readable(format, tmp_path):
     path = tmp_path / 'a.jpg'
     path.write_bytes(encoded(format))
@@ -88,11 +87,11 @@ def test_missing_files_have_no_reason(tmp_path):
 
 
 @all_sets
-def test_error_with_the_path_by_default(kind, tmp_path):
+def test_name_the_path_by_default(kind, tmp_path):
     dataset = SETS[kind](tmp_path)
     spoil(dataset, 3, content=BAD_FILES['truncated_jpeg'])
-    told = f"cannot prepare {re.escape(path_of(dataset, 3))}: .*truncated.*on_bad_image='skip'"
-    with pytest.raises(RuntimeError, match=told):
+    message = f"cannot prepare {re.escape(path_of(dataset, 3))}: .*truncated.*on_bad_image='skip'"
+    with pytest.raises(RuntimeError, match=message):
         dataset[3]
     assert not skipping_datasets(dataset)
 
@@ -100,7 +99,7 @@ def test_error_with_the_path_by_default(kind, tmp_path):
 @pytest.mark.parametrize(
     'kind, content', [*((kind, 'text') for kind in SETS), *(('coco', name) for name in BAD_FILES)]
 )
-def test_skipped_images_are_replaced_and_counted_once(kind, content, tmp_path, warnings):
+def test_replace_skipped_images_and_count_them_once(kind, content, tmp_path, warnings):
     dataset = SETS[kind](tmp_path, **SKIP)
     (part,) = skipping_datasets(dataset)
     assert part.bad_images == []
@@ -136,9 +135,8 @@ def test_missing_files_are_always_an_error(kind, tmp_path):
     os.remove(path_of(dataset, 1))
     os.mkdir(path_of(dataset, 1))
     for idx in (0, 1):
-        with pytest.raises(
-            RuntimeError, match=f'cannot prepare {re.escape(path_of(dataset, idx))}'
-        ):
+        path = re.escape(path_of(dataset, idx))
+        with pytest.raises(RuntimeError, match=f'cannot prepare {path}'):
             dataset[idx]
     (part,) = skipping_datasets(dataset)
     assert part.bad_images == []
@@ -152,12 +150,12 @@ def test_other_failures_are_always_an_error(tmp_path):
 
 
 @all_sets
-def test_other_options_are_refused(kind, tmp_path):
+def test_wrong_on_bad_image(kind, tmp_path):
     with pytest.raises(ValueError, match="on_bad_image .*'error', 'skip'.* got True"):
         SETS[kind](tmp_path, on_bad_image=True)
 
 
-def test_known_unreadable_images_are_not_read_again(tmp_path, monkeypatch):
+def test_do_not_read_known_unreadable_images_again(tmp_path, monkeypatch):
     dataset = SETS['coco'](tmp_path, **SKIP)
     spoil(dataset, 4)
     dataset[4]
@@ -177,7 +175,7 @@ def test_random_choices_do_not_depend_on_known_images(kind, tmp_path):
     assert drawn[0] == drawn[1]
 
 
-def test_partial_boxes_are_replaced_by_the_same_kind(tmp_path):
+def test_replace_partial_boxes_by_the_same_kind(tmp_path):
     dataset = partial(checked_coco(tmp_path, **SKIP), split_file=split_file(tmp_path, 0, 1, 4))
     spoil(dataset, 0, 3, 7)
     sampler = PartialBoxBatchSampler(DefaultSampler(dataset, seed=0), batch_size=3, num_boxed=1)
@@ -193,16 +191,16 @@ def test_partial_boxes_are_replaced_by_the_same_kind(tmp_path):
     assert dataset.dataset.bad_images == [path_of(dataset, idx) for idx in (0, 3, 7)]
 
 
-def test_boxes_only_records_the_index_in_the_base_data_set(tmp_path):
+def test_count_unreadable_images_with_boxes_only(tmp_path):
     cfg = checked_coco(tmp_path, **SKIP)
     dataset = partial(cfg, split_file=split_file(tmp_path, 2, 5, 6), boxes_only=True)
     spoil(dataset, 1)
     assert loaded_path(dataset, 1) in (path_of(dataset, 0), path_of(dataset, 2))
-    assert dataset.dataset.bad_images == [path_of(dataset, 1)]
-    assert dataset.dataset.bad_images[0].endswith('5.jpg')
+    (path,) = dataset.dataset.bad_images
+    assert path == path_of(dataset, 1) and path.endswith('5.jpg')
 
 
-def test_plain_data_sets_inside_partial_boxes(tmp_path):
+def test_name_the_path_of_a_plain_data_set(tmp_path):
     dataset = partial(coco(tmp_path, BOXES), percent=50)
     spoil(dataset, 3)
     with pytest.raises(RuntimeError, match='cannot prepare .*3.jpg: ') as caught:
@@ -211,16 +209,10 @@ def test_plain_data_sets_inside_partial_boxes(tmp_path):
 
 
 @pytest.mark.parametrize('start, workers', [('fork', 2), ('spawn', 1)])
-def test_workers_share_the_record(start, workers, tmp_path):
+def test_share_the_record_between_workers(start, workers, tmp_path):
     dataset = label_set(tmp_path, **SKIP)
-    loader = DataLoader(
-        dataset,
-        batch_size=2,
-        num_workers=workers,
-        persistent_workers=True,
-        collate_fn=pseudo_collate,
-        multiprocessing_context=start,
-    )
+    options = dict(num_workers=workers, persistent_workers=True, multiprocessing_context=start)
+    loader = DataLoader(dataset, batch_size=2, collate_fn=pseudo_collate, **options)
     spoil(dataset, 1, content=BAD_FILES['text'])
     list(loader)
     assert dataset.bad_images == [path_of(dataset, 1)]
@@ -229,20 +221,16 @@ def test_workers_share_the_record(start, workers, tmp_path):
     assert dataset.bad_images == [path_of(dataset, idx) for idx in (1, 6)]
 
 
-def test_skipping_data_sets_are_found_in_wrappers(tmp_path):
+def test_find_skipping_data_sets_in_wrappers(tmp_path):
     parts = {}
     for name, rule in zip('abc', ('skip', 'error', 'skip')):
         (tmp_path / name).mkdir()
         parts[name] = checked_coco(tmp_path / name, on_bad_image=rule)
     concatenated = dict(type='ConcatDataset', datasets=[parts['b'], parts['c']])
     inside = dict(type='mmgwap.PartialBoxDataset', percent=50, dataset=concatenated)
-    mixed = DATASETS.build(
-        dict(
-            type='ConcatDataset',
-            ignore_keys=['cumulative_sizes'],
-            datasets=[parts['a'], dict(type='RepeatDataset', times=2, dataset=inside)],
-        )
-    )
+    repeated = dict(type='RepeatDataset', times=2, dataset=inside)
+    mixed = dict(type='ConcatDataset', datasets=[parts['a'], repeated])
+    mixed = DATASETS.build(dict(mixed, ignore_keys=['cumulative_sizes']))
     # num_batch_per_epoch wraps the data set in a _SlicedDataset.
     for dataset in (mixed, _SlicedDataset(mixed, 3)):
         files = [part.ann_file for part in skipping_datasets(dataset)]
@@ -262,11 +250,11 @@ def spoiled_test_set(root, kind='coco', drops_predictions=True, **options):
 
 
 @pytest.mark.parametrize('kind', ['coco', 'labels', 'wsol', 'partial'])
-def test_tests_require_the_hook(kind, tmp_path):
+def test_require_the_hook_in_test_mode(kind, tmp_path):
     dataset = spoiled_test_set(tmp_path, kind, drops_predictions=False)
-    told = f'{re.escape(path_of(dataset, 3))}: .*truncated.*mmgwap.BadImagesHook'
+    message = f'{re.escape(path_of(dataset, 3))}: .*truncated.*mmgwap.BadImagesHook'
     for _ in range(2):
-        with pytest.raises(RuntimeError, match=told):
+        with pytest.raises(RuntimeError, match=message):
             dataset[3]
     assert not dataset[2]['data_samples'].get('unreadable')
 
@@ -314,24 +302,15 @@ def test_blank_image_of_unknown_size(loader, shape, dtype, tmp_path):
 
 @pytest.mark.parametrize('pipeline', [TEST[:-1], [PIPELINE[0], lambda results: results]])
 def test_blank_images_require_a_packing_pipeline(pipeline, tmp_path):
-    told = 'cannot prepare .*3.jpg: .*ends in PackDetInputs, got .*LoadImageFromFile'
-    with pytest.raises(RuntimeError, match=told):
+    message = 'cannot prepare .*3.jpg: .*ends in PackDetInputs, got .*LoadImageFromFile'
+    with pytest.raises(RuntimeError, match=message):
         spoiled_test_set(tmp_path, pipeline=pipeline)[3]
 
 
-def test_with_opencv(tmp_path):
+def test_skip_images_that_opencv_cannot_read(tmp_path):
     pipeline = [dict(type='LoadImageFromFile'), *PIPELINE[1:]]
     dataset = SETS['coco'](tmp_path, **SKIP, pipeline=pipeline)
     for idx, name in enumerate(['text', 'empty', 'gif_header']):
         spoil(dataset, idx, content=BAD_FILES[name])
         assert loaded_path(dataset, idx) != path_of(dataset, idx)
     assert len(dataset.bad_images) == 3
-
-
-def test_pillows_limit_of_pixels(tmp_path, monkeypatch):
-    dataset = SETS['coco'](tmp_path, **SKIP)
-    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 64 * 48 // 2)
-    assert loaded_path(dataset, 0) == path_of(dataset, 0)
-    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 64 * 48 // 2 - 1)
-    with pytest.raises(RuntimeError, match='8 of 8 images'):
-        dataset[0]

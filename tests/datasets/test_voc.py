@@ -37,46 +37,35 @@ def boxes_of(dataset):
 REPLACED = [
     ('<width>64</width>', '', ': <size> must have one <width>, got none'),
     ('<width>64</width>', '<width>64</width>' * 2, ': <size> must have one <width>, got 2'),
-    ('<width>64</width>', '<width/>', ': <width> must be a number, got None'),
     ('<width>64</width>', '<width>wide</width>', ": <width> must be a number, got 'wide'"),
     ('>64<', '>-64<', ': <size> .* got -64 x 48'),
     ('>64<', '>1e308<', ': <size> .* got 1e.308 x 48'),
-    ('>64<', '>nan<', ': <size> .* got nan x 48'),
     ('<name>cat</name>', '', ', object 1: <object> must have one <name>, got none'),
     ('<name>cat</name>', '<name/>', ', object 1: <name> is empty'),
     ('<name>cat</name>', '<name>a</name><name>b</name>', ', object 1: .* one <name>, got 2'),
-    *(
-        ('>0<', f'>{bad}<', f", object 1: <difficult> .* '{bad}'")
-        for bad in ('no', '2', '0.5', '-1')
-    ),
-    ('<difficult>0</difficult>', '<difficult/>', ', object 1: <difficult> .* None'),
+    *(('>0<', f'>{bad}<', f", object 1: <difficult> .* '{bad}'") for bad in ('no', '2', '0.5')),
     ('bndbox', 'box', ', object 1: .* one <bndbox>, got none'),
     ('</name>', f'</name>{BOX}', ', object 1: .* one <bndbox>, got 2'),
     ('<xmax>41</xmax>', '', ', object 1: <bndbox> must have one <xmax>, got none'),
-    ('<xmax>41</xmax>', '<xmax/>', ', object 1: <xmax> must be a number, got None'),
     ('>41<', '>41px<', ", object 1: <xmax> must be a number, got '41px'"),
-    ('<xmax>41</xmax>', '<xmax>41</xmax><xmax>4</xmax>', ', object 1: .* one <xmax>, got 2'),
     ('cat', 'bird', ": category 'bird' is not among"),
-    ('cat', 'ca', ": category 'ca' is not among"),
 ]
 
 
 @pytest.mark.parametrize(
-    'xml, told',
+    'xml, message',
     [
         ('', ': invalid XML: no element found'),
-        ('{"images": []}', ': invalid XML'),
         (XML[:-20], ': invalid XML'),
-        (XML.replace('cat', 'chät').encode('latin-1'), ': invalid XML'),
         ('<?xml version="1.0" encoding="klingon"?>' + XML, ': invalid XML'),
         ('<?xml version="1.0" encoding="utf-7"?>' + XML, ': invalid XML'),
         (BILLION_LAUGHS, ': invalid XML: limit on input amplification'),
         ('<annotation>&no;</annotation>', ': invalid XML: undefined entity'),
-        *((XML.replace(old, new), told) for old, new, told in REPLACED),
+        *((XML.replace(old, new), message) for old, new, message in REPLACED),
     ],
 )
-def test_faults_are_named(xml, told, tmp_path):
-    with pytest.raises(ValueError, match=f'^{tmp_path}/Annotations/0.xml{told}') as caught:
+def test_name_the_fault(xml, message, tmp_path):
+    with pytest.raises(ValueError, match=f'^{tmp_path}/Annotations/0.xml{message}') as caught:
         load(tmp_path, xml)
     assert '\n' not in str(caught.value) and len(str(caught.value)) < 600
 
@@ -86,17 +75,11 @@ def test_deep_nesting(tmp_path):
     assert boxes_of(load(tmp_path, XML.replace('<object>', f'<object>{deep}'))) == [[GOOD]]
 
 
-@pytest.mark.parametrize(
-    'size',
-    [
-        '',
-        '<size><width>0</width><height>0</height></size>',
-        '<size><width>64.0</width><height> 48\n</height></size>',
-    ],
-)
-def test_missing_size_is_read_from_the_image(size, tmp_path):
+@pytest.mark.parametrize('size', [None, ('0', '0'), ('64.0', ' 48\n')])
+def test_read_a_missing_size_from_the_image(size, tmp_path):
+    text = '<size><width>{}</width><height>{}</height></size>'.format(*size) if size else ''
     end = XML.index('</size>') + len('</size>')
-    (info,) = infos(load(tmp_path, '<annotation>' + size + XML[end:]))
+    (info,) = infos(load(tmp_path, '<annotation>' + text + XML[end:]))
     assert (info['width'], info['height']) == (64, 48)
     assert [obj['bbox'] for obj in info['instances']] == [GOOD]
 
@@ -111,8 +94,8 @@ def test_missing_size_of_an_unreadable_image(content, tmp_path):
             load(tmp_path, xml, images=0)
         return
     image.write_bytes(content)
-    told = f'^{tmp_path}/Annotations/0.xml: has no size, and {image} cannot be read'
-    with pytest.raises(ValueError, match=told):
+    message = f'^{tmp_path}/Annotations/0.xml: has no size, and {image}'
+    with pytest.raises(ValueError, match=message):
         load(tmp_path, xml, images=0)
     (info,) = infos(load(tmp_path, xml, images=0, on_bad_image='skip'))
     assert (info['width'], info['height']) == (0, 0)
@@ -120,22 +103,21 @@ def test_missing_size_of_an_unreadable_image(content, tmp_path):
 
 
 @pytest.mark.parametrize('lines', ['0', '\n 0\t\r\n\r\n\n', '\ufeff0\n'])
-def test_image_sets_may_have_blanks(lines, tmp_path):
+def test_image_sets_with_blanks(lines, tmp_path):
     assert load(tmp_path, lines=lines).get_data_info(0)['img_id'] == '0'
 
 
 @pytest.mark.parametrize(
-    'lines, error, told',
+    'lines, error, message',
     [
         ('0\n\n0\n', ValueError, 'voc.txt, line 3: 0 '),
         (b'0\n\xff\xfe', ValueError, 'voc.txt: not UTF-8 text'),
         ('0\n1\n', FileNotFoundError, "Annotations/1.xml: missing.* '1'"),
-        ('0 1\n', FileNotFoundError, "Annotations/0 1.xml: missing.* '0 1'"),
         ('', ValueError, 'voc.txt: no image left'),
     ],
 )
-def test_faults_of_image_sets_are_named(lines, error, told, tmp_path):
-    with pytest.raises(error, match=f'^{tmp_path}/{told}'):
+def test_name_the_fault_of_an_image_set(lines, error, message, tmp_path):
+    with pytest.raises(error, match=f'^{tmp_path}/{message}'):
         load(tmp_path, lines=lines)
 
 
@@ -143,9 +125,6 @@ def test_faults_of_image_sets_are_named(lines, error, told, tmp_path):
     'files, suffix',
     [
         (['0.jpg'], '.jpg'),
-        (['0.png'], '.png'),
-        (['0.JPG'], '.JPG'),
-        (['0.jpeg'], '.jpeg'),
         (['0.Png', '0.txt'], '.Png'),
         (['0.png', '0.jpg'], '.jpg'),
         (['0.JPG', '0.jpg'], '.jpg'),
@@ -163,7 +142,7 @@ def test_image_suffixes(files, suffix, tmp_path):
     assert info['img_path'] == f'{folder}/0{suffix}'
 
 
-def test_ids_may_have_folders(tmp_path):
+def test_ids_with_folders(tmp_path):
     load(tmp_path)
     for folder, suffix in (('Annotations', '.xml'), ('JPEGImages', '.jpg')):
         (tmp_path / folder / 'a').mkdir()
@@ -176,7 +155,7 @@ def test_ids_may_have_folders(tmp_path):
     'low, high, kept',
     [(64, 66, [[63, 10, 65, 30]]), (65, 70, []), (-5, 1, []), (-5, 2, [[-6, 10, 1, 30]])],
 )
-def test_pixels_are_counted_from_1(low, high, kept, tmp_path):
+def test_count_pixels_from_1(low, high, kept, tmp_path):
     """Pixel 64 is the last of an image of 64 pixels."""
     xml = XML.replace('<xmin>11<', f'<xmin>{low}<').replace('<xmax>41<', f'<xmax>{high}<')
     assert boxes_of(load(tmp_path, xml)) == [kept]

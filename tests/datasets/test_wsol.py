@@ -1,6 +1,7 @@
 """WSOLDataset and the metadata files of the WSOL evaluation."""
 
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -48,14 +49,8 @@ def root(tmp_path):
 
 
 def build(root, **options):
-    cfg = dict(
-        type='mmgwap.WSOLDataset',
-        data_root=str(root),
-        metadata_root='meta/',
-        data_prefix=dict(img='img/'),
-        pipeline=PIPELINE,
-    )
-    return DATASETS.build(dict(cfg, **options))
+    cfg = dict(type='mmgwap.WSOLDataset', data_root=str(root), metadata_root='meta/')
+    return DATASETS.build({**cfg, 'data_prefix': dict(img='img/'), 'pipeline': PIPELINE, **options})
 
 
 def configured(name, root, loader):
@@ -67,31 +62,22 @@ def configured(name, root, loader):
     return DATASETS.build(dataset)
 
 
-def test_data_infos(root):
-    dataset = build(root)
-    found = infos(dataset)
-    assert [info['img_id'] for info in found] == ['a/0.jpg', 'b/1.jpg', 'c.jpg']
-    assert [info['image_labels'] for info in found] == [[0], [2], [2]]
-    assert [dataset.get_cat_ids(i) for i in range(3)] == [[0], [2], [2]]
-    sizes = [(info.get('width'), info.get('height')) for info in found]
-    assert sizes == [(64, 48), (50, 40), (None, None)]
-    for info in found:
-        assert Path(info['img_path']) == root / 'img' / info['img_id']
-        assert info['ignored_image_labels'] == info['instances'] == []
-        assert info['has_boxes'] is False
-    assert dataset.metainfo['classes'] == ('cat', 'dog, hound', 'cow')
-    assert boxed_images(dataset).tolist() == [False] * 3
-
-
 def test_samples(root):
     dataset = build(root)
+    assert [info['img_id'] for info in infos(dataset)] == ['a/0.jpg', 'b/1.jpg', 'c.jpg']
+    sizes = [(info.get('width'), info.get('height')) for info in infos(dataset)]
+    assert sizes == [(64, 48), (50, 40), (None, None)]
+    assert dataset.metainfo['classes'] == ('cat', 'dog, hound', 'cow')
+    assert boxed_images(dataset).tolist() == [False] * 3
     for i, (label, size) in enumerate((([0], (48, 64)), ([2], (40, 50)), ([2], (20, 30)))):
-        sample = dataset[i]['data_samples']
+        info, sample = dataset.get_data_info(i), dataset[i]['data_samples']
+        assert info['image_labels'] == dataset.get_cat_ids(i) == label
+        assert info['ignored_image_labels'] == info['instances'] == []
+        assert Path(info['img_path']) == root / 'img' / info['img_id']
         assert sample.gt_image_labels.tolist() == label
         assert sample.ignored_image_labels.tolist() == []
         assert sample.has_boxes is False and 'gt_instances' not in sample
-        assert sample.ori_shape == size
-        assert sample.img_id == dataset.get_data_info(i)['img_id']
+        assert (sample.ori_shape, sample.img_id) == (size, info['img_id'])
 
 
 def test_indices(root):
@@ -120,18 +106,17 @@ def test_class_names(root):
 
 
 @pytest.mark.parametrize(
-    'listed, classes, told',
+    'listed, classes, message',
     [
-        (SPLIT['classes'], ('dog, hound', 'cat', 'cow'), 'same number in the same order'),
-        (SPLIT['classes'], ('cat', 'dog, hound'), 'same number in the same order'),
-        (SPLIT['classes'], ('cat', 'dog, hound', 'cow', 'elk'), 'same number in the same order'),
-        ('cat\ndog\n', (), 'b/1.jpg the class 2, but there are 2 classes'),
-        ('', ('cat', 'dog'), 'b/1.jpg the class 2, but there are 2 classes'),
+        (SPLIT['classes'], ('dog, hound', 'cat', 'cow'), 'same order'),
+        (SPLIT['classes'], ('cat', 'dog, hound'), 'same number'),
+        ('cat\ndog\n', (), 'b/1.jpg the class 2, .* 2 classes'),
+        ('', ('cat', 'dog'), 'b/1.jpg the class 2, .* 2 classes'),
     ],
 )
-def test_class_names_that_do_not_fit(root, listed, classes, told):
+def test_wrong_class_names(root, listed, classes, message):
     (root / 'meta/classes.txt').write_text(listed)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         build(root, metainfo=dict(classes=classes))
 
 
@@ -143,9 +128,6 @@ def test_missing_files(root):
         build(root, check_files=True)
     write_image(root / 'img/b/1.jpg', (40, 50))
     assert len(build(root, check_files=True)) == 3
-    (root / 'img/c.jpg').write_bytes((root / 'img/c.jpg').read_bytes()[:99])
-    with pytest.raises(RuntimeError, match='cannot prepare .*c.jpg'):
-        build(root)[2]
     with pytest.raises(FileNotFoundError, match='none/image_ids.txt: missing'):
         build(root, metadata_root='none')
     with pytest.raises(FileNotFoundError, match='none: missing'):
@@ -161,15 +143,15 @@ VIEWS = dict(type='TestTimeAug', transforms=[[dict(type='RandomFlip', prob=1.0)]
 
 
 @pytest.mark.parametrize(
-    'pipeline, told',
+    'pipeline, message',
     [
         (MOSAIC, 'CachedMosaic'),
         (PIPELINE[:-1], 'must end in'),
         ([PIPELINE[0], VIEWS], '--tta.*not supported'),
     ],
 )
-def test_unsupported_pipelines(root, pipeline, told):
-    with pytest.raises(ValueError, match=told):
+def test_unsupported_pipelines(root, pipeline, message):
+    with pytest.raises(ValueError, match=message):
         build(root, pipeline=pipeline, test_mode=True)
 
 
@@ -183,11 +165,8 @@ def openimages(tmp_path):
             write_image(home / image, (60, 80), i)
         files = dict(image_ids='\n'.join(ids), class_labels=f'{ids[0]},0\n{ids[1]},9\n')
         if split != 'train':
-            stem = f'{split}/0k5j'
-            files['localization'] = (
-                f'{ids[0]},{stem}/0_m1.png,{stem}/0_ignore.png\n'
-                f'{ids[0]},{stem}/0_m2.png,\n{ids[1]},{stem}/1_m1.png,\n'
-            )
+            masks = '0.jpg,0_m1.png,0_ignore.png\n0.jpg,0_m2.png,\n1.jpg,1_m1.png,\n'
+            files['localization'] = re.sub(r'(\d\w*\.)', rf'{split}/0k5j/\1', masks)
         write_files(home / 'metadata' / split, files)
     return tmp_path
 
@@ -207,8 +186,8 @@ def test_openimages(openimages):
     assert second == (['test/0k5j/1_m1.png'], None)
 
 
-def test_exif_orientation_is_not_applied(openimages):
-    """Masks refer to the stored pixels."""
+def test_ignore_the_exif_orientation(openimages):
+    """Keep the stored pixels, which the masks refer to."""
     path = openimages / 'OpenImages/val/0k5j/0.jpg'
     exif = Image.Exif()
     exif[0x0112] = 6  # rotated by 90 degrees
@@ -217,17 +196,16 @@ def test_exif_orientation_is_not_applied(openimages):
     assert dataset[0]['data_samples'].ori_shape == (60, 80)
 
 
-@pytest.mark.parametrize(
-    'name', ['ilsvrc_cls_loc', 'cub_200_2011', 'openimages30k', 'digits_single']
-)
+BASES = ['ilsvrc_cls_loc', 'cub_200_2011', 'openimages30k', 'digits_single']
+
+
+@pytest.mark.parametrize('name', BASES)
 def test_base_configs(name):
-    """Evaluators read the split of their loader, and loaders give each image once."""
+    """Evaluate the split of each loader, each image once."""
     cfg = Config.fromfile(CONFIGS / f'{name}.py')
     roots = []
-    for loader, evaluator in (
-        (cfg.val_dataloader, cfg.val_evaluator),
-        (cfg.test_dataloader, cfg.test_evaluator),
-    ):
+    for split in ('val', 'test'):
+        loader, evaluator = cfg[f'{split}_dataloader'], cfg[f'{split}_evaluator']
         dataset = loader.dataset
         assert dataset.type == 'mmgwap.WSOLDataset' and dataset.test_mode
         assert evaluator.type == 'mmgwap.WSOLMetric'
@@ -260,7 +238,7 @@ def read(root, **changes):
     return read_wsol_metadata(str(root))
 
 
-def test_metadata(tmp_path):
+def test_read_metadata(tmp_path):
     found = read(tmp_path)
     assert list(found.labels.items()) == [('b/2.jpg', 0), ('a/1.jpg', 4)]
     assert found.sizes == {'a/1.jpg': (60, 40), 'b/2.jpg': (500, 375)}
@@ -272,7 +250,7 @@ def test_metadata(tmp_path):
     assert found.classes == ('cat', 'bird, flying', 'dog', 'ox', 'hen')
 
 
-def test_metadata_of_other_forms(tmp_path):
+def test_read_variants_of_metadata(tmp_path):
     optional = dict.fromkeys(('image_sizes', 'localization', 'masks', 'classes'))
     found = read(tmp_path / 'train', **optional)
     assert found.labels == {'b/2.jpg': 0, 'a/1.jpg': 4}
@@ -293,31 +271,25 @@ def test_required_files(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    'name, text, told',
+    'name, text, message',
     [
         ('class_labels', 'a/1.jpg,4\n', 'no class for 1 images.*b/2.jpg'),
         ('class_labels', 'a/1.jpg,4\na/1.jpg,4\n', 'line 2: a/1.jpg is listed twice'),
-        ('class_labels', 'a/1.jpg,x\n', 'line 1: .* numbers, got x'),
         ('class_labels', 'a/1.jpg,-1\n', 'line 1: .* 0 to 999999, got -1'),
-        ('class_labels', 'a/1.jpg,10000000000\n', 'line 1: .* to 999999'),
         ('class_labels', f'a/1.jpg,{10**30}\n', 'line 1: .* to 999999'),
         ('image_sizes', 'a/1.jpg,0,4\n', 'line 1: .* from 1 to .* got 0,4'),
-        ('class_labels', 'a/1.jpg\n', "line 1: .* 2 fields, got 'a/1.jpg'"),
         ('class_labels', '\na/9.jpg,1\n', 'line 2: a/9.jpg is not in image_ids'),
         ('image_sizes', 'a/1.jpg,60\n', 'line 1: .* 3 fields'),
         ('image_sizes', 'a/1.jpg,60,4.5\n', 'line 1: .* numbers, got 60,4.5'),
         ('localization', 'a/1.jpg,1,2,3\n', 'line 1: .* 3 or 5 fields'),
-        ('localization', 'a/1.jpg,1,2,3,y\n', 'line 1: .* numbers, got 1,2,3,y'),
         ('localization', 'a/1.jpg,9,2,3,4\n', 'line 1: 9,2,3,4 is not a box'),
-        ('localization', 'a/1.jpg,1,9,3,4\n', 'line 1: 1,9,3,4 is not a box'),
         ('localization', 'a/1.jpg,1,2,nan,4\n', 'line 1: 1,2,nan,4 is not a box'),
         ('localization', 'a/1.jpg,1,2,1e308,4\n', 'line 1: 1,2,1e308,4 is not a box'),
-        ('localization', 'c.jpg,1,2,3,4\n', 'line 1: c.jpg is not in image_ids'),
         ('masks', 'a/1.jpg,m.png,i.png\na/1.jpg,n.png,j.png\n', 'line 2: .* j.png .* i.png'),
         ('masks', 'a/1.jpg,,i.png\n', 'line 1: .* path of a mask'),
         ('image_ids', 'b/2.jpg\na/1.jpg\nb/2.jpg\n', 'line 3: b/2.jpg is listed twice'),
     ],
 )
-def test_faults_of_metadata_are_named(tmp_path, name, text, told):
-    with pytest.raises(ValueError, match=f'{name}.txt.*{told}'):
+def test_name_the_fault_of_metadata(tmp_path, name, text, message):
+    with pytest.raises(ValueError, match=f'{name}.txt.*{message}'):
         read(tmp_path, **{name: text})

@@ -9,21 +9,30 @@ from digits import CANVAS, MAX_OVERLAP, _overlap, load_glyphs, make_scene
 from numpy.random import RandomState
 
 
+def make_scenes(**options):
+    glyphs, _ = load_glyphs(seed=0)
+    return [make_scene(glyphs, RandomState([7, index]), **options) for index in range(200)]
+
+
 @pytest.fixture(scope='module')
 def scenes():
-    train, _ = load_glyphs(seed=0)
-    return [make_scene(train, RandomState([7, index])) for index in range(200)]
+    return make_scenes()
 
 
 @pytest.fixture(scope='module')
 def singles():
-    train, _ = load_glyphs(seed=0)
-    return [make_scene(train, RandomState([7, index]), single=True) for index in range(200)]
+    return make_scenes(single=True)
 
 
 def box_of(mask):
     lines, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return columns[0], lines[0], columns[-1] + 1, lines[-1] + 1
+
+
+def size_of(mask):
+    """Return the longer side of the box around a mask."""
+    x1, y1, x2, y2 = box_of(mask)
+    return max(x2 - x1, y2 - y1)
 
 
 def test_images(scenes):
@@ -37,14 +46,9 @@ def test_images(scenes):
 
 def test_digits_are_20_to_56_pixels(scenes):
     # In scenes with one digit no part is covered.
-    longer = [
-        max(x2 - x1, y2 - y1)
-        for scene in scenes
-        if len(scene.masks) == 1
-        for x1, y1, x2, y2 in [box_of(scene.masks[0])]
-    ]
-    assert min(longer) >= 20 and max(longer) <= 56
-    assert max(longer) - min(longer) > 20
+    sizes = [size_of(scene.masks[0]) for scene in scenes if len(scene.masks) == 1]
+    assert min(sizes) >= 20 and max(sizes) <= 56
+    assert max(sizes) - min(sizes) > 20
 
 
 def test_masks_are_disjoint_and_cover_little_of_each_other(scenes):
@@ -74,39 +78,41 @@ def test_train_and_val_share_no_digit_image():
     assert not any(image.tobytes() in seen for image in val.images)
 
 
-def test_a_seed_fixes_every_byte(scenes):
-    """The digest was computed on another machine."""
+@pytest.mark.parametrize(
+    'form, expected',
+    [
+        ('scenes', 'c882316adec9bd819c00712a4b36553a4687548f08defed3d52f64cc64c4861a'),
+        ('singles', '387f5e1698774dd22c2ca95a42646aceab2df7ce6bcd1e44297f02c778fd04cb'),
+    ],
+)
+def test_seed_fixes_every_byte(request, form, expected):
+    """Compare with digests computed on another machine."""
     digest = hashlib.sha256()
-    for scene in scenes[:20]:
+    for scene in request.getfixturevalue(form)[:20]:
         digest.update(scene.image.tobytes())
         digest.update(np.packbits(scene.masks).tobytes())
-    assert digest.hexdigest() == DIGEST
+    assert digest.hexdigest() == expected
 
 
 def test_another_seed_gives_other_images(scenes):
-    train, _ = load_glyphs(seed=0)
-    again = make_scene(train, RandomState([7, 0]))
-    other = make_scene(train, RandomState([8, 0]))
-    assert np.array_equal(again.image, scenes[0].image)
+    glyphs, _ = load_glyphs(seed=0)
+    other = make_scene(glyphs, RandomState([8, 0]))
     assert not np.array_equal(other.image, scenes[0].image)
 
 
-def test_one_digit_an_image(singles):
-    sizes = []
+def test_single_digits(singles):
     for scene in singles:
         assert scene.image.shape == (CANVAS, CANVAS, 3)
-        assert scene.image.dtype == np.uint8
         assert len(scene.labels) == len(scene.masks) == 1
-        x1, y1, x2, y2 = box_of(scene.masks[0])
-        sizes.append(max(x2 - x1, y2 - y1))
     # Large digits have wide soft edges.
+    sizes = [size_of(scene.masks[0]) for scene in singles]
     assert 29 <= min(sizes) <= 37 and 91 <= max(sizes) <= 101
     labels = [scene.labels[0] for scene in singles]
     assert set(labels) == set(range(10))
     assert max(map(labels.count, range(10))) < 2 * len(labels) / 10
 
 
-def test_the_mask_is_where_the_digit_was_drawn(singles, monkeypatch):
+def test_mask_covers_the_drawn_digit(singles, monkeypatch):
     """Estimate the opacity from the image with and without its digit."""
     monkeypatch.setattr(digits, '_draw_digit', lambda *args: None)
     train, _ = load_glyphs(seed=0)
@@ -127,26 +133,13 @@ def test_the_mask_is_where_the_digit_was_drawn(singles, monkeypatch):
         assert mask[known].sum() > 20
 
 
-def test_fragments_are_there(singles):
-    """Single digits have clutter too."""
+def test_single_digits_have_clutter(singles):
     train, _ = load_glyphs(seed=0)
-    seen = 0
+    num_cluttered = 0
     for index, scene in enumerate(singles[:50]):
         plain = digits._texture(RandomState([7, index]))
         changed = (scene.image != plain).any(axis=-1)
         x1, y1, x2, y2 = box_of(scene.masks[0])
         changed[max(y1 - 12, 0) : y2 + 12, max(x1 - 12, 0) : x2 + 12] = False
-        seen += changed.sum() > 50
-    assert seen > 30  # a large digit may cover all fragments
-
-
-def test_a_seed_fixes_every_byte_of_single_digits(singles):
-    digest = hashlib.sha256()
-    for scene in singles[:20]:
-        digest.update(scene.image.tobytes())
-        digest.update(np.packbits(scene.masks).tobytes())
-    assert digest.hexdigest() == SINGLE
-
-
-DIGEST = 'c882316adec9bd819c00712a4b36553a4687548f08defed3d52f64cc64c4861a'
-SINGLE = '387f5e1698774dd22c2ca95a42646aceab2df7ce6bcd1e44297f02c778fd04cb'
+        num_cluttered += changed.sum() > 50
+    assert num_cluttered > 30  # a large digit may cover all fragments

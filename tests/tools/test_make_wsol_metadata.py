@@ -43,58 +43,48 @@ def ilsvrc(tmp_path):
         write_image(images / f'train/{name}.JPEG', (30, 40))
     for name, (wnid, (width, height), objects) in VAL.items():
         write_image(images / f'val/{name}.JPEG', (height, width))
-        (boxes / f'{name}.xml').write_text(
-            XML.format(width, height, ''.join(OBJECT.format(wnid, *box) for box in objects))
-        )
+        text = ''.join(OBJECT.format(wnid, *box) for box in objects)
+        (boxes / f'{name}.xml').write_text(XML.format(width, height, text))
     for file, names in (('train_cls', TRAIN), ('val', VAL)):
-        (lists / f'{file}.txt').write_text(
-            ''.join(f'{name} {i}\n' for i, name in enumerate(names, 1))
-        )
+        text = ''.join(f'{name} {i}\n' for i, name in enumerate(names, 1))
+        (lists / f'{file}.txt').write_text(text)
     return tmp_path
 
 
 @pytest.fixture
 def cub(tmp_path):
     home = tmp_path / 'CUB_200_2011'
-    tables = {
-        name: [] for name in ('images', 'image_class_labels', 'train_test_split', 'bounding_boxes')
-    }
+    tables = dict(images='', image_class_labels='', train_test_split='', bounding_boxes='')
     for i, (image, (label, train, box, (width, height))) in enumerate(CUB.items(), 1):
         write_image(home / 'images' / image, (height, width))
-        tables['images'].append(f'{i} {image}')
-        tables['image_class_labels'].append(f'{i} {label}')
-        tables['train_test_split'].append(f'{i} {train}')
-        tables['bounding_boxes'].append(f'{i} ' + ' '.join(map(str, box)))
-    tables['classes'] = ['1 001.Black', '2 002.White']
-    for name, lines in tables.items():
-        (home / f'{name}.txt').write_text('\n'.join(lines) + '\n')
+        tables['images'] += f'{i} {image}\n'
+        tables['image_class_labels'] += f'{i} {label}\n'
+        tables['train_test_split'] += f'{i} {train}\n'
+        tables['bounding_boxes'] += f'{i} {" ".join(map(str, box))}\n'
+    for name, text in dict(tables, classes='1 001.Black\n2 002.White\n').items():
+        (home / f'{name}.txt').write_text(text)
     return home
 
 
-def test_ilsvrc(tool, ilsvrc):
-    (ilsvrc / 'LOC_synset_mapping.txt').write_text(
-        f'{FISH} tench, Tinca tinca\n{BIRD} crane\n{LIFT} crane\n'
-    )
+def test_convert_ilsvrc(tool, ilsvrc):
+    names = f'{FISH} tench, Tinca tinca\n{BIRD} crane\n{LIFT} crane\n'
+    (ilsvrc / 'LOC_synset_mapping.txt').write_text(names)
     out = ilsvrc / 'ILSVRC/metadata'
     done = tool(TOOL, 'ilsvrc', ilsvrc, out)
     assert '6 images of 3 classes, 0 boxes' in done.stdout
     assert '2 images of 3 classes, 3 boxes' in done.stdout
     assert '2/2' in done.stderr  # the progress bar
     train, val = (read_wsol_metadata(str(out / split)) for split in ('train', 'val'))
-    assert (
-        train.classes == val.classes == ('tench, Tinca tinca', f'crane ({BIRD})', f'crane ({LIFT})')
-    )
-    assert train.labels == {
-        f'train/{name}.JPEG': [FISH, BIRD, LIFT].index(name.split('/')[0]) for name in TRAIN
-    }
+    assert train.classes == val.classes
+    assert val.classes == ('tench, Tinca tinca', f'crane ({BIRD})', f'crane ({LIFT})')
+    assert list(train.labels) == [f'train/{name}.JPEG' for name in TRAIN]
+    assert list(train.labels.values()) == [2, 2, 0, 0, 1, 1]
     assert train.sizes == train.boxes == {}
     first, second = (f'val/{name}.JPEG' for name in VAL)
     assert list(val.labels.items()) == [(first, 1), (second, 0)]
     assert val.sizes == {first: (70, 50), second: (40, 60)}
-    assert {image: boxes.tolist() for image, boxes in val.boxes.items()} == {
-        first: [[1, 2, 69, 49]],
-        second: [[0, 0, 40, 60], [5, 6, 5, 6]],
-    }
+    assert val.boxes[first].tolist() == [[1, 2, 69, 49]]
+    assert val.boxes[second].tolist() == [[0, 0, 40, 60], [5, 6, 5, 6]]
     assert '0,0,40,60' in (out / 'val/localization.txt').read_text()
     check_pipelines('ilsvrc_cls_loc', ilsvrc, 'train/n03126707/n03126707_7.JPEG', 2, (50, 70))
 
@@ -109,20 +99,16 @@ def check_pipelines(name, root, first, label, tested):
     sample = test[0]
     assert sample['inputs'].shape == (3, 224, 224)
     assert sample['data_samples'].ori_shape == tested
-    assert (
-        sample['data_samples'].scale_factor[0] * tested[1],
-        sample['data_samples'].scale_factor[1] * tested[0],
-    ) == pytest.approx((224, 224))
+    width, height = sample['data_samples'].scale_factor
+    assert (width * tested[1], height * tested[0]) == pytest.approx((224, 224))
 
 
-def test_ilsvrc_without_names(ilsvrc):
+def test_read_ilsvrc_without_class_names(ilsvrc):
     splits = read_ilsvrc(ilsvrc)
     assert splits['val'].classes == (FISH, BIRD, LIFT)
-    assert list(splits['val'].labels.values()) == [1, 0]
-    assert list(splits['train'].labels.values()) == [2, 2, 0, 0, 1, 1]
 
 
-def test_cub(tool, cub):
+def test_convert_cub(tool, cub):
     out = cub / 'metadata'
     done = tool(TOOL, 'cub', cub, out)
     assert '1 images of 2 classes, 1 boxes' in done.stdout
@@ -133,15 +119,12 @@ def test_cub(tool, cub):
     assert train.boxes[one].tolist() == [[60, 27, 85, 57]]
     assert list(test.labels.items()) == [(two[0], 0), (two[1], 1)]
     assert test.sizes == {two[0]: (20, 30), two[1]: (30, 20)}
-    assert {image: boxes.tolist() for image, boxes in test.boxes.items()} == {
-        two[0]: [[0, 1.5, 19, 9.5]],
-        two[1]: [[3, 4, 4, 5]],
-    }
+    assert [test.boxes[image].tolist() for image in two] == [[[0, 1.5, 19, 9.5]], [[3, 4, 4, 5]]]
     assert train.classes == test.classes == ('001.Black', '002.White')
     check_pipelines('cub_200_2011', cub.parent, one, 0, (30, 20))
 
 
-def test_what_is_there_is_left_alone(tool, cub, tmp_path):
+def test_keep_existing_splits(tool, cub, tmp_path):
     out = tmp_path / 'out'
     tool(TOOL, 'cub', cub, out)
     files = {path: path.read_bytes() for path in out.rglob('*.txt')}
@@ -155,7 +138,7 @@ def test_what_is_there_is_left_alone(tool, cub, tmp_path):
     assert {path: path.read_bytes() for path in out.rglob('*.txt')} == files
 
 
-def test_an_error_is_one_line(tool, tmp_path):
+def test_report_errors_in_one_line(tool, tmp_path):
     done = tool(TOOL, 'ilsvrc', tmp_path, tmp_path / 'out', check=False)
     assert done.returncode == 1 and not (tmp_path / 'out').exists()
     assert done.stderr.count('\n') == 1
@@ -165,10 +148,8 @@ def test_an_error_is_one_line(tool, tmp_path):
 @pytest.mark.parametrize(
     'path',
     [
-        'ImageSets/CLS-LOC/train_cls.txt',
         'ImageSets/CLS-LOC/val.txt',
         'Data/CLS-LOC/val/ILSVRC2012_val_00000002.JPEG',
-        f'Data/CLS-LOC/train/{TRAIN[3]}.JPEG',
         'Annotations/CLS-LOC/val/ILSVRC2012_val_00000002.xml',
     ],
 )
@@ -178,7 +159,7 @@ def test_missing_files_of_ilsvrc(ilsvrc, path):
         read_ilsvrc(ilsvrc)
 
 
-def test_missing_images_are_counted(ilsvrc):
+def test_count_missing_images(ilsvrc):
     folder = ilsvrc / 'ILSVRC/Data/CLS-LOC/train'
     os.rename(folder / BIRD, folder / 'other')
     with pytest.raises(FileNotFoundError, match=f'{TRAIN[4]}.JPEG: missing, and 1 other'):
@@ -188,33 +169,24 @@ def test_missing_images_are_counted(ilsvrc):
 BOX = (1, 2, 30, 40)
 
 
+def boxed(name, *box):
+    return XML.format(70, 50, OBJECT.format(name, *box))
+
+
 @pytest.mark.parametrize(
     'text, message',
     [
-        (XML.format(70, 50, OBJECT.format(BIRD, *BOX))[:-9], 'invalid XML'),
-        ('', 'invalid XML'),
-        (XML.format(70, 50, ''), 'objects of one class, got none'),
-        (
-            XML.format(70, 50, OBJECT.format(BIRD, *BOX) + OBJECT.format(FISH, *BOX)),
-            f'objects of one class, got {FISH}, {BIRD}',
-        ),
-        (
-            XML.format(70, 50, OBJECT.format('n00000001', *BOX)),
-            'n00000001 is not among the 3 classes',
-        ),
-        (XML.format('', 50, OBJECT.format(BIRD, *BOX)), 'size/width must be a num'),
-        (XML.format(70, 0, OBJECT.format(BIRD, *BOX)), 'size must be .* got 70 x 0'),
-        (
-            XML.format(70, 50, OBJECT.format(BIRD, 1, 2, 'x', 4)),
-            "bndbox/xmax must be a number, got 'x'",
-        ),
-        (XML.format(70, 50, OBJECT.format(BIRD, 1, 'nan', 3, 4)), 'bndbox/ymin must be a number'),
-        (
-            XML.format(70, 50, f'<object><name>{BIRD}</name></object>'),
-            'bndbox/xmin must be a number, got None',
-        ),
-        (XML.format(70, 50, OBJECT.format(BIRD, 9, 2, 8, 4)), 'the box 9, 2, 8, 4 is inverted'),
-        (XML.format(70, 50, OBJECT.format(BIRD, 1, 5, 8, 4)), 'the box 1, 5, 8, 4 is inverted'),
+        (boxed(BIRD, *BOX)[:-9], 'invalid XML'),
+        (XML.format(70, 50, ''), 'one class, got none'),
+        (boxed(BIRD, *BOX).replace('<o', OBJECT.format(FISH, *BOX) + '<o', 1), f'{FISH}, {BIRD}'),
+        (boxed('n00000001', *BOX), 'n00000001 is not among the 3'),
+        (XML.format('', 50, OBJECT.format(BIRD, *BOX)), 'size/width'),
+        (XML.format(70, 0, OBJECT.format(BIRD, *BOX)), 'size .* got 70 x 0'),
+        (boxed(BIRD, 1, 2, 'x', 4), "bndbox/xmax .* 'x'"),
+        (boxed(BIRD, 1, 'nan', 3, 4), 'bndbox/ymin'),
+        (XML.format(70, 50, f'<object><name>{BIRD}</name></object>'), 'bndbox/xmin .* None'),
+        (boxed(BIRD, 9, 2, 8, 4), '9, 2, 8, 4 is inverted'),
+        (boxed(BIRD, 1, 5, 8, 4), '1, 5, 8, 4 is inverted'),
     ],
 )
 def test_faults_of_xml(ilsvrc, text, message):
@@ -227,22 +199,9 @@ def test_faults_of_xml(ilsvrc, text, message):
 @pytest.mark.parametrize(
     'path, text, message',
     [
-        ('LOC_synset_mapping.txt', f'{FISH} tench\n{BIRD}\n', 'line 2: must have 2'),
-        (
-            'LOC_synset_mapping.txt',
-            f'{FISH} tench\n{FISH} tench\n',
-            f'line 2: {FISH} is listed twice',
-        ),
-        (
-            'ILSVRC/ImageSets/CLS-LOC/val.txt',
-            'ILSVRC2012_val_00000001\n',
-            'line 1: must have 2 fields',
-        ),
-        (
-            'ILSVRC/ImageSets/CLS-LOC/train_cls.txt',
-            f'{TRAIN[0]} 1\n{TRAIN[1]} 2\n{TRAIN[0]} 3\n',
-            f'line 3: {TRAIN[0]} is listed twice',
-        ),
+        ('LOC_synset_mapping.txt', f'{FISH} tench\n{BIRD}\n', 'line 2: .* 2'),
+        ('LOC_synset_mapping.txt', f'{FISH} a\n{FISH} a\n', f'line 2: {FISH} is listed twice'),
+        ('ILSVRC/ImageSets/CLS-LOC/val.txt', 'ILSVRC2012_val_00000001\n', 'line 1: .* 2 fields'),
     ],
 )
 def test_faults_of_lists(ilsvrc, path, text, message):
@@ -251,23 +210,13 @@ def test_faults_of_lists(ilsvrc, path, text, message):
         read_ilsvrc(ilsvrc)
 
 
-def test_a_class_that_has_no_name(ilsvrc):
+def test_class_without_a_name(ilsvrc):
     (ilsvrc / 'LOC_synset_mapping.txt').write_text(f'{FISH} tench\n{BIRD} crane\n')
     with pytest.raises(ValueError, match=f'train_cls.txt: {LIFT} is not among the 2 classes'):
         read_ilsvrc(ilsvrc)
 
 
-@pytest.mark.parametrize(
-    'path',
-    [
-        'images.txt',
-        'classes.txt',
-        'image_class_labels.txt',
-        'train_test_split.txt',
-        'bounding_boxes.txt',
-        'images/002.White/W_1.jpg',
-    ],
-)
+@pytest.mark.parametrize('path', ['images.txt', 'bounding_boxes.txt', 'images/002.White/W_1.jpg'])
 def test_missing_files_of_cub(cub, path):
     (cub / path).unlink()
     with pytest.raises(FileNotFoundError, match=f'{path}: missing'):
@@ -279,13 +228,10 @@ def test_missing_files_of_cub(cub, path):
     [
         ('bounding_boxes', '60.0', 'x', "image 1 must be a number, got 'x'"),
         ('bounding_boxes', '60.0 ', '', 'line 1: must have 5 fields'),
-        ('bounding_boxes', '30.0', '30.0 1', 'image 1 must be a number'),
         ('bounding_boxes', '25.0', '-25.0', 'image 1: the box 60, 27, 35, 57 is '),
         ('bounding_boxes', '3 3.0 4.0 1.0 1.0\n', '', 'lists 2 images and images.txt 3; 3 is'),
-        ('image_class_labels', '3 2', '4 2', '3 is only in one'),
         ('image_class_labels', '3 2', '3 5', 'image 3 has the class 5'),
         ('train_test_split', '3 0', '3 2', 'image 3 must have 0 or 1, got 2'),
-        ('train_test_split', '3 0', '3', 'line 3: must have 2 fields'),
         ('images', '3 002', '2 002', 'line 3: 2 is listed twice'),
         ('classes', '2 002.White', '1 002.White', 'line 2: 1 is listed twice'),
     ],
@@ -299,13 +245,13 @@ def test_faults_of_tables(cub, name, old, new, message):
         read_cub(cub)
 
 
-def test_a_broken_image(cub):
+def test_broken_image(cub):
     (cub / 'images/002.White/W_1.jpg').write_bytes(b'none')
     with pytest.raises(OSError, match='W_1.jpg'):
         read_cub(cub)
 
 
-def test_splits_are_read_as_written(tmp_path):
+def test_read_what_was_written(tmp_path):
     split = WSOLMetadata(
         labels={'b/1.jpg': 1, 'a/0.jpg': 0, 'c.jpg': 1},
         sizes={'b/1.jpg': (7, 5), 'a/0.jpg': (9, 8)},
@@ -321,36 +267,26 @@ def test_splits_are_read_as_written(tmp_path):
     assert list(back.labels.items()) == list(split.labels.items())
     assert back.sizes == split.sizes and back.classes == split.classes
     assert back.masks == split.masks
-    assert {image: boxes.tolist() for image, boxes in back.boxes.items()} == {
-        image: boxes.tolist() for image, boxes in split.boxes.items()
-    }
-    assert sorted(path.name for path in tmp_path.rglob('*.*')) == [
-        'class_labels.txt',
-        'classes.txt',
-        'image_ids.txt',
-        'image_sizes.txt',
-        'localization.txt',
-        'masks.txt',
-    ]
+    assert list(back.boxes) == list(split.boxes)
+    for image, boxes in split.boxes.items():
+        np.testing.assert_array_equal(back.boxes[image], boxes)
+    names = 'class_labels classes image_ids image_sizes localization masks'.split()
+    assert sorted(path.stem for path in tmp_path.rglob('*.txt')) == names
 
 
-def test_integers_have_no_decimal_point(tmp_path):
-    write_wsol_metadata(
-        tmp_path, WSOLMetadata({'0.jpg': 0}, {}, {'0.jpg': np.array([[1.0, 2.5, 30, 40]])}, {}, ())
-    )
+def test_write_integers_without_decimal_point(tmp_path):
+    boxes = {'0.jpg': np.array([[1.0, 2.5, 30, 40]])}
+    write_wsol_metadata(tmp_path, WSOLMetadata({'0.jpg': 0}, {}, boxes, {}, ()))
     assert (tmp_path / 'localization.txt').read_bytes() == b'0.jpg,1,2.5,30,40\n'
 
 
-def test_files_of_an_older_split_are_removed(tmp_path):
+def test_remove_files_of_an_older_split(tmp_path):
     labels = {'0.jpg': 0}
     boxes, masks = {'0.jpg': np.ones((1, 4))}, {'0.jpg': Masks(['0.png'])}
     write_wsol_metadata(tmp_path, WSOLMetadata(labels, {'0.jpg': (3, 2)}, boxes, masks, ('cat',)))
     write_wsol_metadata(tmp_path, WSOLMetadata(labels, {}, {}, masks, ()))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        'class_labels.txt',
-        'image_ids.txt',
-        'localization.txt',
-    ]
+    names = ['class_labels', 'image_ids', 'localization']
+    assert sorted(path.stem for path in tmp_path.iterdir()) == names
     assert read_wsol_metadata(str(tmp_path)).masks == masks
 
 
@@ -358,7 +294,7 @@ def test_files_of_an_older_split_are_removed(tmp_path):
     'labels, classes, message',
     [({'a,b.jpg': 0}, (), 'a,b.jpg: .* comma'), ({'0.jpg': 0}, ('cat', ' '), 'must not be empty')],
 )
-def test_splits_that_cannot_be_written(tmp_path, labels, classes, message):
+def test_refuse_to_write_names_with_commas_or_blanks(tmp_path, labels, classes, message):
     with pytest.raises(ValueError, match=message):
         write_wsol_metadata(tmp_path / 'out', WSOLMetadata(labels, {}, {}, {}, classes))
     assert not (tmp_path / 'out').exists()
