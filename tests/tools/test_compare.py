@@ -1,4 +1,4 @@
-"""Tests of tools/compare: commands and order of the trainings, table and plot."""
+"""tools/compare: commands and order of the trainings, table and plot."""
 
 import json
 import sys
@@ -31,12 +31,8 @@ def experiments(training):
 def test_experiments_share_a_first_stage(compare, tmp_path):
     training, _ = compare
     firsts, seconds = training.make_runs(experiments(training), [0, 1], tmp_path)
-    assert [run.folder.name for run in firsts] == [
-        'first-10-seed0',
-        'whole-seed0',
-        'first-10-seed1',
-        'whole-seed1',
-    ]
+    names = 'first-10-seed0 whole-seed0 first-10-seed1 whole-seed1'.split()
+    assert [run.folder.name for run in firsts] == names
     assert len(seconds) == 6
     assert seconds[0].after is seconds[1].after is firsts[0]
     assert len({run.folder for run in firsts + seconds}) == 10
@@ -63,17 +59,12 @@ def test_commands(compare, tmp_path):
     assert not [part for part in whole.command(5) if 'percent' in part]
 
 
-def test_the_options_exist_in_the_configs(repo):
+def test_options_exist_in_the_configs(repo):
     """--cfg-options would silently add an option with a wrong name."""
-    for stem in (
-        'digits-p10-boxes-only',
-        'gwap_digits-p10',
-        'gap_digits-p10',
-        'cards-p20-boxes-only',
-        'gwap_cards-p20',
-        'gap_cards-p20',
-    ):
-        cfg = Config.fromfile(repo / f'configs/gwap/rfcn_r18_{stem}.py')
+    names = 'digits-p10-boxes-only gwap_digits-p10 gap_digits-p10 '
+    names += 'cards-p20-boxes-only gwap_cards-p20 gap_cards-p20'
+    for name in names.split():
+        cfg = Config.fromfile(repo / f'configs/gwap/rfcn_r18_{name}.py')
         assert cfg.train_dataloader.dataset.percent in (10, 20)
         assert cfg.param_scheduler[1].end == cfg.train_cfg.max_iters == 1000
         assert 'seed' in cfg.randomness and 'load_from' in cfg
@@ -93,39 +84,30 @@ rows.append({'step': 4, 'coco/bbox_mAP': float(sys.argv[2])})
 
 def fake(training, monkeypatch, values):
     """Replace each training by a script that writes a log."""
-    monkeypatch.setattr(
-        training.Run,
-        'command',
-        lambda run, iterations: [
-            sys.executable,
-            '-c',
-            WRITE,
-            str(run.folder),
-            str(values[run.folder.name]),
-        ],
-    )
+
+    def command(run, iterations):
+        return [sys.executable, '-c', WRITE, str(run.folder), str(values[run.folder.name])]
+
+    monkeypatch.setattr(training.Run, 'command', command)
 
 
 @pytest.mark.parametrize('jobs', [1, 2])
-def test_runs_are_trained_once(compare, tmp_path, monkeypatch, jobs):
+def test_train_each_run_once(compare, tmp_path, monkeypatch, jobs):
     training, _ = compare
     firsts, _ = training.make_runs(experiments(training), [0, 1], tmp_path)
-    fake(training, monkeypatch, {run.folder.name: 0.1 * i for i, run in enumerate(firsts)})
+    values = {run.folder.name: 0.1 * i for i, run in enumerate(firsts)}
+    fake(training, monkeypatch, values)
     training.train(firsts, 4, jobs)
     assert [run.result()['coco/bbox_mAP'] for run in firsts] == pytest.approx([0, 0.1, 0.2, 0.3])
     assert firsts[0].result()['iterations'] == 4
     assert firsts[0].result()['seconds'] == 1.5
     (firsts[0].folder / 'result.json').rename(tmp_path / 'kept.json')
-    fake(
-        training,
-        monkeypatch,
-        {run.folder.name: 0.1 * i if i else 0.7 for i, run in enumerate(firsts)},
-    )
+    fake(training, monkeypatch, dict(values, **{firsts[0].folder.name: 0.7}))
     training.train(firsts, 4, jobs)  # the others have results
     assert firsts[0].result()['coco/bbox_mAP'] == 0.7
 
 
-def test_results_of_other_options_are_not_used(compare, tmp_path, monkeypatch):
+def test_refuse_results_of_other_options(compare, tmp_path, monkeypatch):
     training, _ = compare
     firsts, _ = training.make_runs(experiments(training), [0], tmp_path)
     fake(training, monkeypatch, {run.folder.name: 0.1 for run in firsts})
@@ -135,7 +117,7 @@ def test_results_of_other_options_are_not_used(compare, tmp_path, monkeypatch):
         training.train(firsts, 4, 1)
 
 
-def test_a_failed_run_ends_the_comparison(compare, tmp_path, monkeypatch):
+def test_stop_at_a_failed_run(compare, tmp_path, monkeypatch):
     training, _ = compare
     firsts, _ = training.make_runs(experiments(training), [0, 1], tmp_path)
     fake(training, monkeypatch, {run.folder.name: 'fail' for run in firsts})
@@ -150,16 +132,8 @@ def test_table_and_plot(compare, tmp_path):
     values = [0.1, 0.3, 0.6, 0.2, 0.4, 0.7]  # three experiments, two seeds
     for run, value in zip(seconds, values):
         run.folder.mkdir(parents=True)
-        (run.folder / 'result.json').write_text(
-            json.dumps(
-                {
-                    'coco/bbox_mAP': value,
-                    'seconds': 90.0,
-                    'iterations': 4,
-                    'command': ['tools/train.py'],
-                }
-            )
-        )
+        result = {'coco/bbox_mAP': value, 'seconds': 90.0, 'iterations': 4, 'command': []}
+        (run.folder / 'result.json').write_text(json.dumps(result))
     found = results.collect(seconds)
     alone, labels, whole = found
     assert found[labels]['coco/bbox_mAP'].tolist() == [0.3, 0.4]

@@ -1,15 +1,19 @@
-"""Tests of an image classifier in the tools, from training to inference."""
+"""Train, test and visualize an image classifier with the tools."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+from mmdet.apis import DetInferencer
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
 from mmengine.config import Config
+
+from tests.toy_data import tiny_rfcn_run
+
+register_all_modules()
 
 ONE_THREAD = dict(OMP_NUM_THREADS='1')
 VISUALIZE = 'tools/analysis_tools/visualize_maps.py'
@@ -17,7 +21,7 @@ VISUALIZE = 'tools/analysis_tools/visualize_maps.py'
 
 @pytest.fixture(scope='module')
 def config(repo, single, tmp_path_factory):
-    """A config of 4 iterations on them."""
+    """Path of a config that trains a classifier for 4 iterations on ``single``."""
     cfg = Config.fromfile(repo / 'configs/wsol/r18_cs-gwap_digits-single.py')
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(batch_size=2, num_workers=0, persistent_workers=False)
@@ -48,21 +52,13 @@ def metrics_in(text):
 
 
 @pytest.mark.slow
-def test_one_and_two_processes_measure_the_same(repo, tool, config, trained, tmp_path):
+def test_one_and_two_processes_measure_the_same(run_script, tool, config, trained, tmp_path):
     """A padded sampler would count one of the seven images twice."""
     done = tool('tools/test.py', config, trained, '--work-dir', tmp_path, **ONE_THREAD)
-    one = metrics_in(done.stdout + done.stderr)
-    assert {'top1_error', 'gt_known', 'max_box_acc_v2', 'px_ap'} <= set(one)
-    done = subprocess.run(
-        ['tools/dist_test.sh', str(config), str(trained), '2', '--work-dir', str(tmp_path)],
-        cwd=repo,
-        capture_output=True,
-        text=True,
-        env=dict(os.environ, PYTHON=sys.executable, PORT='29613', **ONE_THREAD),
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    text = done.stdout + done.stderr
-    assert metrics_in(text) == one
+    expected = metrics_in(done.stdout + done.stderr)
+    assert {'top1_error', 'gt_known', 'max_box_acc_v2', 'px_ap'} <= set(expected)
+    text = run_script('dist_test.sh', config, trained, 2, '--work-dir', tmp_path, **ONE_THREAD)
+    assert metrics_in(text) == expected
     assert 'twice' not in text
 
 
@@ -72,76 +68,40 @@ def test_eval_heatmaps_measures_visualized_maps(tool, config, trained, single, t
     done = tool('tools/test.py', config, trained, '--work-dir', tmp_path / 'run', **ONE_THREAD)
     wanted = metrics_in(done.stdout + done.stderr)
     tool(VISUALIZE, config, trained, 'val', '--true', '--out', tmp_path / 'seen', **ONE_THREAD)
-    labels = dict(
-        line.split(',') for line in (single / 'metadata/val/class_labels.txt').read_text().split()
-    )
     (tmp_path / 'val').mkdir()
-    for image, label in labels.items():
+    for line in (single / 'metadata/val/class_labels.txt').read_text().split():
+        image, label = line.split(',')
         stem = image.replace('/', '_').replace('.', '_')
         (tmp_path / 'seen' / 'maps' / f'{stem}_{label}.npy').rename(tmp_path / f'{image}.npy')
-    tool(
-        'tools/analysis_tools/eval_heatmaps.py',
-        tmp_path,
-        single / 'metadata/val',
-        '--mask-root',
-        single / 'masks',
-        '--out',
-        tmp_path / 'found.json',
-    )
+    options = '--mask-root', single / 'masks', '--out', tmp_path / 'found.json'
+    tool('tools/analysis_tools/eval_heatmaps.py', tmp_path, single / 'metadata/val', *options)
     found = json.loads((tmp_path / 'found.json').read_text())['results']
     compared = {name: f'{value:.4f}' for name, value in found.items() if name in wanted}
     assert compared == {name: wanted[name] for name in compared}
     assert {'max_box_acc', 'max_box_acc_v2', 'px_ap'} <= set(compared)
 
 
-def test_the_inferencer_and_the_visualizer(config, trained, single, tmp_path):
-    from mmdet.apis import DetInferencer
-
+def test_inferencer_and_visualizer(config, trained, single, tmp_path):
     inferencer = DetInferencer(str(config), str(trained), device='cpu')
     images = sorted(str(path) for path in (single / 'val').iterdir())[:2]
     result = inferencer(images, out_dir=str(tmp_path), pred_score_thr=0.0, no_save_pred=False)
-    for one in result['predictions']:
-        assert len(one['labels']) == len(one['bboxes']) == len(one['scores'])
-        assert one['scores'] == sorted(one['scores'], reverse=True)
-        assert np.array(one['bboxes']).max() <= 128
+    for found in result['predictions']:
+        assert len(found['labels']) == len(found['bboxes']) == len(found['scores'])
+        assert found['scores'] == sorted(found['scores'], reverse=True)
+        assert np.array(found['bboxes']).max() <= 128
     assert len(list(tmp_path.glob('vis/*'))) == 2
 
 
-def test_maps_of_a_multi_task_detector(repo, tool, digits, tmp_path):
-    """Image-level maps are drawn, not gradient CAMs."""
-    from mmdet.registry import MODELS
-    from mmdet.utils import register_all_modules
-
-    from tests.toy_data import tiny_rfcn_run
-
-    register_all_modules()
+def test_visualize_a_multi_task_detector(repo, tool, digits, tmp_path):
+    """Draw image-level maps, not gradient CAMs."""
     cfg = tiny_rfcn_run(repo / 'configs', digits)
-    cfg.model = dict(
-        type='mmgwap.MultiTaskDetector',
-        detector=cfg.model,
-        cls_head=dict(
-            type='mmgwap.ImageClsHead', source='backbone', num_classes=10, in_channels=64
-        ),
-    )
+    head = dict(type='mmgwap.ImageClsHead', source='backbone', num_classes=10, in_channels=64)
+    cfg.model = dict(type='mmgwap.MultiTaskDetector', detector=cfg.model, cls_head=head)
     cfg.dump(tmp_path / 'tiny.py')
-    model = MODELS.build(cfg.model)
-    torch.save(
-        dict(
-            state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=tuple('0123456789')))
-        ),
-        tmp_path / 'tiny.pth',
-    )
-    done = tool(
-        VISUALIZE,
-        tmp_path / 'tiny.py',
-        tmp_path / 'tiny.pth',
-        'val',
-        '--top-k',
-        2,
-        '--limit',
-        2,
-        '--out',
-        tmp_path / 'out',
-    )
+    meta = dict(dataset_meta=dict(classes=tuple('0123456789')))
+    checkpoint = dict(state_dict=MODELS.build(cfg.model).state_dict(), meta=meta)
+    torch.save(checkpoint, tmp_path / 'tiny.pth')
+    options = ['--out', tmp_path / 'out', *'--top-k 2 --limit 2'.split()]
+    done = tool(VISUALIZE, tmp_path / 'tiny.py', tmp_path / 'tiny.pth', 'val', *options)
     assert '4 maps' in done.stdout and 'method own' in done.stdout
     assert len(list((tmp_path / 'out' / 'maps').iterdir())) == 4
