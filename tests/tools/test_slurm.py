@@ -1,4 +1,4 @@
-"""What the Slurm scripts ask for, and what runs where it is granted."""
+"""Slurm scripts: arguments of srun, and a run of two tasks."""
 
 import os
 import stat
@@ -10,13 +10,13 @@ import pytest
 from tests.checkpoints import read_checkpoint
 from tests.processes import free_port
 
-# Prints what it was asked for.
-ASKED = """#!/usr/bin/env bash
+# Prints its arguments.
+PRINT = """#!/usr/bin/env bash
 printf '%s\\n' "$@"
 """
 
-# Runs the command, which its own options come before, in two tasks.
-GRANTED = """#!/usr/bin/env bash
+# Runs the command that follows the options in two tasks.
+RUN_TWICE = """#!/usr/bin/env bash
 while [[ $1 == --* ]]; do shift; done
 export SLURM_NTASKS=2 SLURM_NODELIST="nodes[1-2]" CUDA_VISIBLE_DEVICES=
 SLURM_PROCID=1 SLURM_LOCALID=1 "$@" & other=$!
@@ -29,9 +29,9 @@ SCONTROL = """#!/usr/bin/env bash
 
 @pytest.fixture
 def srun(repo, tmp_path):
-    """Run a script beside commands that stand for Slurm's."""
+    """Run a script of tools/ with replacements of srun and scontrol."""
 
-    def run(script, *args, srun=ASKED, **variables):
+    def run(script, *args, srun=PRINT, **variables):
         for name, text in dict(srun=srun, scontrol=SCONTROL).items():
             (tmp_path / name).write_text(text)
             (tmp_path / name).chmod(stat.S_IRWXU)
@@ -48,109 +48,53 @@ def srun(repo, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'gpus, nodes, per_node', [(None, None, 8), ('16', None, 8), ('4', None, 4), ('6', '3', 3)]
+    'variables, ntasks, per_node',
+    [({}, 8, 8), ({'GPUS': '16'}, 16, 8), ({'GPUS': '6', 'GPUS_PER_NODE': '3'}, 6, 3)],
 )
-def test_train(srun, repo, gpus, nodes, per_node):
-    variables = dict(GPUS=gpus, GPUS_PER_NODE=nodes)
-    code, asked, _ = srun(
-        'slurm_train.sh',
-        'gpus',
-        'my job',
-        'a config.py',
-        'out dir',
-        '--resume',
-        '--cfg-options',
-        'a=[1, 2]',
-        **{key: value for key, value in variables.items() if value},
-        SRUN_ARGS='--quiet --mem=10G',
-        PYTHON='python3.11',
-    )
+def test_train(srun, repo, variables, ntasks, per_node):
+    args = ['gpus', 'my job', 'a config.py', 'out dir', '--resume', '--cfg-options', 'a=[1, 2]']
+    variables = dict(variables, SRUN_ARGS='--quiet --mem=10G', PYTHON='python3.11')
+    code, printed, _ = srun('slurm_train.sh', *args, **variables)
     assert code == 0
-    assert f'--ntasks={gpus or 8}' in asked
-    assert f'--ntasks-per-node={per_node}' in asked
-    assert f'--gres=gpu:{per_node}' in asked
-    assert {
-        '--partition=gpus',
-        '--job-name=my job',
-        '--quiet',
-        '--mem=10G',
-        '--kill-on-bad-exit=1',
-        '--cpus-per-task=5',
-    } <= set(asked)
-    assert asked[asked.index('python3.11') :] == [
-        'python3.11',
-        '-u',
-        str(repo / 'tools' / 'train.py'),
-        'a config.py',
-        '--work-dir',
-        'out dir',
-        '--launcher',
-        'slurm',
-        '--resume',
-        '--cfg-options',
-        'a=[1, 2]',
-    ]
+    assert {f'--ntasks={ntasks}', f'--ntasks-per-node={per_node}'} <= set(printed)
+    assert {f'--gres=gpu:{per_node}', '--partition=gpus', '--job-name=my job'} <= set(printed)
+    assert {'--quiet', '--mem=10G', '--kill-on-bad-exit=1', '--cpus-per-task=5'} <= set(printed)
+    command = ['python3.11', '-u', str(repo / 'tools' / 'train.py'), 'a config.py']
+    command += ['--work-dir', 'out dir', '--launcher', 'slurm', *args[4:]]
+    assert printed[printed.index('python3.11') :] == command
 
 
 def test_test(srun, repo):
-    code, asked, _ = srun(
-        'slurm_test.sh', 'gpus', 'job', 'config.py', 'a.pth', '--tta', GPUS='2', CPUS_PER_TASK='3'
-    )
-    assert code == 0 and '--cpus-per-task=3' in asked
-    assert asked[asked.index('-u') :] == [
-        '-u',
-        str(repo / 'tools' / 'test.py'),
-        'config.py',
-        'a.pth',
-        '--launcher',
-        'slurm',
-        '--tta',
-    ]
+    args = 'gpus job config.py a.pth --tta'.split()
+    code, printed, _ = srun('slurm_test.sh', *args, GPUS='2', CPUS_PER_TASK='3')
+    assert code == 0 and '--cpus-per-task=3' in printed
+    command = ['-u', str(repo / 'tools' / 'test.py')]
+    command += 'config.py a.pth --launcher slurm --tta'.split()
+    assert printed[printed.index('-u') :] == command
 
 
 @pytest.mark.parametrize('script', ['slurm_train.sh', 'slurm_test.sh'])
-@pytest.mark.parametrize('count', range(4))
+@pytest.mark.parametrize('count', [0, 3])
 def test_missing_arguments(srun, script, count):
-    code, asked, error = srun(script, *['one'] * count)
-    assert code == 1 and not asked
+    code, printed, error = srun(script, *['a'] * count)
+    assert code == 1 and not printed
     assert f'usage: tools/{script} PARTITION' in error
 
 
 @pytest.mark.slow
 def test_two_tasks_train_and_test(srun, config, tmp_path):
-    variables = dict(
-        srun=GRANTED,
-        PYTHON=sys.executable,
-        GPUS='2',
-        MASTER_PORT=str(free_port()),
-        OMP_NUM_THREADS='1',
-    )
-    work_dir = tmp_path / 'run'
-    code, _, error = srun(
-        'slurm_train.sh',
-        'gpus',
-        'job',
-        str(config),
-        str(work_dir),
-        '--cfg-options',
-        'train_cfg.max_iters=4',
-        **variables,
-    )
+    variables = dict(srun=RUN_TWICE, PYTHON=sys.executable, GPUS='2', OMP_NUM_THREADS='1')
+    variables['MASTER_PORT'] = str(free_port())
+    job, work_dir = ['gpus', 'job', config], tmp_path / 'run'
+    options = ['--cfg-options', 'train_cfg.max_iters=4']
+    code, _, error = srun('slurm_train.sh', *job, work_dir, *options, **variables)
     assert code == 0, error[-3000:]
-    state = read_checkpoint(work_dir / 'iter_4.pth')
-    assert state['meta']['iter'] == 4
-    code, lines, error = srun(
-        'slurm_test.sh',
-        'gpus',
-        'job',
-        str(config),
-        str(work_dir / 'iter_4.pth'),
-        '--work-dir',
-        str(work_dir),
-        **variables,
-    )
+    checkpoint = work_dir / 'iter_4.pth'
+    assert read_checkpoint(checkpoint)['meta']['iter'] == 4
+    options = ['--work-dir', work_dir]
+    code, lines, error = srun('slurm_test.sh', *job, checkpoint, *options, **variables)
     assert code == 0, error[-3000:]
-    # Each task tests its half of two batches, and one of them reports.
+    # Each task tests one of the two batches, and the first task reports.
     text = '\n'.join(lines) + error
     assert 'Iter(test) [1/1]' in text and '[2/2]' not in text
     assert 'coco/bbox_mAP' in text
