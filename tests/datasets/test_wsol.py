@@ -180,10 +180,8 @@ def test_openimages(openimages):
         assert dataset[1]['inputs'].shape == (3, 224, 224)
         assert len(dataset.metainfo['classes']) == 10
     masks = read_wsol_metadata(str(openimages / 'OpenImages/metadata/test')).masks
-    first, second = masks['test/0k5j/0.jpg'], masks['test/0k5j/1.jpg']
-    assert first.instances == ['test/0k5j/0_m1.png', 'test/0k5j/0_m2.png']
-    assert first.ignore == 'test/0k5j/0_ignore.png'
-    assert second == (['test/0k5j/1_m1.png'], None)
+    names = [f'test/0k5j/0_{name}.png' for name in ('m1', 'm2', 'ignore')]
+    assert masks['test/0k5j/0.jpg'] == (names[:2], names[2])
 
 
 def test_ignore_the_exif_orientation(openimages):

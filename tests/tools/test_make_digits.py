@@ -147,10 +147,6 @@ def test_single_digits_in_both_layouts(singles, split, count):
         assert known.boxes[name].tolist() == [corners(mask)]
 
 
-def test_number_of_files_of_single_digits(singles):
-    assert len(read_files(singles)) == 2 * 17 + 2 + 2 * 6
-
-
 def test_uncompressed_masks(singles):
     """Store masks without compression, because encoders differ between machines."""
     path = singles / 'masks/val/000000.png'
