@@ -131,15 +131,3 @@ def test_mask_covers_the_drawn_digit(singles, monkeypatch):
         assert mask[known & (opacity > 0.36)].all()
         assert not mask[known & (opacity < 0.27)].any()
         assert mask[known].sum() > 20
-
-
-def test_single_digits_have_clutter(singles):
-    train, _ = load_glyphs(seed=0)
-    num_cluttered = 0
-    for index, scene in enumerate(singles[:50]):
-        plain = digits._texture(RandomState([7, index]))
-        changed = (scene.image != plain).any(axis=-1)
-        x1, y1, x2, y2 = box_of(scene.masks[0])
-        changed[max(y1 - 12, 0) : y2 + 12, max(x1 - 12, 0) : x2 + 12] = False
-        num_cluttered += changed.sum() > 50
-    assert num_cluttered > 30  # a large digit may cover all fragments

@@ -7,15 +7,10 @@ import cv2
 import make_digits
 import numpy as np
 import pytest
-from mmdet.utils import register_all_modules
 from PIL import Image
 from pycocotools.coco import COCO
 
 from mmgwap.datasets.wsol_metadata import read_wsol_metadata
-
-from ..datasets.test_wsol import configured
-
-register_all_modules()
 
 
 def make(out, *options):
@@ -153,24 +148,6 @@ def test_uncompressed_masks(singles):
     mask = np.array(Image.open(path))
     lines = b''.join(b'\0' + line.tobytes() for line in mask)
     assert lines in path.read_bytes()
-
-
-def test_load_single_digits_with_their_config(singles):
-    for loader, count in (('train', 12), ('val', 5)):
-        dataset = configured('digits_single', singles.parent, loader)
-        assert len(dataset) == count
-        assert dataset.metainfo['classes'] == tuple('0123456789')
-        known = read_wsol_metadata(str(singles / 'metadata' / loader))
-        for i, name in enumerate(known.labels):
-            sample = dataset[i]
-            assert sample['data_samples'].img_id == name
-            assert sample['data_samples'].gt_image_labels.tolist() == [known.labels[name]]
-            inputs = sample['inputs'].numpy().transpose(1, 2, 0)
-            if loader == 'train':  # augmented
-                assert inputs.shape == (56, 56, 3)
-                continue
-            pixels = cv2.imread(str(singles / name))
-            assert np.array_equal(inputs, cv2.resize(pixels, (64, 64)))
 
 
 def test_refuse_to_mix_forms_in_a_folder(folder, singles, tmp_path):
