@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from mmdet.registry import DATASETS
 from mmengine.config import Config
-from mmengine.dataset import DefaultSampler
 from PIL import Image
 
 from mmgwap.datasets.samplers import boxed_images
@@ -192,32 +191,6 @@ def test_ignore_the_exif_orientation(openimages):
     Image.open(path).save(path, exif=exif)
     dataset = configured('openimages30k', openimages, 'val')
     assert dataset[0]['data_samples'].ori_shape == (60, 80)
-
-
-BASES = ['ilsvrc_cls_loc', 'cub_200_2011', 'openimages30k', 'digits_single']
-
-
-@pytest.mark.parametrize('name', BASES)
-def test_base_configs(name):
-    """Evaluate the split of each loader, each image once."""
-    cfg = Config.fromfile(CONFIGS / f'{name}.py')
-    roots = []
-    for split in ('val', 'test'):
-        loader, evaluator = cfg[f'{split}_dataloader'], cfg[f'{split}_evaluator']
-        dataset = loader.dataset
-        assert dataset.type == 'mmgwap.WSOLDataset' and dataset.test_mode
-        assert evaluator.type == 'mmgwap.WSOLMetric'
-        assert evaluator.metadata_root == dataset.data_root + dataset.metadata_root
-        assert ('mask_root' in evaluator) == (name in ('openimages30k', 'digits_single'))
-        roots.append(dataset.metadata_root)
-        sampler = dict(loader.sampler)
-        assert sampler.pop('type') == 'DefaultSampler'
-        assert list(DefaultSampler(range(5), **sampler)) == [0, 1, 2, 3, 4]
-        assert sampler['round_up'] is False
-    train = cfg.train_dataloader
-    assert train.dataset.metadata_root == 'metadata/train/'
-    assert train.dataset.metadata_root not in roots
-    assert train.sampler.shuffle and not train.dataset.get('test_mode')
 
 
 FILES = dict(
