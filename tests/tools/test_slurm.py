@@ -49,7 +49,12 @@ def srun(repo, tmp_path):
 
 @pytest.mark.parametrize(
     'variables, ntasks, per_node',
-    [({}, 8, 8), ({'GPUS': '16'}, 16, 8), ({'GPUS': '6', 'GPUS_PER_NODE': '3'}, 6, 3)],
+    [
+        ({}, 8, 8),
+        ({'GPUS': '16'}, 16, 8),
+        ({'GPUS': '4'}, 4, 4),
+        ({'GPUS': '6', 'GPUS_PER_NODE': '3'}, 6, 3),
+    ],
 )
 def test_train(srun, repo, variables, ntasks, per_node):
     args = ['gpus', 'my job', 'a config.py', 'out dir', '--resume', '--cfg-options', 'a=[1, 2]']
