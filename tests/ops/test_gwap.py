@@ -1,3 +1,5 @@
+"""Global weighted average pooling against loops over positions."""
+
 import math
 
 import numpy as np
@@ -21,7 +23,7 @@ def close(a, b, tol=1e-12):
 
 
 @pytest.mark.parametrize('shape', SHAPES)
-def test_class_agnostic_is_the_loop(shape):
+def test_class_agnostic_equals_the_loop(shape):
     x, m = maps(*shape), maps(shape[0], 1, *shape[2:], seed=1)
     pooled, weights = class_agnostic_gwap(x, m)
     assert pooled.shape == shape[:2]
@@ -35,7 +37,7 @@ def test_class_agnostic_is_the_loop(shape):
 
 
 @pytest.mark.parametrize('shape', SHAPES)
-def test_class_specific_is_the_loop(shape):
+def test_class_specific_equals_the_loop(shape):
     x = maps(*shape)
     logits, weights = class_specific_gwap(x)
     attention = class_specific_attention(x)
@@ -47,58 +49,12 @@ def test_class_specific_is_the_loop(shape):
         assert close(weights[image].flatten(1), alpha)
 
 
-def test_constant_attention_is_the_average():
-    x = maps(2, 5, 3, 4)
-    pooled, weights = class_agnostic_gwap(x, torch.full((2, 1, 3, 4), 1.7))
-    assert close(pooled, x.mean(dim=(2, 3)), 1e-7)
-    assert close(weights, 1 / 12, 1e-8)
-
-
-def test_constant_scores_are_their_own_average():
-    x = maps(2, 5, 1, 1).expand(2, 5, 3, 4)
-    assert close(class_specific_gwap(x)[0], x[:, :, 0, 0])
-
-
 def test_no_position_weighs_more_than_e_times_another():
     m = torch.full((1, 1, 4, 4), -80.0)
     m[0, 0, 2, 1] = 80.0
     weights = class_agnostic_gwap(torch.zeros(1, 2, 4, 4), m)[1]
     assert abs((weights.max() / weights.min()).item() - math.e) < 1e-5
     assert weights.argmax() == 2 * 4 + 1
-    # The limit of one-hot attention, as far as the bound allows it.
-    x = maps(1, 2, 4, 4, dtype=torch.float32)
-    pooled = class_agnostic_gwap(x, m)[0]
-    others = x.sum(dim=(2, 3)) - x[:, :, 2, 1]
-    wanted = (math.e * x[:, :, 2, 1] + others) / (math.e + 15)
-    assert close(pooled, wanted, 1e-6)
-
-
-def test_a_sharper_normalisation_reaches_the_one_hot_limit():
-    from mmgwap.ops.gwap import spatial_softmax, weighted_sum
-
-    x, m = maps(2, 3, 4, 4), torch.zeros(2, 3, 4, 4, dtype=torch.float64)
-    m[:, :, 1, 3] = 1e4
-    assert close(weighted_sum(x, spatial_softmax(m)), x[:, :, 1, 3])
-
-
-def test_permuting_positions_changes_nothing():
-    x, m = maps(2, 3, 4, 5), maps(2, 1, 4, 5, seed=1)
-    order = torch.randperm(20, generator=torch.Generator().manual_seed(0))
-
-    def shuffled(maps):
-        return maps.flatten(2)[..., order].view(maps.shape)
-
-    pooled, weights = class_agnostic_gwap(x, m)
-    mixed, mixed_weights = class_agnostic_gwap(shuffled(x), shuffled(m))
-    assert close(pooled, mixed)
-    assert close(shuffled(weights), mixed_weights)
-    assert close(class_specific_gwap(x)[0], class_specific_gwap(shuffled(x))[0])
-
-
-def test_permuting_classes_permutes_logits():
-    x = maps(2, 6, 4, 5)
-    order = torch.tensor([3, 0, 5, 1, 2, 4])
-    assert close(class_specific_gwap(x)[0][:, order], class_specific_gwap(x[:, order])[0])
 
 
 @pytest.mark.parametrize('output', [0, 1])
@@ -112,18 +68,13 @@ def test_gradients(output):
 
 @pytest.mark.parametrize('dtype, tol', [(torch.float16, 4e-3), (torch.bfloat16, 3e-2)])
 def test_half_precision(dtype, tol):
-    # Over so many positions a weight is below float16's smallest normal one.
-    x, m = maps(1, 4, 200, 200, seed=3), maps(1, 1, 200, 200, seed=4)
-    for half, exact in (
-        (
-            class_agnostic_gwap(x.to(dtype), m.to(dtype)),
-            class_agnostic_gwap(x.to(dtype).double(), m.to(dtype).double()),
-        ),
-        (class_specific_gwap(x.to(dtype)), class_specific_gwap(x.to(dtype).double())),
-    ):
-        assert half[0].dtype is dtype
-        assert close(half[0].float(), exact[0], tol)
-        assert abs(half[1].double().sum(dim=(2, 3)) - 1).max() < 1e-5
+    # Over so many positions a weight is below float16's smallest normal number.
+    x, m = (maps(1, channels, 200, 200, seed=3).to(dtype) for channels in (4, 1))
+    for pool, args in ((class_agnostic_gwap, (x, m)), (class_specific_gwap, (x,))):
+        (pooled, weights), exact = pool(*args), pool(*(tensor.double() for tensor in args))
+        assert pooled.dtype is dtype
+        assert close(pooled.float(), exact[0], tol)
+        assert abs(weights.double().sum(dim=(2, 3)) - 1).max() < 1e-5
 
 
 def test_large_half_scores_do_not_overflow():
@@ -145,12 +96,12 @@ def test_autocast():
 
 def test_non_contiguous_maps():
     x = maps(2, 3, 4, 6)
-    for strange in (
+    for view in (
         x.to(memory_format=torch.channels_last),
         x.repeat_interleave(2, dim=3)[..., ::2],
         x.transpose(2, 3).contiguous().transpose(2, 3),
     ):
-        assert close(class_specific_gwap(strange)[0], class_specific_gwap(x)[0])
+        assert close(class_specific_gwap(view)[0], class_specific_gwap(x)[0])
 
 
 def test_no_images():

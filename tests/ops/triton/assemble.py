@@ -1,7 +1,6 @@
-"""Compile the kernels for GPUs that need not be there; prints, as JSON, how
-many instructions of each kind go to memory.
+"""Compile the kernels without a GPU; print the numbers of their memory instructions.
 
-A process of its own: where Triton interprets, it compiles nothing.
+Run in a process of its own, because Triton compiles nothing in interpreter mode.
 """
 
 import json
@@ -16,24 +15,17 @@ from triton.compiler import ASTSource
 from mmgwap.ops.triton import bin_kernels, lip_kernels, vote_kernels
 
 LIP = dict(
-    KERNEL_H=3,
-    KERNEL_W=3,
-    STRIDE_H=2,
-    STRIDE_W=2,
-    PAD_H=1,
-    PAD_W=1,
-    ROWS=8,
-    GATE=0.0,
-    BLOCK=128,
-    ACC=tl.float32,
-    INDEX=tl.int32,
+    **dict.fromkeys(('KERNEL_H', 'KERNEL_W'), 3),
+    **dict.fromkeys(('STRIDE_H', 'STRIDE_W'), 2),
+    **dict.fromkeys(('PAD_H', 'PAD_W'), 1),
+    **dict(ROWS=8, GATE=0.0, BLOCK=128, ACC=tl.float32, INDEX=tl.int32),
 )
 VOTE = dict(BINS=7, SIDE=4, BLOCK=128, ACC=tl.float32, INDEX=tl.int32)
 CUT = dict(BINS=7, SCALE=1 / 16, BLOCK=128)
 
 
 def cases():
-    """Name, kernel, constants, and the types of pointers."""
+    """Yield name, kernel, constants, and the types of pointers."""
     for dtype, axis in product(('fp32', 'bf16', 'fp16'), 'cw'):
         types = dict(x=dtype, logit=dtype, out=dtype, mean='fp32', log_sum='fp32')
         yield (
@@ -77,7 +69,7 @@ def cases():
 
 
 def vectors():
-    """Channels-last, with sizes that 16 divides, as the launch knows them."""
+    """Yield the kernels for channels-last maps whose sizes are multiples of 16."""
     types = dict.fromkeys(
         ('x', 'logit', 'out', 'mean', 'log_sum', 'grad', 'grad_x', 'grad_logit'), 'fp32'
     )
@@ -86,31 +78,29 @@ def vectors():
     yield 'backward', lip_kernels.backward, dict(options, g_c=1, GRAD_LOGIT=True), types
 
 
-def count(kernel, constants, types, architecture, sixteen=False):
+def count(kernel, constants, types, architecture, multiples_of_16=False):
+    """Return the numbers of all memory instructions, and of those of four values."""
     signature = {
         name: 'constexpr' if name in constants else '*' + types[name] if name in types else 'i32'
         for name in kernel.arg_names
     }
-    known = (
-        {
-            (parameter.num,): [['tt.divisibility', 16]]
-            for parameter in kernel.params
-            if parameter.name not in constants and not parameter.do_not_specialize
-        }
-        if sixteen
-        else None
-    )
+    hints = {
+        (parameter.num,): [['tt.divisibility', 16]]
+        for parameter in kernel.params
+        if parameter.name not in constants and not parameter.do_not_specialize
+    }
     compiled = triton.compile(
-        ASTSource(kernel, signature, constants, known), target=GPUTarget('cuda', architecture, 32)
+        ASTSource(kernel, signature, constants, hints if multiples_of_16 else None),
+        target=GPUTarget('cuda', architecture, 32),
     )
     assert compiled.asm['cubin']
-    return {
-        kind: len(re.findall(rf'\b{kind}[.\w]*?\.global', compiled.asm['ptx']))
-        for kind in ('ld', 'st', 'atom', 'red')
-    }, {
-        kind: len(re.findall(rf'\b{kind}[.\w]*?\.global[.\w]*\.v4\.', compiled.asm['ptx']))
-        for kind in ('ld', 'st')
-    }
+    return [
+        {
+            kind: len(re.findall(rf'\b{kind}[.\w]*?\.global{vector}', compiled.asm['ptx']))
+            for kind in ('ld', 'st', 'atom', 'red')
+        }
+        for vector in ('', r'[.\w]*\.v4\.')
+    ]
 
 
 if __name__ == '__main__':
@@ -119,5 +109,5 @@ if __name__ == '__main__':
         for name, *case in cases()
         for architecture in (80, 90)
     }
-    found['vectors'] = {name: count(*case, 90, sixteen=True) for name, *case in vectors()}
+    found['vectors'] = {name: count(*case, 90, multiples_of_16=True) for name, *case in vectors()}
     print(json.dumps(found))

@@ -7,8 +7,8 @@ from torch.autograd import gradcheck
 pytest.importorskip('triton')
 
 from mmgwap.ops import lip2d  # noqa: E402
-from mmgwap.ops.triton import lip_kernels, triton_disabled, use_triton  # noqa: E402
-from tests.ops.test_lip import WINDOWS, gap, loop, maps  # noqa: E402
+from mmgwap.ops.triton import lip_kernels, triton_disabled  # noqa: E402
+from tests.ops.test_lip import WINDOWS, assert_near, gap, loop, maps, results, weights  # noqa: E402
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 # Each of kernel, stride, padding and ceil_mode in several values; all windows are in test_lip.py.
@@ -37,26 +37,13 @@ def _launches(monkeypatch, device):
 
 def both(x, logit, *windows):
     """Return results and gradients of the kernels, and of PyTorch's form."""
-    found = []
-    for form in ('kernels', 'torch'):
-        leaves = [
-            one.detach().clone(memory_format=torch.preserve_format).requires_grad_()
-            for one in (x, logit)
-        ]
-        if form == 'torch':
-            with triton_disabled():
-                out = lip2d(*leaves, *windows)
-        else:
-            out = lip2d(*leaves, *windows)
-        out.backward(weights(out))
-        found.append((out, leaves[0].grad, leaves[1].grad))
-    return found
 
+    def pool(x, logit):
+        return lip2d(x, logit, *windows)
 
-def weights(out):
-    """Return a gradient of the result, equal for all dtypes but half precision."""
-    place = torch.arange(out.numel(), device=out.device).view(out.shape)
-    return place.float().sin().to(out.dtype)
+    found = results(pool, x, logit)
+    with triton_disabled():
+        return found, results(pool, x, logit)
 
 
 @pytest.mark.parametrize('windows', WINDOWS, ids=str)
@@ -77,9 +64,8 @@ def test_values_and_gradients_equal_the_torch_form(device, windows, layout, spre
         for one in (maps(2, 3, 7, 6), maps(2, 3, 7, 6, scale=spread, seed=1))
     )
     ours, theirs = both(x, logit, *windows)
-    for result, wanted in zip(ours, theirs):
-        assert result.is_contiguous(memory_format=layout)
-        assert gap(result.cpu(), wanted.detach().cpu()) < 1e-10
+    assert all(result.is_contiguous(memory_format=layout) for result in ours)
+    assert_near(ours, theirs, 1e-10)
 
 
 @pytest.mark.slow
@@ -90,12 +76,9 @@ def test_gradcheck(device, windows):
 
 
 @pytest.mark.parametrize('shape', [(2, 1, 7, 6), (1, 3, 7, 6), (1, 1, 1, 1)], ids=str)
-def test_a_logit_that_broadcasts(device, shape):
+def test_logit_broadcasts(device, shape):
     x, logit = maps(2, 3, 7, 6).to(device), maps(*shape, seed=1).to(device)
-    ours, theirs = both(x, logit)
-    for result, wanted in zip(ours, theirs):
-        assert result.shape == wanted.shape
-        assert gap(result.cpu(), wanted.detach().cpu()) < 1e-12
+    assert_near(*both(x, logit), 1e-12)
 
 
 @pytest.mark.slow
@@ -105,9 +88,7 @@ def test_more_rows_and_columns_than_one_program_takes(device, layout, _launches)
         maps(1, 12, 19, 50, seed=seed).to(device).contiguous(memory_format=layout)
         for seed in range(2)
     )
-    ours, theirs = both(x, logit)
-    for result, wanted in zip(ours, theirs):
-        assert gap(result.cpu(), wanted.detach().cpu()) < 1e-12
+    assert_near(*both(x, logit), 1e-12)
     assert _launches[0][0][0] >= 2 * (3 if layout == LAYOUTS[0] else 1)
 
 
@@ -122,7 +103,7 @@ def test_layouts_may_differ_and_maps_have_gaps(device):
         for other in (logit, last):
             ours, theirs = both(one, other)
             assert gap(ours[0].cpu(), wanted.cpu()) < 1e-14
-            assert gap(ours[2].cpu(), theirs[2].detach().cpu()) < 1e-13
+            assert gap(ours[2].cpu(), theirs[2].cpu()) < 1e-13
 
 
 @pytest.mark.parametrize(
@@ -137,9 +118,7 @@ def test_dtypes_are_near_float64(device, dtype, error, float32_logit):
     assert ours[0].dtype == ours[1].dtype == dtype
     assert ours[2].dtype == logit.dtype
     for one, other in zip(ours, exact):
-        assert gap(one.cpu().double(), other.detach().cpu()) < error * max(
-            1, other.abs().max().item()
-        )
+        assert gap(one.cpu().double(), other.cpu()) < error * max(1, other.abs().max().item())
 
 
 @pytest.mark.parametrize('logit', [-3e38, 88.0, 3e38])
@@ -155,12 +134,11 @@ def test_any_finite_logit_of_float32(device, logit):
 
 def test_a_result_may_be_changed_in_place(device):
     x, logit = (maps(1, 2, 6, 6, seed=seed).to(device) for seed in range(2))
-    ours = both(x, logit)[0]
-    leaves = [one.clone().requires_grad_() for one in (x, logit)]
-    out = lip2d(*leaves)
+    wanted = results(lip2d, x, logit)
+    out = lip2d(x, logit.requires_grad_())
     weight = weights(out)
     out.mul_(2).backward(weight / 2)
-    assert gap(leaves[1].grad.cpu(), ours[2].cpu()) < 1e-14
+    assert gap(logit.grad.cpu(), wanted[2].cpu()) < 1e-14
 
 
 def test_64_bit_indices_give_the_same(device, monkeypatch, _launches):
@@ -169,23 +147,23 @@ def test_64_bit_indices_give_the_same(device, monkeypatch, _launches):
     from mmgwap.ops.triton import lip
 
     x, logit = (maps(2, 3, 9, 8, seed=seed).to(device) for seed in range(2))
-    wanted = both(x, logit)[0]
+    wanted = results(lip2d, x, logit)
     monkeypatch.setattr(lip, '_extent', lambda tensor: 2**31)
-    for one, other in zip(both(x, logit)[0], wanted):
+    for one, other in zip(results(lip2d, x, logit), wanted):
         assert torch.equal(one, other)
     assert [options['INDEX'] for _, options in _launches] == [tl.int32, tl.int64]
 
 
-def test_the_wider_type_counts(device):
+def test_arithmetic_has_the_wider_of_two_dtypes(device):
     x, logit = (maps(2, 3, 9, 8, seed=seed).to(device) for seed in range(2))
     ours, exact = both(x.float(), logit)[0], both(x.float().double(), logit)[1]
     assert [one.dtype for one in ours] == [torch.float32] * 2 + [torch.float64]
-    assert gap(ours[2].cpu(), exact[2].detach().cpu()) < 1e-12
+    assert gap(ours[2].cpu(), exact[2].cpu()) < 1e-12
 
 
-def test_no_gradient_is_computed_that_is_not_needed(device):
+def test_unneeded_gradients_are_not_computed(device):
     x, logit = (maps(1, 2, 6, 6, seed=seed).to(device) for seed in range(2))
-    wanted = both(x, logit)[0]
+    wanted = results(lip2d, x, logit)
     alone = x.clone().requires_grad_()
     out = lip2d(alone, logit)
     out.backward(weights(out))
@@ -195,30 +173,16 @@ def test_no_gradient_is_computed_that_is_not_needed(device):
     assert torch.equal(keep[0], wanted[0])
 
 
-def test_triton_can_be_disabled(device):
-    x = maps(1, 1, 4, 4).to(device)
-    assert use_triton(x)
-    with triton_disabled():
-        assert not use_triton(x)
-        out = lip2d(x, x)
-    assert gap(lip2d(x, x).cpu(), out.cpu()) < 1e-14
-
-
 @pytest.mark.parametrize('layout', LAYOUTS, ids=NAMES)
 @pytest.mark.parametrize('gate', [12.0, 100.0])
-def test_the_gate_is_the_sigmoid(device, layout, gate):
+def test_gate_equals_a_scaled_sigmoid(device, layout, gate):
     x, raw = (
         maps(2, 3, 7, 6, scale=4.0, seed=seed).to(device).contiguous(memory_format=layout)
         for seed in range(2)
     )
-    found = []
-    for inside in (True, False):
-        leaves = [one.clone().requires_grad_() for one in (x, raw)]
-        out = lip2d(*leaves, gate=gate) if inside else lip2d(leaves[0], gate * leaves[1].sigmoid())
-        out.backward(weights(out))
-        found.append((out, leaves[0].grad, leaves[1].grad))
-    for one, other in zip(*found):
-        assert gap(one.cpu(), other.detach().cpu()) < 1e-10
+    found = results(lambda x, raw: lip2d(x, raw, gate=gate), x, raw)
+    wanted = results(lambda x, raw: lip2d(x, gate * raw.sigmoid()), x, raw)
+    assert_near(found, wanted, 1e-10)
 
 
 @pytest.mark.parametrize('logit, error', [(0.0, 1e-6), (1e3, 1e-4), (1e4, 1e-3)])
@@ -235,17 +199,14 @@ def test_saved_tensors_may_come_back_in_another_layout(device):
         maps(2, 4, 9, 8, seed=seed).to(device).contiguous(memory_format=torch.channels_last)
         for seed in range(2)
     )
-    wanted = both(x, logit)[0]
+    wanted = results(lip2d, x, logit)
 
     def pack(tensor):
         return tensor.contiguous() if tensor.numel() >= x.numel() else tensor
 
-    leaves = [one.clone().requires_grad_() for one in (x, logit)]
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda one: one):
-        out = lip2d(*leaves)
-    out.backward(weights(out))
-    for leaf, grad in zip(leaves, wanted[1:]):
-        assert gap(leaf.grad.cpu(), grad.cpu()) < 1e-14
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        found = results(lip2d, x, logit)
+    assert_near(found, wanted, 1e-14)
 
 
 def test_backward_without_keep_is_named(device):

@@ -19,7 +19,7 @@ def pools(device, layout=torch.contiguous_format):
 
 @pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize('keep', [True, False])
-def test_lip2d_is_a_sound_operator(device, layout, keep):
+def test_lip2d_passes_opcheck(device, layout, keep):
     x, logit = pools(device, layout)
     if not keep:
         x, logit = x.detach(), logit.detach()
@@ -29,7 +29,7 @@ def test_lip2d_is_a_sound_operator(device, layout, keep):
 
 
 @pytest.mark.parametrize('needs_grad_logit', [True, False])
-def test_lip2d_backward_is_a_sound_operator(device, needs_grad_logit):
+def test_lip2d_backward_passes_opcheck(device, needs_grad_logit):
     from mmgwap.ops.triton.lip import lip2d, lip2d_backward
 
     x, logit = (one.detach() for one in pools(device))
@@ -40,7 +40,7 @@ def test_lip2d_backward_is_a_sound_operator(device, needs_grad_logit):
 
 
 @pytest.mark.parametrize('samples', [0, 2])
-def test_votes_are_sound_operators(device, samples):
+def test_vote_operators_pass_opcheck(device, samples):
     from mmgwap.ops.triton.vote import ps_roi_bins, ps_roi_vote, ps_roi_vote_backward
 
     maps = torch.randn(2, 5, 4, 4, 3, device=device, requires_grad=True)
@@ -55,7 +55,7 @@ def test_votes_are_sound_operators(device, samples):
 
 
 def inputs(name, device):
-    """A module, its input and what it takes besides."""
+    """Return a module, its input and its other arguments."""
     if name == 'lip2d':
         x, logit = pools(device)
         return LIP2d(), x, (logit,)
@@ -64,7 +64,7 @@ def inputs(name, device):
 
 
 @pytest.mark.parametrize('name', ['lip2d', 'ps_roi_vote'])
-def test_compiled_is_eager(device, name):
+def test_compiled_equals_eager(device, name):
     torch._dynamo.reset()
     module, x, others = inputs(name, device)
     seen = []
@@ -103,7 +103,7 @@ def test_a_traced_graph_holds_standard_operators(device):
     assert gap(out.cpu(), module(x, *others).detach().cpu()) < 1e-12
 
 
-def test_autocast_leaves_the_types_to_the_operators(device):
+def test_autocast_keeps_bfloat16(device):
     x, logit = pools(device)
     with torch.autocast(device, torch.bfloat16):
         out = LIP2d()(x.bfloat16(), logit.float())
@@ -112,7 +112,7 @@ def test_autocast_leaves_the_types_to_the_operators(device):
 
 
 @pytest.mark.parametrize('name', ['lip2d', 'ps_roi_vote'])
-def test_twice_differentiating_is_refused(device, name):
+def test_second_derivative_is_refused(device, name):
     module, x, others = inputs(name, device)
     out = module(x, *others).square().sum()
     (grad,) = torch.autograd.grad(out, x, create_graph=True)

@@ -1,5 +1,7 @@
 """The kernels of voting against PyTorch's form and the loops."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch.autograd import gradcheck
@@ -29,15 +31,18 @@ def launches(monkeypatch, device):
     assert calls
 
 
+@pytest.fixture(params=FORMS, ids=str)
+def form(request):
+    """Mode and sampling ratio."""
+    return request.param
+
+
 def both(maps, rois, bins, *form):
     """Return votes and gradients of the kernels, and of PyTorch's form."""
     results = []
     for disabled in (False, True):
-        leaf = maps.detach().clone(memory_format=torch.preserve_format).requires_grad_()
-        if disabled:
-            with triton_disabled():
-                votes = ps_roi_vote(leaf, rois, bins, SCALE, *form)
-        else:
+        leaf = maps.detach().clone().requires_grad_()
+        with triton_disabled() if disabled else nullcontext():
             votes = ps_roi_vote(leaf, rois, bins, SCALE, *form)
         weight = torch.arange(votes.numel(), device=maps.device).view(votes.shape)
         votes.backward(weight.to(votes.dtype).cos())
@@ -56,7 +61,6 @@ def assert_near(results, expected, atol):
         torch.testing.assert_close(result, wanted, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize('form', FORMS, ids=str)
 def test_vote_is_the_mean_of_the_loop(device, form):
     maps, rois = make_map(bins=2, dtype=torch.float64), ROIS.double()
     votes = ps_roi_vote(maps.to(device), rois.to(device), 2, SCALE, *form)
@@ -69,10 +73,8 @@ def test_vote_is_the_mean_of_the_loop(device, form):
 @pytest.mark.parametrize(
     'form, bins, dtype, tolerance',
     [
-        (('pool', 2), 1, torch.float32, 2e-6),
         (('pool', 2), 2, torch.float64, 1e-12),
         (('pool', 2), 7, torch.float32, 2e-6),
-        (('align', 1), 2, torch.float32, 2e-6),
         (('align', 2), 1, torch.float64, 1e-12),
         (('align', 2), 7, torch.float32, 2e-6),
         (('align', 3), 2, torch.float32, 2e-6),
@@ -85,14 +87,12 @@ def test_values_and_gradients_equal_the_torch_form(device, form, bins, dtype, to
     assert_near(*both(maps, rois, bins, *form), tolerance)
 
 
-@pytest.mark.parametrize('channels', [4, 40, 130])
-def test_blocks_of_channels(device, channels):
+@pytest.mark.parametrize('channels', [40, 130])
+def test_blocks_of_channels(device, channels, form):
     maps = make_map(channels=channels, bins=2).to(device)
-    for form in FORMS:
-        assert_near(*both(maps, ROIS[:3].to(device), 2, *form), 2e-6)
+    assert_near(*both(maps, ROIS[:3].to(device), 2, *form), 2e-6)
 
 
-@pytest.mark.parametrize('form', FORMS, ids=str)
 def test_gradcheck(device, form):
     maps = make_map(channels=1, bins=1, dtype=torch.float64)[..., :2, :3]
     rois = torch.tensor([[0.0, 3, 2, 40, 30], [1, -8, 5, 20, 12]]).double()
@@ -102,7 +102,6 @@ def test_gradcheck(device, form):
     )
 
 
-@pytest.mark.parametrize('form', FORMS, ids=str)
 def test_several_maps_share_their_bins(device, form, monkeypatch):
     cuts = []
     real = operator.ps_roi_bins
@@ -115,7 +114,6 @@ def test_several_maps_share_their_bins(device, form, monkeypatch):
         assert torch.equal(vote, ps_roi_vote(one, rois, 2, SCALE, *form))
 
 
-@pytest.mark.parametrize('form', FORMS, ids=str)
 def test_cell_major_maps_are_read_without_a_copy(device, form, launches):
     maps = make_map(channels=3, bins=2).unflatten(1, (3, 4))
     rois = ROIS[:6].to(device)
@@ -132,7 +130,6 @@ def test_cell_major_maps_are_read_without_a_copy(device, form, launches):
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize('form', FORMS, ids=str)
 def test_half_precision(device, dtype, form):
     maps = (make_map(bins=2) * 100).to(dtype).to(device)
     rois = ROIS[:6].to(device)
@@ -149,7 +146,6 @@ def test_half_precision_does_not_overflow(device):
     assert votes.eq(60000).all()
 
 
-@pytest.mark.parametrize('form', FORMS, ids=str)
 def test_deterministic_gradients_use_no_atomics(device, form, launches):
     maps, rois = make_map(channels=3, bins=2).to(device), ROIS[:6].to(device)
     wanted = both(maps, rois, 2, *form)[1][1]
@@ -182,14 +178,13 @@ def test_a_batch_index_outside_the_batch_gives_nan(device, deterministic):
     torch.testing.assert_close(grad, wanted, rtol=0, atol=1e-6)
 
 
-def test_rois_that_are_not_finite_vote_zero(device):
+def test_rois_that_are_not_finite_vote_zero(device, form):
     values = torch.tensor([float('nan'), float('inf'), -float('inf')])
     rois = ROIS[:1].repeat(13, 1)
     for index in range(12):
         rois[index + 1, 1 + index // 3] = values[index % 3]
-    for form in FORMS:
-        votes = ps_roi_vote(make_map(bins=1).to(device), rois.to(device), 1, SCALE, *form)
-        assert votes[1:].eq(0).all() and votes[0].ne(0).any()
+    votes = ps_roi_vote(make_map(bins=1).to(device), rois.to(device), 1, SCALE, *form)
+    assert votes[1:].eq(0).all() and votes[0].ne(0).any()
 
 
 @pytest.mark.parametrize('images', [2, 0])
