@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmdet.apis import DetInferencer, inference_detector, init_detector
 from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
 from mmengine.config import Config, ConfigDict
 
 from tests.toy_data import tiny_rfcn, tiny_rfcn_run
@@ -36,51 +37,39 @@ def files(repo, tmp_path_factory, request):
     return [str(folder / name) for name in ('config.py', 'model.pth', 'image.png')]
 
 
-def test_init_and_inference(files):
-    config, checkpoint, image = files
-    model = init_detector(config, checkpoint, device='cpu', cfg_options={})
-    assert model.dataset_meta['classes'] == tuple('0123456789')
-    boxes = inference_detector(model, image).pred_instances.bboxes
-    assert boxes.shape[1] == 4 and len(boxes) > 0
-    assert boxes[:, 2].max() <= 100 and boxes[:, 3].max() <= 120
-
-
-def test_inferencer_agrees_and_draws(files, tmp_path):
+def test_inferencer_draws_and_equals_inference_detector(files, tmp_path):
     config, checkpoint, image = files
     inferencer = DetInferencer(config, checkpoint, device='cpu')
     found = inferencer(image, out_dir=str(tmp_path), no_save_vis=False)
     model = init_detector(config, checkpoint, device='cpu', cfg_options={})
+    assert model.dataset_meta['classes'] == tuple('0123456789')
     wanted = inference_detector(model, image).pred_instances
+    assert len(wanted) > 0 and wanted.bboxes.shape[1] == 4
+    assert wanted.bboxes[:, 2].max() <= 100 and wanted.bboxes[:, 3].max() <= 120
     np.testing.assert_allclose(found['predictions'][0]['scores'], wanted.scores.numpy(), rtol=1e-4)
     assert cv2.imread(str(tmp_path / 'vis' / 'image.png')) is not None
 
 
 def test_test_time_augmentation_merges(files):
     config = Config.fromfile(files[0])
-    model = ConfigDict(**config.tta_model, module=config.model)
-    model = MODELS.build(model)
-    data = [
-        MODELS.build(config.model).data_preprocessor(
-            dict(inputs=[torch.zeros(3, 128, 128, dtype=torch.uint8)], data_samples=[sample()])
-        )
-        for _ in range(2)
-    ]
-    views = [predict(model.module, one) for one in data]
+    model = MODELS.build(ConfigDict(**config.tta_model, module=config.model))
+    views = []
+    for _ in range(2):
+        data = dict(inputs=[torch.zeros(3, 128, 128, dtype=torch.uint8)], data_samples=[sample()])
+        views.append(predict(model.module, model.module.data_preprocessor(data)))
     count = sum(len(view.pred_instances) for view in views)
     if 'pred_image_scores' in views[0]:
-        one = views[0].pred_image_scores
-        views[1].pred_image_scores = one / 2
+        scores = views[0].pred_image_scores
+        views[1].pred_image_scores = scores / 2
     (merged,) = model.merge_preds([views])
     # Both views show the same image, so NMS keeps one of two boxes.
     assert 0 < len(merged.pred_instances) <= count // 2
     assert merged.pred_instances.bboxes.shape[1] == 4
     if 'pred_image_scores' in merged:
-        assert (merged.pred_image_scores - one * 0.75).abs().max() < 1e-6
+        assert (merged.pred_image_scores - scores * 0.75).abs().max() < 1e-6
 
 
 def sample():
-    from mmdet.structures import DetDataSample
-
     return DetDataSample(
         metainfo=dict(
             img_shape=(128, 128),

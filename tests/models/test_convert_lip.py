@@ -1,3 +1,5 @@
+"""convert_to_lip: replaced layers, kept weights, and the log."""
+
 import copy
 import logging
 
@@ -26,6 +28,10 @@ def vgg(ceil_mode=False):
     return nn.Sequential(*layers)
 
 
+def pyramid():
+    return FPN([32, 64], 32, num_outs=4, add_extra_convs='on_output')
+
+
 def image(*shape):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
@@ -34,8 +40,7 @@ def kinds(model):
     return {name: type(module) for name, module in model.named_modules()}
 
 
-@pytest.mark.parametrize('ceil_mode', [False, True])
-@pytest.mark.parametrize('inputs', [None, image(1, 3, 32, 32)])
+@pytest.mark.parametrize('ceil_mode, inputs', [(False, None), (True, image(1, 3, 32, 32))])
 def test_vgg(ceil_mode, inputs):
     model = vgg(ceil_mode)
     plain = copy.deepcopy(model)
@@ -44,7 +49,7 @@ def test_vgg(ceil_mode, inputs):
     x = image(2, 3, 35, 52)
     assert model(x).shape == plain(x).shape
     assert model[0].weight.equal(plain[0].weight)
-    # At the start it averages where the other takes the maximum.
+    # LIP starts as average pooling.
     stem = plain[:2](x)
     wanted = nn.functional.avg_pool2d(stem, 2, 2, ceil_mode=ceil_mode)
     assert (model[:3](x) - wanted).abs().max() < 1e-5
@@ -52,13 +57,11 @@ def test_vgg(ceil_mode, inputs):
     assert all(p.grad is not None for p in model.parameters())
 
 
-@pytest.mark.parametrize('depth', [18, 50])
-@pytest.mark.parametrize('size', [(64, 64), (75, 53)], ids=str)
-@pytest.mark.parametrize('inputs', [None, image(1, 3, 32, 32)], ids=['by order', 'by call'])
-def test_mmdets_resnet(depth, size, inputs):
+@pytest.mark.parametrize('depth, inputs', [(18, None), (50, image(1, 3, 32, 32))])
+def test_resnet(depth, inputs):
     model = ResNet(depth)
     model.eval()
-    x = image(1, 3, *size)
+    x = image(1, 3, 75, 53)
     shapes = [out.shape for out in model(x)]
     state = {key: value.clone() for key, value in model.state_dict().items()}
     convert_to_lip(model, inputs)
@@ -75,16 +78,9 @@ def test_mmdets_resnet(depth, size, inputs):
         assert torch.equal(now[name], value), key
 
 
-@pytest.mark.parametrize(
-    'make,given',
-    [
-        (lambda: ResNet(18), (3,)),
-        (lambda: FPN([32, 64], 32, num_outs=4, add_extra_convs='on_output'), (32, 64)),
-    ],
-    ids=['ResNet', 'FPN'],
-)
-def test_a_models_init_leaves_it_at_average_pooling(make, given):
-    """As a Runner calls it, after the conversion."""
+@pytest.mark.parametrize('make', [lambda: ResNet(18), pyramid], ids=['ResNet', 'FPN'])
+def test_init_weights_of_a_model_keeps_average_pooling(make):
+    """A Runner calls init_weights after the conversion."""
     model = convert_to_lip(make())
     model.init_weights()
     poolings = [m for m in model.modules() if isinstance(m, LIPLayer)]
@@ -92,13 +88,8 @@ def test_a_models_init_leaves_it_at_average_pooling(make, given):
     for module in poolings:
         channels = next(module.parameters()).shape[1]
         x = image(1, channels, 8, 8)
-        wanted = lip2d(
-            x,
-            torch.zeros(1, 1, 1, 1),
-            module.pool.kernel_size,
-            module.pool.stride,
-            module.pool.padding,
-        )
+        pool = module.pool
+        wanted = lip2d(x, torch.zeros(1, 1, 1, 1), pool.kernel_size, pool.stride, pool.padding)
         assert (module(x) - wanted).abs().max() < 1e-5
 
 
@@ -122,25 +113,23 @@ def test_weights_load_after_the_conversion(tmp_path):
     assert (conv.conv.weight == 1).all() and (conv.conv.bias == 5).all()
 
 
-def test_what_does_not_learn_goes_on_so():
-    frozen = nn.Sequential(nn.Conv2d(16, 16, 3, 2, 1), nn.MaxPool2d(2))
-    frozen.requires_grad_(False)
-    convert_to_lip(frozen)
-    assert not any(p.requires_grad for p in frozen.parameters())
-    frozen = nn.Sequential(nn.Conv2d(16, 16, 3, 2, 1), nn.Conv2d(16, 16, 3, 2, 1))
-    frozen[0].requires_grad_(False)
-    convert_to_lip(frozen)
-    assert not any(p.requires_grad for p in frozen[0].parameters())
-    assert all(p.requires_grad for p in frozen[1].parameters())
+def test_frozen_layers_stay_frozen():
+    model = nn.Sequential(nn.Conv2d(16, 16, 3, 2, 1), nn.Conv2d(16, 16, 3, 2, 1), nn.MaxPool2d(2))
+    model[0].requires_grad_(False)
+    convert_to_lip(model)
+    assert not any(p.requires_grad for p in model[0].parameters())
+    assert all(p.requires_grad for p in model[1:].parameters())
+    frozen = nn.Sequential(nn.Conv2d(16, 16, 3), nn.MaxPool2d(2)).requires_grad_(False)
+    assert not any(p.requires_grad for p in convert_to_lip(frozen).parameters())
 
 
-def test_the_narrowest():
+def test_minimum_number_of_channels():
     assert isinstance(convert_to_lip(nn.Conv2d(15, 4, 3, 2, 1)), nn.Conv2d)
     assert isinstance(convert_to_lip(nn.Conv2d(16, 4, 3, 2, 1)), LIPConv2d)
     assert isinstance(convert_to_lip(nn.Conv2d(16, 4, 1, 2, 'valid')), LIPConv2d)
 
 
-def test_a_convolution_keeps_its_weights_and_its_grid():
+def test_convolution_keeps_its_weights_and_grid():
     conv = nn.Conv2d(16, 4, 3, stride=2, padding=1, groups=2)
     weight = conv.weight.clone()
     x = image(1, 16, 9, 7)
@@ -157,8 +146,8 @@ def test_a_convolution_keeps_its_weights_and_its_grid():
     'kernel,stride,padding,dilation',
     [(1, 2, 0, 1), (5, 3, 2, 1), (3, 4, 2, 2), ((3, 1), (2, 1), (1, 0), 1)],
 )
-@pytest.mark.parametrize('size', [(13, 16), (12, 15), (7, 9)], ids=str)
-def test_sizes_stay(kernel, stride, padding, dilation, size):
+@pytest.mark.parametrize('size', [(13, 16), (7, 9)], ids=str)
+def test_output_sizes_are_kept(kernel, stride, padding, dilation, size):
     conv = nn.Conv2d(16, 4, kernel, stride, padding, dilation)
     x = image(2, 16, *size)
     shape = conv(x).shape
@@ -167,8 +156,7 @@ def test_sizes_stay(kernel, stride, padding, dilation, size):
 
 
 def test_extra_levels_of_a_pyramid():
-    neck = FPN([32, 64], 32, num_outs=4, add_extra_convs='on_output')
-    convert_to_lip(neck)
+    neck = convert_to_lip(pyramid())
     assert isinstance(neck.fpn_convs[2].conv, LIPConv2d)
     assert isinstance(neck.fpn_convs[0].conv, nn.Conv2d)
     outs = neck((image(1, 32, 17, 16), image(1, 64, 9, 8)))
@@ -192,15 +180,15 @@ def test_the_log_lists_the_layers_that_are_kept(caplog, monkeypatch):
     before = kinds(model)
     with caplog.at_level(logging.INFO):
         convert_to_lip(model)
-    assert caplog.messages == [
-        'LIP replaces 1 layers: 5; kept: 0 (3 channels), 2 (dilated), '
-        '3 (padding does not keep the size), 4 (returns indices)'
-    ]
+    (message,) = caplog.messages
+    assert 'layers: 5;' in message
+    for kept in ('0 (3 channels)', '2 (dilated)', '3 (padding', '4 (returns indices)'):
+        assert kept in message
     assert all(type(model[i]) is before[str(i)] for i in (0, 1, 2, 3, 4, 6))
 
 
 class Reuser(nn.Module):
-    """One pooling for maps of different widths."""
+    """Call the same pooling for maps of different widths."""
 
     def __init__(self, widths=(16, 32)):
         super().__init__()
@@ -228,7 +216,7 @@ def test_channels_of_a_pooling():
         convert_to_lip(nn.MaxPool2d(2))
 
 
-def test_a_layer_with_two_names_stays_one():
+def test_layer_with_two_names_stays_shared():
     model = nn.ModuleDict(dict(conv=nn.Conv2d(16, 16, 3, 2, 1)))
     model['again'] = model['conv']
     model['pool'] = model['other'] = nn.MaxPool2d(2)
@@ -238,7 +226,7 @@ def test_a_layer_with_two_names_stays_one():
     assert isinstance(model['pool'], SimplifiedLIP)
 
 
-def test_calling_for_channels_leaves_no_trace():
+def test_forward_pass_for_channels_changes_no_state():
     model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.MaxPool2d(2), nn.Dropout())
     model[3].eval()
     model[1].weight.requires_grad_(False)
@@ -249,7 +237,7 @@ def test_calling_for_channels_leaves_no_trace():
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_type_mode_and_own_layer():
+def test_dtype_training_mode_and_build():
     model = vgg().double().eval()
     convert_to_lip(
         model, build=lambda channels, **windows: BottleneckLIP(channels, width=4, **windows)
@@ -261,7 +249,7 @@ def test_type_mode_and_own_layer():
     assert model(image(1, 3, 16, 16).double()).dtype == torch.float64
 
 
-def test_twice_is_once():
+def test_second_conversion_changes_nothing():
     model = convert_to_lip(vgg())
     before = kinds(model)
     assert kinds(convert_to_lip(model)) == before

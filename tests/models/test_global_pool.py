@@ -89,30 +89,10 @@ def test_half_precision_single_position_and_empty_batch(name):
 
 
 @pytest.mark.parametrize('name', POOLS)
-def test_forward_computes_no_unused_map(name, x, monkeypatch):
+def test_forward_does_not_call_weights(name, x, monkeypatch):
     pool = make(name)
     monkeypatch.setattr(pool, 'weights', lambda maps: pytest.fail('weights are not needed'))
-    with OutputSizes() as sizes:
-        pool(x)
-    # The GWAPs compute their weights; the other poolings allocate at most the scaled map.
-    if 'GWAP' not in name:
-        assert sizes.count(x.numel()) <= (name == 'LogSumExpPool')
-
-
-class OutputSizes(torch.utils._python_dispatch.TorchDispatchMode):
-    """Record the number of elements of each new tensor."""
-
-    def __enter__(self):
-        super().__enter__()
-        self.sizes = []
-        return self.sizes
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        output = func(*args, **(kwargs or {}))
-        if 'view' not in func.name():
-            for tensor in output if isinstance(output, tuple) else (output,):
-                self.sizes.append(tensor.numel())
-        return output
+    pool(x)
 
 
 @pytest.mark.parametrize('r', [0, -1, float('nan')])

@@ -1,3 +1,5 @@
+"""LIP layers: values, initialisation, training and compilation."""
+
 import copy
 
 import numpy as np
@@ -18,6 +20,12 @@ from mmgwap.models.layers.lip import InstanceNorm
 from tests.references import lip as reference
 
 LAYERS = [SimplifiedLIP, BottleneckLIP]
+
+
+@pytest.fixture(params=LAYERS)
+def layer(request):
+    """LIP layer without shared parts."""
+    return request.param
 
 
 def image(*shape, seed=0):
@@ -45,33 +53,28 @@ def test_gate():
     assert gate(x.double()).dtype == torch.float64
 
 
-@pytest.mark.parametrize('layer', LAYERS)
 def test_starts_as_average_pooling(layer):
     x = image(2, 8, 9, 7)
     wanted = F.avg_pool2d(x, 3, 2, 1, count_include_pad=False)
     assert gap(layer(8)(x), wanted) < 1e-6
-    for made in (
-        layer(8, kernel_size=2, stride=2, padding=0, ceil_mode=True),
-        layer(8, kernel_size=(2, 2), stride=(2, 2), padding=(0, 0), ceil_mode=True),
-    ):
-        wanted = F.avg_pool2d(x, 2, 2, ceil_mode=True)
-        assert gap(made(x), wanted) < 1e-6
+    wanted = F.avg_pool2d(x, 2, 2, ceil_mode=True)
+    for size, padding in ((2, 0), ((2, 2), (0, 0))):
+        module = layer(8, kernel_size=size, stride=size, padding=padding, ceil_mode=True)
+        assert gap(module(x), wanted) < 1e-6
 
 
-@pytest.mark.parametrize('layer', LAYERS)
-@pytest.mark.parametrize(
-    'container', [Sequential, nn.Sequential, lambda *parts: nn.ModuleList(parts)]
-)
-@pytest.mark.parametrize('kind', ['Kaiming', 'Xavier'])
-def test_a_models_init_leaves_it_at_average_pooling(layer, container, kind):
-    """An init_cfg for all convolutions reaches into the layer, and mmengine
-    gives it no chance to answer within torch's own containers."""
+@pytest.mark.parametrize('container', [Sequential, nn.Sequential])
+def test_init_weights_of_a_model_keeps_average_pooling(layer, container):
+    """The init_cfg of the model is for all convolutions.
+
+    mmengine does not call init_weights of layers within torch's own containers.
+    """
 
     class Model(BaseModule):
         def __init__(self):
             super().__init__(
                 [
-                    dict(type=kind, layer='Conv2d'),
+                    dict(type='Kaiming', layer='Conv2d'),
                     dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
                 ]
             )
@@ -85,7 +88,7 @@ def test_a_models_init_leaves_it_at_average_pooling(layer, container, kind):
     assert gap(model.inner[1](x), F.avg_pool2d(x, 3, 2, 1, count_include_pad=False)) < 1e-6
 
 
-def test_simplified_is_the_formula():
+def test_simplified_lip_equals_the_loops():
     layer = randomize(SimplifiedLIP(4)).double()
     x = image(1, 4, 7, 6).double()
     state = reference.under(layer.state_dict(), 'logit.')
@@ -93,52 +96,24 @@ def test_simplified_is_the_formula():
     assert gap(layer(x)[0], reference.small_lip(x[0].numpy(), logits)) < 1e-12
 
 
-def test_shared_bottleneck_is_the_one_in_one():
+def test_shared_bottleneck_equals_the_whole_bottleneck():
     shared, last = BottleneckLogit(4, width=6), SharedBottleneckLIP(4, width=6)
     whole = BottleneckLIP(4, width=6)
     randomize(shared), randomize(last)
     state = {f'logit.{key[6:]}': value for key, value in shared.state_dict().items()}
-    state.update(
-        {
-            key.replace('postprocessing.', 'logit.')
-            .replace('conv.', 'conv3.')
-            .replace('bn.', 'bn3.'): value
-            for key, value in last.state_dict().items()
-        }
-    )
+    for key, value in last.state_dict().items():
+        state[key.replace('postprocessing', 'logit').replace('.weight', '3.weight')] = value
+    state['logit.bn3.bias'] = state.pop('logit.bn.bias')
     whole.load_state_dict(state)
     x = image(2, 4, 7, 6)
     assert shared(x).shape == (2, 6, 7, 6)
     assert torch.equal(last(x, shared(x)), whole(x))
 
 
-def test_names_of_the_authors():
-    names = {
-        SimplifiedLIP(4): {'logit.conv.weight', 'logit.bn.weight', 'logit.bn.bias'},
-        BottleneckLogit(4): {
-            f'logit.{name}'
-            for n in '12'
-            for name in (f'conv{n}.weight', f'bn{n}.weight', f'bn{n}.bias')
-        },
-        BottleneckLIP(4): {
-            f'logit.{name}'
-            for n in '123'
-            for name in (f'conv{n}.weight', f'bn{n}.weight', f'bn{n}.bias')
-        },
-        SharedBottleneckLIP(4): {
-            f'postprocessing.{name}' for name in ('conv.weight', 'bn.weight', 'bn.bias')
-        },
-    }
-    for layer, wanted in names.items():
-        assert set(layer.state_dict()) == wanted
-
-
-@pytest.mark.parametrize('layer', LAYERS)
-@pytest.mark.parametrize('train', [True, False])
-def test_one_cell_and_no_image(layer, train):
-    made = randomize(layer(4)).train(train)
+def test_one_cell_and_empty_batch(layer):
+    made = randomize(layer(4))
     x = image(2, 4, 1, 1)
-    assert gap(made(x), x) < 1e-6  # one cell has all the weight
+    assert gap(made(x), x) < 1e-6  # the weight of a single cell is 1
     empty = torch.zeros(0, 4, 8, 8, requires_grad=True)
     out = made(empty)
     assert out.shape == (0, 4, 4, 4)
@@ -154,17 +129,8 @@ def test_instance_norm_of_one_cell_is_the_bias():
     assert gap(norm(x), F.instance_norm(x, weight=norm.weight, bias=norm.bias).detach()) == 0
 
 
-@pytest.mark.parametrize('layer', LAYERS)
-def test_every_parameter_learns(layer):
-    made = randomize(layer(4))
-    made(image(2, 4, 8, 8)).square().sum().backward()
-    for name, parameter in made.named_parameters():
-        assert parameter.grad.abs().max() > 0, name
-
-
-@pytest.mark.parametrize('layer', LAYERS)
-def test_it_leaves_average_pooling_behind(layer):
-    """The weight of the last norm learns at once, and then all the rest."""
+def test_training_leaves_average_pooling(layer):
+    """The last norm learns in the first step, all other parameters in the second."""
     made = layer(4)
     x = image(2, 4, 8, 8)
     optimizer = torch.optim.SGD(made.parameters(), lr=1.0)
@@ -172,21 +138,16 @@ def test_it_leaves_average_pooling_behind(layer):
         optimizer.zero_grad()
         made(x).square().mean().backward()
         norm = torch.stack([p.grad.norm() for p in made.parameters()]).norm()
-        # Whatever the weights are, far from the gain of an instance norm of
-        # zeros, which is 316.
+        # Far below 316, the gain of an instance norm of zeros.
         assert 0 < norm < 30
         optimizer.step()
     for name, parameter in made.named_parameters():
         assert parameter.grad.abs().max() > 0, name
 
 
-def test_layers_know_their_bounds(monkeypatch):
-    """No look at the logits, for which a GPU would have to be waited for."""
-
-    def look(logit):
-        raise AssertionError('looked')
-
-    monkeypatch.setattr('mmgwap.ops.lip._is_bounded', look)
+def test_layers_do_not_read_the_range_of_the_logits(monkeypatch):
+    """Reading the logits would wait for the GPU."""
+    monkeypatch.setattr('mmgwap.ops.lip._is_bounded', lambda logit: pytest.fail('logits are read'))
     shared = BottleneckLogit(4)
     x = image(1, 4, 8, 8)
     for made in [layer(4) for layer in LAYERS]:
@@ -194,8 +155,7 @@ def test_layers_know_their_bounds(monkeypatch):
     assert SharedBottleneckLIP(4)(x, shared(x)).shape == (1, 4, 4, 4)
 
 
-@pytest.mark.parametrize('layer', LAYERS)
-def test_what_it_returns_may_be_changed_in_place(layer):
+def test_output_may_be_changed_in_place(layer):
     made = randomize(layer(4))
     x = image(1, 4, 8, 8).requires_grad_()
     made(x).relu_().sum().backward()
@@ -204,7 +164,6 @@ def test_what_it_returns_may_be_changed_in_place(layer):
     assert torch.equal(x.grad, again.grad)
 
 
-@pytest.mark.parametrize('layer', LAYERS)
 def test_autocast(layer):
     made = randomize(layer(4))
     x = image(2, 4, 8, 8)
@@ -216,21 +175,18 @@ def test_autocast(layer):
     assert all(p.grad.isfinite().all() for p in made.parameters())
 
 
-@pytest.mark.parametrize('layer', LAYERS)
 def test_copies_and_compiles(layer):
     made = randomize(layer(4))
     x = image(2, 4, 9, 8)
     assert torch.equal(copy.deepcopy(made)(x), made(x))
-    for dynamic in (False, True):
-        torch._dynamo.reset()
-        compiled = torch.compile(made, backend='aot_eager', fullgraph=True, dynamic=dynamic)
-        for size in ((2, 4, 9, 8), (3, 4, 10, 12)):
-            x = image(*size)
-            assert gap(compiled(x), made(x).detach()) < 1e-5
+    torch._dynamo.reset()
+    compiled = torch.compile(made, backend='aot_eager', fullgraph=True, dynamic=True)
+    for size in ((2, 4, 9, 8), (3, 4, 10, 12)):
+        x = image(*size)
+        assert gap(compiled(x), made(x).detach()) < 1e-5
 
 
-@pytest.mark.parametrize('layer', LAYERS)
-def test_exports_with_any_batch(layer):
+def test_exports_with_a_dynamic_batch(layer):
     made = randomize(layer(4)).eval()
     batch = torch.export.Dim('batch')
     exported = torch.export.export(made, (image(2, 4, 9, 8),), dynamic_shapes=({0: batch},))

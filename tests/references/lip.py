@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-WIDEST = 12.0
+GATE = 12.0
 
 
 def lip_pool(x, logit, kernel, stride, padding, windows):
@@ -22,15 +22,11 @@ def lip_pool(x, logit, kernel, stride, padding, windows):
         for i in range(windows[0]):
             for j in range(windows[1]):
                 above = below = 0.0
+                first_row, first_col = i * stride[0] - padding[0], j * stride[1] - padding[1]
                 cells = [
                     (row, col)
-                    for row in range(
-                        i * stride[0] - padding[0], i * stride[0] - padding[0] + kernel[0]
-                    )
-                    for col in range(
-                        j * stride[1] - padding[1], j * stride[1] - padding[1] + kernel[1]
-                    )
-                    if 0 <= row < height and 0 <= col < width
+                    for row in range(max(first_row, 0), min(first_row + kernel[0], height))
+                    for col in range(max(first_col, 0), min(first_col + kernel[1], width))
                 ]
                 top = max(logit[c, row, col] for row, col in cells)
                 for row, col in cells:
@@ -72,7 +68,7 @@ def batch_norm(x, p, eps=1e-5):
 
 
 def gate(x):
-    return WIDEST / (1 + np.exp(-x))
+    return GATE / (1 + np.exp(-x))
 
 
 def halved(x):
@@ -110,7 +106,7 @@ def stem(image, state):
 
 
 def downsampling_block(x, state):
-    """The first block of res3 to res5, whose state this is."""
+    """First block of res3 to res5, with the state of the block."""
     shared = under(state, 'bottleneck_shared.logit.')
     s = np.maximum(normed(x, shared, 'conv1', 'bn1'), 0)
     s = np.maximum(normed(s, shared, 'conv2', 'bn2'), 0)
@@ -139,33 +135,22 @@ class Net:
         return F.conv2d(x, weight, None, stride, weight.shape[2] // 2)
 
     def bn(self, name, x):
-        s = self.state
-        return F.batch_norm(
-            x,
-            s[f'{name}.running_mean'],
-            s[f'{name}.running_var'],
-            s[f'{name}.weight'],
-            s[f'{name}.bias'],
-        )
+        keys = ('running_mean', 'running_var', 'weight', 'bias')
+        return F.batch_norm(x, *(self.state[f'{name}.{key}'] for key in keys))
+
+    def normed(self, name, x, suffix):
+        """Convolution and instance norm of a logit net."""
+        weight, bias = (self.state[f'{name}.bn{suffix}.{key}'] for key in ('weight', 'bias'))
+        return F.instance_norm(self.conv(f'{name}.conv{suffix}', x), weight=weight, bias=bias)
 
     def logit_net(self, name, x, convs):
         """Convolutions and instance norms, a ReLU after each."""
         for suffix in convs:
-            x = F.instance_norm(
-                self.conv(f'{name}.conv{suffix}', x),
-                weight=self.state[f'{name}.bn{suffix}.weight'],
-                bias=self.state[f'{name}.bn{suffix}.bias'],
-            ).relu()
+            x = self.normed(name, x, suffix).relu()
         return x
 
     def logits(self, name, x, suffix=''):
-        x = self.conv(f'{name}.conv{suffix}', x)
-        x = F.instance_norm(
-            x,
-            weight=self.state[f'{name}.bn{suffix}.weight'],
-            bias=self.state[f'{name}.bn{suffix}.bias'],
-        )
-        return WIDEST * torch.sigmoid(x)
+        return GATE * torch.sigmoid(self.normed(name, x, suffix))
 
     def resnet(self, image, blocks):
         """Features of res2 to res5."""
@@ -197,7 +182,7 @@ class Net:
         return (out + short).relu()
 
     def densenet(self, image, blocks):
-        """What each transition's convolution is given, and the last norm."""
+        """Return the inputs of the convolutions of the transitions, and the last norm."""
         x = self.bn('features.norm0', self.conv('features.conv0', image, 2)).relu()
         x = averages(x, self.logits('features.pool0.logit', x, '1'), 3, 2, 1)
         outs = []
@@ -219,7 +204,6 @@ class Net:
 
 
 def averages(x, logit, kernel, stride, padding):
-    weight = logit.exp()
-    return F.avg_pool2d(x * weight, kernel, stride, padding) / F.avg_pool2d(
-        weight, kernel, stride, padding
-    )
+    """Return LIP as the quotient of two average poolings."""
+    weight, windows = logit.exp(), (kernel, stride, padding)
+    return F.avg_pool2d(x * weight, *windows) / F.avg_pool2d(weight, *windows)
