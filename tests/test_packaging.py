@@ -9,25 +9,17 @@ import zipfile
 
 import pytest
 
-PARTS = (
-    'configs',
-    'tools',
-    'mmgwap',
-    'README.md',
-    'LICENSE',
-    'MANIFEST.in',
-    'model-index.yml',
-    'pyproject.toml',
-    'setup.py',
-)
+FOLDERS = ('configs', 'tools', 'mmgwap')
+FILES = 'README.md LICENSE MANIFEST.in model-index.yml pyproject.toml setup.py'.split()
 
 
 @pytest.fixture
 def checkout(repo, tmp_path):
     """Copy the packed files, and add a bytecode file that must not be packed."""
-    for name in PARTS:
-        copy = shutil.copytree if (repo / name).is_dir() else shutil.copy
-        copy(repo / name, tmp_path / name)
+    for name in FOLDERS:
+        shutil.copytree(repo / name, tmp_path / name)
+    for name in FILES:
+        shutil.copy(repo / name, tmp_path / name)
     shutil.rmtree(tmp_path / 'mmgwap' / '.mim', ignore_errors=True)
     bytecode = tmp_path / 'configs' / 'rfcn' / '__pycache__' / 'bytecode.pyc'
     bytecode.parent.mkdir(exist_ok=True)
@@ -37,18 +29,21 @@ def checkout(repo, tmp_path):
 
 def build(checkout, kind):
     """Build through setuptools as pip does; return the path of the result."""
-    code = (
-        'import sys; from setuptools import build_meta; '
-        f'print(build_meta.build_{kind}(sys.argv[1]))'
-    )
+    code = f'from setuptools import build_meta; print(build_meta.build_{kind}("dist"))'
+    output = run_python('-c', code, cwd=checkout)
+    return checkout / 'dist' / output.split()[-1]
+
+
+def run_python(*args, cwd, **variables):
     done = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c', code, checkout / 'dist'],
-        cwd=checkout,
+        [sys.executable, '-W', 'ignore', *args],
+        cwd=cwd,
         capture_output=True,
         text=True,
+        env=dict(os.environ, **variables),
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return checkout / 'dist' / done.stdout.split()[-1]
+    return done.stdout
 
 
 def files_for_mim(folder):
@@ -62,35 +57,23 @@ def files_for_mim(folder):
     return names | {'model-index.yml'}
 
 
-def test_a_wheel_holds_configs_tools_and_index(repo, checkout):
-    wheel = build(checkout, 'wheel')
-    with zipfile.ZipFile(wheel) as archive:
+def test_wheel_contains_configs_tools_and_index(checkout):
+    with zipfile.ZipFile(build(checkout, 'wheel')) as archive:
         names = set(archive.namelist())
         archive.extractall(checkout / 'site')
     prefix = 'mmgwap/.mim/'
-    assert {name[len(prefix) :] for name in names if name.startswith(prefix)} == files_for_mim(
-        checkout
-    )
+    found = {name[len(prefix) :] for name in names if name.startswith(prefix)}
+    assert found == files_for_mim(checkout)
     assert 'mmgwap/__init__.py' in names
     assert not [name for name in names if not name.startswith('mmgwap')]
     assert not (checkout / 'mmgwap' / '.mim').exists()
-    check_train(checkout / 'site')
-
-
-def check_train(site):
-    """Run tools/train.py of the wheel outside any checkout."""
+    # The tools of the wheel run outside any checkout.
+    site = checkout / 'site'
     script = site / 'mmgwap/.mim/tools/train.py'
-    done = subprocess.run(
-        [sys.executable, '-W', 'ignore', script, '--help'],
-        cwd=site,
-        capture_output=True,
-        text=True,
-        env=dict(os.environ, PYTHONPATH=str(site)),
-    )
-    assert done.returncode == 0 and '--cfg-options' in done.stdout
+    assert '--cfg-options' in run_python(script, '--help', cwd=site, PYTHONPATH=str(site))
 
 
-def test_a_source_archive_is_enough_for_a_wheel(checkout):
+def test_wheel_can_be_built_from_a_source_archive(checkout):
     archive = build(checkout, 'sdist')
     with tarfile.open(archive) as opened:
         opened.extractall(checkout / 'unpacked', filter='data')
@@ -100,7 +83,7 @@ def test_a_source_archive_is_enough_for_a_wheel(checkout):
         assert 'mmgwap/.mim/configs/rfcn/rfcn_r18_digits.py' in opened.namelist()
 
 
-def test_an_editable_install_links(checkout):
+def test_editable_install_makes_links(checkout):
     for _ in range(2):  # the second build finds the links of the first
         build(checkout, 'editable')
         folder = checkout / 'mmgwap' / '.mim'
@@ -109,10 +92,7 @@ def test_an_editable_install_links(checkout):
             assert path.is_symlink()
             assert path.resolve() == checkout / path.name
     assert (checkout / 'configs/rfcn/rfcn_r18_digits.py').is_file()
-
-
-def test_links_of_an_editable_install_do_not_reach_a_wheel(checkout):
-    build(checkout, 'editable')
+    # A wheel has the files instead of the links.
     with zipfile.ZipFile(build(checkout, 'wheel')) as archive:
         names = [name for name in archive.namelist() if '.mim/' in name]
     assert len(names) == len(files_for_mim(checkout))

@@ -1,4 +1,4 @@
-"""Checkpoints of killed processes and full disks."""
+"""Checkpoints stay complete if a process is killed or a disk is full."""
 
 import pickle
 import random
@@ -8,7 +8,7 @@ import mmengine.runner.checkpoint as mmengine_checkpoint
 import pytest
 import torch
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import find_latest_checkpoint
 
 from mmgwap.engine.hooks.atomic_checkpoint_hook import AtomicCheckpointHook, AtomicLocalBackend
 from tests.checkpoints import read_checkpoint
@@ -57,17 +57,19 @@ def test_killed_writer_leaves_a_complete_file(tool, tmp_path):
     assert 'True' in within, 'no kill came during a write'
 
 
+def names_in(folder):
+    return {path.name for path in folder.glob('*.pth')}
+
+
 @pytest.mark.parametrize('kept', [1, 2, -1])
 def test_checkpoints_to_keep(training, tmp_path, kept):
     changes = {'default_hooks.checkpoint.max_keep_ckpts': kept}
     training(5, **changes)
-    names = {2, 4, 5} if kept < 0 else set([2, 4, 5][-kept:])
-    folder = tmp_path / 'run'
-    assert {path.name for path in folder.glob('*.pth')} == {f'iter_{step}.pth' for step in names}
+    folder, first = tmp_path / 'run', 0 if kept < 0 else -kept
+    assert names_in(folder) == {f'iter_{step}.pth' for step in (2, 4, 5)[first:]}
     # A resumed run continues the list.
     training(6, resume=True, **changes)
-    names = names | {6} if kept < 0 else set(([2, 4, 5] + [6])[-kept:])
-    assert {path.name for path in folder.glob('*.pth')} == {f'iter_{step}.pth' for step in names}
+    assert names_in(folder) == {f'iter_{step}.pth' for step in (2, 4, 5, 6)[first:]}
     assert find_latest_checkpoint(str(folder)) == str(folder / 'iter_6.pth')
     assert not list(folder.glob('*.tmp'))
 
@@ -92,20 +94,17 @@ def test_checkpoints_equal_those_of_mmengine(training, tmp_path):
         assert set(state['meta']) == set(host[name]['meta'])
         for key, value in state['state_dict'].items():
             assert torch.equal(value, host[name]['state_dict'][key])
-        assert state['message_hub']['runtime_info'].get('keep_ckpt_ids') == host[name][
-            'message_hub'
-        ]['runtime_info'].get('keep_ckpt_ids')
+        ours_kept, host_kept = (
+            checkpoint['message_hub']['runtime_info'].get('keep_ckpt_ids')
+            for checkpoint in (state, host[name])
+        )
+        assert ours_kept == host_kept
 
 
 def test_file_names_without_the_step(training, tmp_path):
     """The new checkpoint has the path of the outdated checkpoint."""
-    training(
-        6,
-        **{
-            'default_hooks.checkpoint.filename_tmpl': 'latest.pth',
-            'default_hooks.checkpoint.max_keep_ckpts': 1,
-        },
-    )
+    name = {'default_hooks.checkpoint.filename_tmpl': 'latest.pth'}
+    training(6, **name, **{'default_hooks.checkpoint.max_keep_ckpts': 1})
     folder = tmp_path / 'run'
     assert find_latest_checkpoint(str(folder)) == str(folder / 'latest.pth')
     assert read_checkpoint(folder / 'latest.pth')['meta']['iter'] == 6
@@ -120,23 +119,19 @@ def test_best_checkpoints_of_the_same_name(training, tmp_path):
         def after_val_epoch(self, runner, metrics=None):
             metrics['coco/bbox_mAP'] = runner.iter / 10
 
-    training(
-        4,
-        hooks=[Better()],
-        **{
-            'default_hooks.checkpoint.by_epoch': True,
-            'default_hooks.checkpoint.save_best': 'coco/bbox_mAP',
-            'train_cfg.val_interval': 2,
-        },
-    )
+    changes = {
+        'default_hooks.checkpoint.by_epoch': True,
+        'default_hooks.checkpoint.save_best': 'coco/bbox_mAP',
+        'train_cfg.val_interval': 2,
+    }
+    training(4, hooks=[Better()], **changes)
     (best,) = (tmp_path / 'run').glob('best_*.pth')
     assert read_checkpoint(best)['meta']['iter'] == 4
 
 
 def test_epoch_based_loops(training, tmp_path):
     training(0, **dict(EPOCHS, train_cfg=dict(EPOCHS['train_cfg'], max_epochs=2)))
-    names = {path.name for path in (tmp_path / 'run').glob('*.pth')}
-    assert names == {'epoch_1.pth', 'epoch_2.pth'}
+    assert names_in(tmp_path / 'run') == {'epoch_1.pth', 'epoch_2.pth'}
 
 
 def test_full_disk(training, tmp_path):
@@ -174,40 +169,14 @@ def test_full_disk_at_the_first_checkpoint(training, tmp_path, monkeypatch):
     assert not (tmp_path / 'run' / 'last_checkpoint').exists()
 
 
-def test_mmengines_hook_leaves_no_complete_checkpoint(training, tmp_path, monkeypatch):
-    plain = {
-        'default_hooks.checkpoint.type': 'CheckpointHook',
-        'default_hooks.checkpoint.max_keep_ckpts': 1,
-    }
-    training(2, **plain)
-
-    def full(*_, **__):
-        raise OSError(28, 'No space left on device')
-
-    monkeypatch.setattr(Runner, 'save_checkpoint', full)
-    with pytest.raises(OSError):
-        training(4, resume=True, **plain)
-    assert not list((tmp_path / 'run').glob('*.pth'))
-
-
-@pytest.mark.parametrize(
-    'options, atomic',
-    [
-        (dict(), True),
-        (dict(out_dir='{tmp}'), True),
-        (dict(backend_args=dict(backend='local')), False),
-    ],
-)
-def test_other_storage_is_not_atomic(training, tmp_path, options, atomic):
-    options = {
-        key: str(tmp_path / 'out') if key == 'out_dir' else value for key, value in options.items()
-    }
-    runner = training(
-        1, **{f'default_hooks.checkpoint.{key}': value for key, value in options.items()}
-    )
+@pytest.mark.parametrize('option', ['out_dir', 'backend_args', None])
+def test_only_local_files_are_atomic(training, tmp_path, option):
+    values = dict(out_dir=str(tmp_path / 'out'), backend_args=dict(backend='local'))
+    changes = {f'default_hooks.checkpoint.{option}': values[option]} if option else {}
+    runner = training(1, **changes)
     (hook,) = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
-    assert isinstance(hook.file_backend, AtomicLocalBackend) == atomic
-    folder = tmp_path / ('out/run' if 'out_dir' in options else 'run')
+    assert isinstance(hook.file_backend, AtomicLocalBackend) == (option != 'backend_args')
+    folder = tmp_path / ('out/run' if option == 'out_dir' else 'run')
     assert read_checkpoint(folder / 'iter_1.pth')
 
 

@@ -38,12 +38,9 @@ class MultiplyLoss(Hook):
         def loss(*args, **kwargs):
             losses = compute_losses(*args, **kwargs)
             value = losses[self.term]
-            losses[self.term] = (
-                [part * self.factor for part in value]
-                if isinstance(value, list)
-                else value * self.factor
-            )
-            return losses
+            if isinstance(value, list):
+                return {**losses, self.term: [part * self.factor for part in value]}
+            return {**losses, self.term: value * self.factor}
 
         model.loss = loss
 
@@ -53,9 +50,8 @@ class MultiplyGradient(MultiplyLoss):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if runner.iter + 1 == self.iteration:
-            dict(runner.model.named_parameters())[self.term].register_hook(
-                lambda grad: grad * self.factor
-            )
+            parameter = runner.model.get_parameter(self.term)
+            parameter.register_hook(lambda grad: grad * self.factor)
 
 
 class AddConstant(MultiplyLoss):
@@ -94,15 +90,16 @@ def check_stop(training, tmp_path, hook, terms, **changes):
     assert find_latest_checkpoint(str(path.parent)) is None
 
 
-@pytest.mark.parametrize('term', TERMS)
-@pytest.mark.parametrize('factor', [math.nan, math.inf])
-def test_state_before_the_iteration_is_saved(training, tmp_path, term, factor):
+@pytest.mark.parametrize('term, factor', [('loss_cls', math.nan), ('loss_bbox', math.inf)])
+def test_saves_the_state_before_the_iteration(training, tmp_path, term, factor):
     check_stop(training, tmp_path, MultiplyLoss(term, factor), TERMS)
 
 
-@pytest.mark.parametrize('changes', [dict(), {'optim_wrapper.type': 'AmpOptimWrapper'}])
-def test_invalid_loss_with_finite_gradients(training, tmp_path, changes, monkeypatch):
-    if changes:  # AmpOptimWrapper needs a GPU
+@pytest.mark.parametrize('mixed_precision', [False, True])
+def test_stops_at_an_invalid_loss_with_finite_gradients(
+    training, tmp_path, mixed_precision, monkeypatch
+):
+    if mixed_precision:  # AmpOptimWrapper itself needs a GPU
         monkeypatch.setattr(stop_at_invalid_loss_hook, 'AmpOptimWrapper', object)
     check_stop(training, tmp_path, AddConstant('loss_cls', math.inf), TERMS)
 
@@ -123,7 +120,7 @@ def test_run_continues_from_the_saved_state(training, tmp_path):
 
 
 @pytest.mark.parametrize('factor, kind', [(math.nan, 'NaN'), (math.inf, 'infinite')])
-def test_gradients(training, tmp_path, factor, kind):
+def test_stops_at_an_invalid_gradient(training, tmp_path, factor, kind):
     with pytest.raises(FloatingPointError) as caught:
         training(4, hooks=[MultiplyGradient('conv.weight', factor)])
     assert f'the gradient of conv.weight is {kind} in process 0' in str(caught.value)

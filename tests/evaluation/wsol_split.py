@@ -1,35 +1,27 @@
-"""A split of four images in the WSOL evaluation's layout, and its maps."""
+"""A split of four images in the metadata layout of the WSOL evaluation."""
 
 import cv2
 import numpy as np
 
-SIZES = dict(
-    [('a/1.jpg', (60, 40)), ('a/2.jpg', (50, 50)), ('b/3.jpg', (30, 64)), ('b/4.jpg', (60, 40))]
-)  # width, height
+SIZES = {'a/1.jpg': (60, 40), 'a/2.jpg': (50, 50), 'b/3.jpg': (30, 64), 'b/4.jpg': (60, 40)}
 LABELS = dict(zip(SIZES, (0, 1, 2, 1)))
-BOXES = dict(
-    zip(
-        SIZES,
-        (
-            [[10, 5, 40, 30]],
-            [[0, 0, 24, 24], [30, 30, 49, 49]],
-            [[4, 20, 25, 60]],
-            [[20, 10, 59, 39]],
-        ),
-    )
-)
+BOXES = {
+    'a/1.jpg': [[10, 5, 40, 30]],
+    'a/2.jpg': [[0, 0, 24, 24], [30, 30, 49, 49]],
+    'b/3.jpg': [[4, 20, 25, 60]],
+    'b/4.jpg': [[20, 10, 59, 39]],
+}
 
 
-def write_split(root, boxes=BOXES, masks=True, sizes=SIZES):
+def write_split(root, boxes=BOXES, masks=True):
     """Write metadata/ and masks/ below a folder."""
     files = {
         'image_ids.txt': SIZES,
         'class_labels.txt': [f'{image},{label}' for image, label in LABELS.items()],
+        'image_sizes.txt': [
+            f'{image},{width},{height}' for image, (width, height) in SIZES.items()
+        ],
     }
-    if sizes:
-        files['image_sizes.txt'] = [
-            f'{image},{width},{height}' for image, (width, height) in sizes.items()
-        ]
     if boxes:
         files['localization.txt'] = [
             ','.join(map(str, (image, *box))) for image, each in boxes.items() for box in each
@@ -43,7 +35,7 @@ def write_split(root, boxes=BOXES, masks=True, sizes=SIZES):
 
 
 def write_masks(root):
-    """A mask of each box; of the first image, one of what to ignore."""
+    """Write a mask per box, and for the first image a mask of pixels to ignore."""
     (root / 'masks').mkdir(exist_ok=True)
     lines = []
     for i, (image, each) in enumerate(BOXES.items()):
@@ -60,7 +52,7 @@ def write_masks(root):
 
 
 def true_mask(image):
-    """1 object, 0 background, 255 ignored, drawn from the boxes."""
+    """Draw the mask of an image: 1 object, 0 background, 255 ignored."""
     mask = np.zeros(SIZES[image][::-1], np.uint8)
     if image == 'a/1.jpg':
         mask[:, 35:50] = 255
