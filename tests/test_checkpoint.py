@@ -40,21 +40,15 @@ class CallsSystem:
         return os.system, (f'echo was here > {self.target}',)
 
 
-class ReachesBuiltins:
+class ReachesBuiltins(CallsSystem):
     """Reach Python's built-in functions by attributes only."""
-
-    def __init__(self, target):
-        del target
 
     def __reduce__(self):
         return getattr, (getattr, '__self__')
 
 
-class ObjectArray:
+class ObjectArray(CallsSystem):
     """Let numpy take bytes of the file for pointers."""
-
-    def __init__(self, target):
-        del target
 
     def __reduce__(self):
         return set, (_Pointers(),)
@@ -144,11 +138,7 @@ def test_broken_files_are_not_called_hostile(load, content, tmp_path):
 
 
 @pytest.mark.parametrize('module', [b'numpy.core', b'numpy._core'])
-@pytest.mark.parametrize(
-    'value',
-    [np.float64(1.5), np.int64(3), np.float32(2.5), np.bool_(True), np.arange(3.0)],
-    ids=repr,
-)
+@pytest.mark.parametrize('value', [np.float64(1.5), np.bool_(True), np.arange(3)], ids=repr)
 def test_training_state_of_both_numpy_versions(module, value, tmp_path):
     """numpy 2 renamed the module of the functions in its pickles."""
     torch.save(dict(value=value), tmp_path / 'new.pth')

@@ -48,27 +48,15 @@ def write_coco(root: Path) -> dict:
     for name in ('learn', 'check'):
         for seed in range(4):
             write_image(root / f'{name}/{seed}.jpg', seed)
-        (root / f'{name}.json').write_text(
-            json.dumps(
-                dict(
-                    categories=[dict(id=3 * i + 1, name=name) for i, name in enumerate(CLASSES)],
-                    images=[
-                        dict(id=i, file_name=f'{i}.jpg', width=64, height=48) for i in range(4)
-                    ],
-                    annotations=[
-                        dict(
-                            id=i + 1,
-                            image_id=i,
-                            iscrowd=0,
-                            area=1225,
-                            category_id=3 * (i % 3) + 1,
-                            bbox=[5, 5, 35, 35],
-                        )
-                        for i in range(4)
-                    ],
-                )
-            )
+        box = dict(iscrowd=0, area=1225, bbox=[5, 5, 35, 35])
+        content = dict(
+            categories=[dict(id=3 * i + 1, name=name) for i, name in enumerate(CLASSES)],
+            images=[dict(id=i, file_name=f'{i}.jpg', width=64, height=48) for i in range(4)],
+            annotations=[
+                dict(box, id=i + 1, image_id=i, category_id=3 * (i % 3) + 1) for i in range(4)
+            ],
         )
+        (root / f'{name}.json').write_text(json.dumps(content))
     return {
         'train_json, train_images': "'learn.json', 'learn/'",
         'val_json, val_images': "'check.json', 'check/'",
@@ -127,18 +115,10 @@ def test_step_and_prediction(layout, few, tmp_path):
     detector = cfg.model.get('detector', cfg.model)
     assert detector.backbone.init_cfg.checkpoint == 'torchvision://resnet50'
     detector.backbone.init_cfg = None
-    cfg.merge_from_dict(
-        {
-            'work_dir': str(tmp_path / 'run'),
-            'log_level': 'ERROR',
-            'train_cfg.val_interval': 1,
-            'train_dataloader.num_workers': 0,
-            'train_dataloader.persistent_workers': False,
-            'val_dataloader.num_workers': 0,
-            'val_dataloader.persistent_workers': False,
-        }
-    )
+    cfg.update(work_dir=str(tmp_path / 'run'), log_level='ERROR')
+    cfg.train_cfg.val_interval = 1
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.update(num_workers=0, persistent_workers=False)
         for dataset in loader.dataset.get('datasets', [loader.dataset]):
             dataset.pipeline[1 if dataset.get('test_mode') else 2].scale = (200, 150)
     runner = Runner.from_cfg(cfg)

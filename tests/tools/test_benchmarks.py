@@ -55,13 +55,13 @@ def doubling(bench, other, **options):
     ],
     ids=['border', 'nan', 'shape', 'gradient'],
 )
-def test_unequal_contenders_are_refused(bench, function, message):
+def test_refuses_unequal_contenders(bench, function, message):
     measure = bench('measure')
     with pytest.raises(measure.UnequalResult, match=f'doubling: other: {message}'):
         measure.run_case(doubling(bench, operator(bench, function)), CPU, 1, 1e9)
 
 
-def test_rounding_and_layout_of_gradients_are_allowed(bench):
+def test_allows_rounding_and_other_layouts(bench):
     measure = bench('measure')
     values = torch.rand(10, 10, dtype=torch.float64) + 0.5
     for dtype, allowed in measure.TOLERANCES.items():
@@ -110,7 +110,7 @@ def test_ratio_bandwidth_and_memory_of_a_case(bench):
         assert row['bandwidth_share'] == pytest.approx(0.096 / row['median_ms'])
 
 
-def test_peak_memory_excludes_what_was_there(bench):
+def test_peak_memory_excludes_earlier_tensors(bench):
     kept = torch.ones(2**20)
 
     def run():
@@ -125,7 +125,7 @@ def test_peak_memory_excludes_what_was_there(bench):
     assert peak == pytest.approx(2**22, abs=4096)
 
 
-def test_bytes_that_the_operators_must_move(bench):
+def test_minimum_bytes_of_operators(bench):
     operators = bench('operators')
     shape, windows = (2, 3, 9, 14), 2 * 3 * 5 * 7
     for backward in (False, True):
@@ -158,12 +158,11 @@ ROWS = {
         (('ours', 'time', 0.4, 'theirs'), 0.4, True),
         (('ours', 'time', 0.3, 'theirs'), 0.4, False),
         (('ours', 'memory', 1.0, 'theirs'), 2 / 3, True),
-        (('theirs', 'memory', 1.0, 'ours'), 1.5, False),
         (('ours', 'bandwidth', 0.75), 0.8, True),
         (('theirs', 'bandwidth', 0.75), 0.2, False),
         (('broken', 'time', 2.0, 'ours'), None, None),
-        (('ours', 'time', 2.0, 'broken'), None, None),
         (('broken', 'bandwidth', 0.75), None, None),
+        (('ours', 'time', 2.0, 'broken'), None, None),
     ],
 )
 def test_targets(bench, target, measured, met):
@@ -172,7 +171,7 @@ def test_targets(bench, target, measured, met):
     assert judged['measured'] == (measured if measured is None else pytest.approx(measured))
 
 
-def test_a_failure_is_in_the_table(bench):
+def test_table_lists_failures(bench):
     def fail():
         raise RuntimeError('no kernel for a | b\nstack')
 
@@ -219,7 +218,7 @@ def run_command(repo, monkeypatch, *arguments):
     runpy.run_path(str(repo / 'tools' / 'benchmarks'), run_name='__main__')
 
 
-def test_results_are_kept_when_a_run_breaks_off(bench, repo, monkeypatch, tmp_path):
+def test_keeps_results_of_an_aborted_run(bench, repo, monkeypatch, tmp_path):
     measure, done = bench('measure'), []
     original = measure.run_case
 
@@ -241,7 +240,7 @@ def test_results_are_kept_when_a_run_breaks_off(bench, repo, monkeypatch, tmp_pa
     'arguments, message',
     [(['--turns', '0'], '--turns'), (['--device', 'abacus'], 'abacus'), (['--only', 'xyz'], 'xyz')],
 )
-def test_wrong_arguments(bench, repo, monkeypatch, capsys, arguments, message):
+def test_refuses_wrong_arguments(bench, repo, monkeypatch, capsys, arguments, message):
     with pytest.raises(SystemExit) as error:
         run_command(repo, monkeypatch, *arguments)
     assert error.value.code and message in f'{error.value.code} {capsys.readouterr().err}'

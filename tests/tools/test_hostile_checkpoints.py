@@ -28,13 +28,8 @@ COMMANDS = dict(
 )
 
 # Scripts that read only checkpoints that they have written themselves.
-OWN = {
-    'compare/__main__.py',
-    'compare/poolings.py',
-    'compare/results.py',
-    'compare/training.py',
-    'analysis_tools/prediction_grid.py',
-}
+OWN = {f'compare/{name}.py' for name in ('__main__', 'poolings', 'results', 'training')}
+OWN.add('analysis_tools/prediction_grid.py')
 READS = r'load_checkpoint|torch\.load|load_from|init_detector'
 
 

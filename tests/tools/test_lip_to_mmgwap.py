@@ -12,25 +12,17 @@ from tests.models.test_lip_backbones import authors_file, randomize
 TOOL = 'tools/model_converters/lip_to_mmgwap.py'
 
 
+DENSENET_NAMES = {f'pool0.logit.{name}.': f'pool0.logit.{name}1.' for name in ('conv', 'bn')}
+
+
 @pytest.mark.parametrize(
-    'build,classifier,names',
-    [
-        (lambda: LIPResNet(50), 'fc', {}),
-        pytest.param(lambda: LIPResNet(101), 'fc', {}, marks=pytest.mark.slow),
-        (
-            lambda: LIPDenseNet(121),
-            'classifier',
-            {'pool0.logit.conv.': 'pool0.logit.conv1.', 'pool0.logit.bn.': 'pool0.logit.bn1.'},
-        ),
-    ],
-    ids=['R50', 'R101', 'D121'],
+    'net, depth, classifier, names',
+    [(LIPResNet, 50, 'fc', {}), (LIPDenseNet, 121, 'classifier', DENSENET_NAMES)],
 )
-def test_converts(tool, tmp_path, build, classifier, names):
-    source, src = randomize(build()), tmp_path / 'src.pth'
-    dst = tmp_path / 'new' / 'dst.pth'
-    authors_file(
-        source, src, {f'{classifier}.weight': (10, 4), f'{classifier}.bias': (10,)}, **names
-    )
+def test_converts(tool, tmp_path, net, depth, classifier, names):
+    source, src, dst = randomize(net(depth)), tmp_path / 'src.pth', tmp_path / 'new' / 'dst.pth'
+    shapes = {f'{classifier}.weight': (10, 4), f'{classifier}.bias': (10,)}
+    authors_file(source, src, shapes, **names)
     done = tool(TOOL, src, dst)
     assert f'tensors of {type(source).__name__}' in done.stdout
     found = torch.load(dst)
@@ -49,8 +41,13 @@ def converter(repo, monkeypatch):
     return lip_to_mmgwap
 
 
-def test_all_depths(converter):
-    for build, depth in [(LIPResNet, 152), (LIPDenseNet, 169), (LIPDenseNet, 201)]:
+def test_recognizes_all_depths(converter):
+    for build, depth in [
+        (LIPResNet, 101),
+        (LIPResNet, 152),
+        (LIPDenseNet, 169),
+        (LIPDenseNet, 201),
+    ]:
         weights = build(depth).state_dict()
         found = converter.make_backbone(weights)
         assert type(found) is build
@@ -70,7 +67,7 @@ def refusal(converter, monkeypatch, src):
 
 
 @pytest.mark.parametrize('content', [None, b'junk', [1, 2], {0: 1}])
-def test_other_files_are_refused(converter, monkeypatch, tmp_path, content):
+def test_refuses_other_files(converter, monkeypatch, tmp_path, content):
     src = tmp_path / 'src.pth'
     if isinstance(content, bytes):
         src.write_bytes(content)
@@ -79,7 +76,7 @@ def test_other_files_are_refused(converter, monkeypatch, tmp_path, content):
     assert refusal(converter, monkeypatch, src).startswith(f'{src}: ')
 
 
-def test_weights_that_do_not_fit_are_refused(converter, monkeypatch, tmp_path):
+def test_refuses_weights_that_do_not_fit(converter, monkeypatch, tmp_path):
     src = tmp_path / 'src.pth'
     state = LIPResNet(50).state_dict()
     missing = {key: value for key, value in state.items() if key != 'layer2.0.conv2.1.weight'}

@@ -21,18 +21,10 @@ def losses(work_dir):
 
 def test_resume_after_a_kill(tool, repo, config, trained, tmp_path):
     """The run continues with the weights and the optimizer state of the last checkpoint."""
-    command = [
-        sys.executable,
-        '-W',
-        'ignore',
-        'tools/train.py',
-        str(config),
-        '--work-dir',
-        str(tmp_path),
-    ]
+    command = ['tools/train.py', config, '--work-dir', tmp_path]
     # The run is long enough to be killed during training.
     process = subprocess.Popen(
-        command + ['--cfg-options', 'train_cfg.max_iters=100000'],
+        [sys.executable, *command, '--cfg-options', 'train_cfg.max_iters=100000'],
         cwd=repo,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -45,7 +37,7 @@ def test_resume_after_a_kill(tool, repo, config, trained, tmp_path):
     process.wait()
     saved = int((tmp_path / 'last_checkpoint').read_text().split('iter_')[1].split('.')[0])
     before = len(losses(tmp_path))
-    tool(*command[3:], '--resume', '--cfg-options', f'train_cfg.max_iters={saved + 2}')
+    tool(*command, '--resume', '--cfg-options', f'train_cfg.max_iters={saved + 2}')
     steps = [step for step, _ in losses(tmp_path)[before:]]
     assert steps == [saved + 1, saved + 2]
     state = read_checkpoint(tmp_path / f'iter_{saved + 2}.pth')
@@ -56,27 +48,19 @@ def test_resume_after_a_kill(tool, repo, config, trained, tmp_path):
 
 def test_resume_without_a_checkpoint_keeps_load_from(tool, config, trained, tmp_path):
     """mmdet's --resume ignores ``load_from``."""
-    first = []
-    for name, options in (('plain', []), ('resumed', ['--resume'])):
-        done = tool(
-            'tools/train.py',
-            config,
-            '--work-dir',
-            tmp_path / name,
-            *options,
+
+    def train(name, *options, **changes):
+        options += (
             '--cfg-options',
             'train_cfg.max_iters=1',
-            f'load_from={trained / "iter_8.pth"}',
+            *(f'{k}={v}' for k, v in changes.items()),
         )
-        first += losses(tmp_path / name)
-        assert ('nothing to resume in ' in done.stdout) == bool(options)
-    assert first[0] == first[1] and len(first) == 2
-    tool(
-        'tools/train.py',
-        config,
-        '--work-dir',
-        tmp_path / 'random',
-        '--cfg-options',
-        'train_cfg.max_iters=1',
-    )
-    assert losses(tmp_path / 'random')[0] != first[0]
+        done = tool('tools/train.py', config, '--work-dir', tmp_path / name, *options)
+        assert ('nothing to resume in ' in done.stdout) == ('--resume' in options)
+        (loss,) = losses(tmp_path / name)
+        return loss
+
+    checkpoint = trained / 'iter_8.pth'
+    loss = train('plain', load_from=checkpoint)
+    assert train('resumed', '--resume', load_from=checkpoint) == loss
+    assert train('random') != loss

@@ -20,7 +20,6 @@ class GroupCreated(Exception):
         (['--launcher', 'pytorch'], True),
         (['--launcher', 'none'], False),
         (['--work-dir', 'slurm'], False),
-        (['--work-dir', 'pytorch'], False),
         (['--cfg-options', 'work_dir=slurm'], False),
         ([], False),
     ],
@@ -31,9 +30,7 @@ def test_launcher_is_read_from_its_option_only(monkeypatch, options, creates_gro
 
     for name in ('SLURM_PROCID', 'SLURM_LOCALID', 'LOCAL_RANK', 'RANK'):
         monkeypatch.setenv(name, '0')
-    for name in ('SLURM_NTASKS', 'WORLD_SIZE'):
-        monkeypatch.setenv(name, '1')
-    for name in ('MASTER_ADDR', 'MASTER_PORT'):
+    for name in ('SLURM_NTASKS', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'):
         monkeypatch.setenv(name, '1')
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     monkeypatch.setattr(torch.distributed, 'init_process_group', init_process_group)
