@@ -10,17 +10,17 @@ def features():
     return torch.randn(2, 5, 3, 4, dtype=torch.float64)
 
 
-def test_the_mean_of_a_map_is_the_score_less_its_bias(features):
+def test_mean_of_a_map_is_the_score_without_bias(features):
     linear = torch.nn.Linear(5, 3).double()
     maps = class_activation_maps(features, linear.weight)
     scores = linear(features.mean(dim=(2, 3)))
     torch.testing.assert_close(maps.mean(dim=(2, 3)), scores - linear.bias)
     for b, k, y, x in ((0, 0, 0, 0), (1, 2, 2, 3), (1, 1, 0, 2)):
-        one = sum(linear.weight[k, c] * features[b, c, y, x] for c in range(5))
-        torch.testing.assert_close(maps[b, k, y, x], one)
+        expected = sum(linear.weight[k, c] * features[b, c, y, x] for c in range(5))
+        torch.testing.assert_close(maps[b, k, y, x], expected)
 
 
-def test_channels_that_are_not_the_classifiers(features):
+def test_refuses_another_number_of_channels(features):
     with pytest.raises(ValueError, match=r'\(2, 5, 3, 4\).*\(3, 4\)'):
         class_activation_maps(features, torch.zeros(3, 4))
 
@@ -28,26 +28,26 @@ def test_channels_that_are_not_the_classifiers(features):
 def reference(name, features, gradients):
     """Compute a gradient CAM with loops over positions."""
     maps = torch.zeros(features.shape[0], *features.shape[2:], dtype=features.dtype)
-    places = [(y, x) for y in range(features.shape[2]) for x in range(features.shape[3])]
+    positions = [(y, x) for y in range(features.shape[2]) for x in range(features.shape[3])]
     for b in range(len(features)):
         for c in range(features.shape[1]):
             f, g = features[b, c], gradients[b, c]
-            total = sum(f[place] for place in places)
+            total = sum(f[position] for position in positions)
             weight = 0.0
-            for place in places:
+            for position in positions:
                 if name == 'grad_cam':
-                    weight += g[place] / len(places)
-                elif g[place] > 0:
-                    weight += g[place] ** 3 / (2 * g[place] ** 2 + total * g[place] ** 3)
-            for place in places:
+                    weight += g[position] / len(positions)
+                elif g[position] > 0:
+                    weight += g[position] ** 3 / (2 * g[position] ** 2 + total * g[position] ** 3)
+            for position in positions:
                 if name == 'layer_cam':
-                    weight = max(g[place], 0.0)
-                maps[(b, *place)] += weight * f[place]
+                    weight = max(g[position], 0.0)
+                maps[(b, *position)] += weight * f[position]
     return maps.clamp(min=0)
 
 
 @pytest.mark.parametrize('name', GRADIENT_CAMS)
-def test_gradient_cams_against_loops(name, features):
+def test_gradient_cams_match_loops(name, features):
     gradients = torch.randn_like(features)
     gradients[0, 0] = 0
     gradients[1, 3, 0] = 0
@@ -70,7 +70,7 @@ def test_grad_cam_of_a_linear_classifier_is_its_cam(features):
 
 
 @pytest.mark.parametrize('name', GRADIENT_CAMS)
-def test_no_gradient_no_map(name, features):
+def test_map_without_gradients_is_zero(name, features):
     assert not GRADIENT_CAMS[name](features, torch.zeros_like(features)).any()
 
 
@@ -78,29 +78,3 @@ def test_zero_denominator_of_grad_cam_plusplus():
     features = torch.full((1, 1, 1, 2), -1.0)  # 2 + 1 * (-2) = 0
     maps = GRADIENT_CAMS['grad_cam_plusplus'](features, torch.ones(1, 1, 1, 2))
     assert maps.tolist() == [[[0, 0]]]
-
-
-def test_against_the_grad_cam_library(features):
-    """Skipped without the grad-cam package, which needs torchvision."""
-    try:
-        import pytorch_grad_cam as library
-    except (ImportError, RuntimeError) as error:
-        pytest.skip(f'pytorch_grad_cam: {error}')
-    gradients = torch.randn_like(features)
-    cams = dict(
-        grad_cam=library.GradCAM,
-        layer_cam=library.LayerCAM,
-        grad_cam_plusplus=library.GradCAMPlusPlus,
-    )
-    net = torch.nn.Sequential(torch.nn.Identity())
-    net.register_parameter('unused', torch.nn.Parameter(torch.zeros(1)))
-    for name, cam in cams.items():
-        theirs = cam(net, [net[0]]).get_cam_image(
-            None, None, None, features.numpy(), gradients.numpy(), False
-        )
-        torch.testing.assert_close(
-            GRADIENT_CAMS[name](features, gradients),
-            torch.from_numpy(theirs).clamp(min=0),
-            rtol=1e-4,
-            atol=1e-5,
-        )

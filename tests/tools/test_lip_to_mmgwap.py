@@ -42,15 +42,10 @@ def converter(repo, monkeypatch):
 
 
 def test_recognizes_all_depths(converter):
-    for build, depth in [
-        (LIPResNet, 101),
-        (LIPResNet, 152),
-        (LIPDenseNet, 169),
-        (LIPDenseNet, 201),
-    ]:
-        weights = build(depth).state_dict()
+    for net, depth in zip([LIPResNet] * 2 + [LIPDenseNet] * 2, (101, 152, 169, 201)):
+        weights = net(depth).state_dict()
         found = converter.make_backbone(weights)
-        assert type(found) is build
+        assert type(found) is net
         found.load_state_dict(weights, strict=True)
     with pytest.raises(ValueError, match='expected LIP-ResNet-50'):
         converter.make_backbone(LIPResNet(18).state_dict())

@@ -50,11 +50,8 @@ def test_resume_without_a_checkpoint_keeps_load_from(tool, config, trained, tmp_
     """mmdet's --resume ignores ``load_from``."""
 
     def train(name, *options, **changes):
-        options += (
-            '--cfg-options',
-            'train_cfg.max_iters=1',
-            *(f'{k}={v}' for k, v in changes.items()),
-        )
+        changes = [f'{key}={value}' for key, value in changes.items()]
+        options += ('--cfg-options', 'train_cfg.max_iters=1', *changes)
         done = tool('tools/train.py', config, '--work-dir', tmp_path / name, *options)
         assert ('nothing to resume in ' in done.stdout) == ('--resume' in options)
         (loss,) = losses(tmp_path / name)
