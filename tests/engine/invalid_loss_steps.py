@@ -4,7 +4,6 @@ Usage: python -m tests.engine.invalid_loss_steps CONFIG WORK_DIR
 with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set.
 """
 
-import math
 import sys
 from datetime import timedelta
 
@@ -14,7 +13,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from tests.engine import tiny_model  # noqa: F401  (registers TinyModel)
-from tests.engine.test_stop_at_invalid_loss_hook import MultiplyLoss
+from tests.engine.test_stop_at_invalid_loss_hook import ChangeLoss
 
 
 def main(config: str, work_dir: str) -> None:
@@ -29,7 +28,7 @@ def main(config: str, work_dir: str) -> None:
     )
     runner = Runner.from_cfg(cfg)
     if dist.get_rank():
-        runner.register_hook(MultiplyLoss('loss_cls', math.nan))
+        runner.register_hook(ChangeLoss('loss_cls'))
     runner.train()
 
 

@@ -20,52 +20,37 @@ TERMS = ('loss_cls', 'loss_bbox')
 DETECTOR_TERMS = ('loss_rpn_cls', 'loss_rpn_bbox', *TERMS)
 
 
-class MultiplyLoss(Hook):
-    """Multiply a term of the loss at one iteration."""
+class ChangeLoss(Hook):
+    """Change a term of the loss at one iteration, and record the images of the last batch."""
 
     priority = 'LOW'
 
-    def __init__(self, term, factor, iteration=2):
-        self.term, self.factor, self.iteration = term, factor, iteration
+    def __init__(self, term, change=lambda value: value * math.nan, iteration=2):
+        self.term, self.change, self.iteration = term, change, iteration
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         self.images = [sample.img_path for sample in data_batch['data_samples']]
-        if runner.iter + 1 != self.iteration:
-            return
-        model = getattr(runner.model, 'module', runner.model)
-        compute_losses = model.loss
+        if runner.iter + 1 == self.iteration:
+            model = getattr(runner.model, 'module', runner.model)
+            compute_losses = model.loss
+            model.loss = lambda *args, **kwargs: self.change_term(compute_losses(*args, **kwargs))
 
-        def loss(*args, **kwargs):
-            losses = compute_losses(*args, **kwargs)
-            value = losses[self.term]
-            if isinstance(value, list):
-                return {**losses, self.term: [part * self.factor for part in value]}
-            return {**losses, self.term: value * self.factor}
-
-        model.loss = loss
+    def change_term(self, losses):
+        value = losses[self.term]
+        is_list = isinstance(value, list)
+        changed = [self.change(part) for part in value] if is_list else self.change(value)
+        return {**losses, self.term: changed}
 
 
-class MultiplyGradient(MultiplyLoss):
-    """Multiply the gradient of a parameter at one iteration; the loss stays finite."""
+class MultiplyGradient(Hook):
+    """Multiply the gradient of ``conv.weight`` at one iteration; the loss stays finite."""
+
+    def __init__(self, factor, iteration=2):
+        self.factor, self.iteration = factor, iteration
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if runner.iter + 1 == self.iteration:
-            parameter = runner.model.get_parameter(self.term)
-            parameter.register_hook(lambda grad: grad * self.factor)
-
-
-class AddConstant(MultiplyLoss):
-    """Add a constant to a term of the loss; all gradients stay finite."""
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.iter + 1 == self.iteration:
-            compute_losses = runner.model.loss
-
-            def loss(*args):
-                losses = compute_losses(*args)
-                return {**losses, self.term: losses[self.term] + self.factor}
-
-            runner.model.loss = loss
+            runner.model.conv.weight.register_hook(lambda gradient: gradient * self.factor)
 
 
 def check_stop(training, tmp_path, hook, terms, **changes):
@@ -79,8 +64,7 @@ def check_stop(training, tmp_path, hook, terms, **changes):
     assert str(path) in message
     for other in set(terms) - {hook.term}:
         assert other not in message
-    for image in getattr(hook, 'images', []):
-        assert image in message
+    assert all(image in message for image in hook.images)
     state = read_checkpoint(path)
     assert state['meta']['iter'] == 1 and 'optimizer' in state
     for name, value in state['state_dict'].items():
@@ -92,7 +76,7 @@ def check_stop(training, tmp_path, hook, terms, **changes):
 
 @pytest.mark.parametrize('term, factor', [('loss_cls', math.nan), ('loss_bbox', math.inf)])
 def test_saves_the_state_before_the_iteration(training, tmp_path, term, factor):
-    check_stop(training, tmp_path, MultiplyLoss(term, factor), TERMS)
+    check_stop(training, tmp_path, ChangeLoss(term, lambda value: value * factor), TERMS)
 
 
 @pytest.mark.parametrize('mixed_precision', [False, True])
@@ -101,19 +85,20 @@ def test_stops_at_an_invalid_loss_with_finite_gradients(
 ):
     if mixed_precision:  # AmpOptimWrapper itself needs a GPU
         monkeypatch.setattr(stop_at_invalid_loss_hook, 'AmpOptimWrapper', object)
-    check_stop(training, tmp_path, AddConstant('loss_cls', math.inf), TERMS)
+    hook = ChangeLoss('loss_cls', lambda value: value + math.inf)  # a constant has no gradient
+    check_stop(training, tmp_path, hook, TERMS)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('term', DETECTOR_TERMS)
 def test_terms_of_a_detector(training, tmp_path, term):
-    check_stop(training, tmp_path, MultiplyLoss(term, math.nan), DETECTOR_TERMS, detector=True)
+    check_stop(training, tmp_path, ChangeLoss(term), DETECTOR_TERMS, detector=True)
 
 
 def test_run_continues_from_the_saved_state(training, tmp_path):
     whole = state_of(training(4, 'whole'))
     with pytest.raises(FloatingPointError):
-        training(4, 'parts', hooks=[MultiplyLoss('loss_cls', math.nan, iteration=3)])
+        training(4, 'parts', hooks=[ChangeLoss('loss_cls', iteration=3)])
     path = tmp_path / 'parts' / 'invalid_loss_at_iter_3.pth'
     parts = state_of(training(4, 'parts', resume=True, load_from=str(path)))
     assert not differing(whole, parts)
@@ -122,7 +107,7 @@ def test_run_continues_from_the_saved_state(training, tmp_path):
 @pytest.mark.parametrize('factor, kind', [(math.nan, 'NaN'), (math.inf, 'infinite')])
 def test_stops_at_an_invalid_gradient(training, tmp_path, factor, kind):
     with pytest.raises(FloatingPointError) as caught:
-        training(4, hooks=[MultiplyGradient('conv.weight', factor)])
+        training(4, hooks=[MultiplyGradient(factor)])
     assert f'the gradient of conv.weight is {kind} in process 0' in str(caught.value)
     state = read_checkpoint(tmp_path / 'run' / 'invalid_loss_at_iter_2.pth')['state_dict']
     assert all(torch.isfinite(value).all() for value in state.values())
@@ -130,13 +115,13 @@ def test_stops_at_an_invalid_gradient(training, tmp_path, factor, kind):
 
 def test_mixed_precision_ignores_gradients(training, monkeypatch):
     monkeypatch.setattr(stop_at_invalid_loss_hook, 'AmpOptimWrapper', object)
-    training(2, hooks=[MultiplyGradient('conv.weight', math.inf, iteration=2)])
+    training(2, hooks=[MultiplyGradient(math.inf, iteration=2)])
 
 
 def test_accumulated_gradients_name_all_images(training, tmp_path):
     """Iteration 3 is invalid, and iterations 3 and 4 have to be repeated."""
-    gradient = MultiplyGradient('conv.weight', math.nan, iteration=3)
-    recorder = MultiplyLoss('loss_cls', 1.0, iteration=0)
+    gradient = MultiplyGradient(math.nan, iteration=3)
+    recorder = ChangeLoss('loss_cls', iteration=0)
     with pytest.raises(FloatingPointError) as caught:
         training(6, hooks=[gradient, recorder], **{'optim_wrapper.accumulative_counts': 2})
     message = str(caught.value)
@@ -154,7 +139,7 @@ def test_full_disk(training, monkeypatch):
     monkeypatch.setattr('mmgwap.engine.hooks.atomic_checkpoint_hook.os.fsync', fail)
     message = 'iteration 1: loss_cls is NaN.* could not be saved: .*No space left on device'
     with pytest.raises(FloatingPointError, match=message):
-        training(2, hooks=[MultiplyLoss('loss_cls', math.nan, iteration=1)])
+        training(2, hooks=[ChangeLoss('loss_cls', iteration=1)])
 
 
 def test_image_paths_of_nested_batches():
@@ -167,7 +152,7 @@ def test_image_paths_of_nested_batches():
 
 def test_epoch_based_loops_repeat_the_epoch(training, tmp_path):
     with pytest.raises(FloatingPointError):
-        training(0, hooks=[MultiplyLoss('loss_cls', math.nan, iteration=6)], **EPOCHS)
+        training(0, hooks=[ChangeLoss('loss_cls', iteration=6)], **EPOCHS)
     meta = read_checkpoint(tmp_path / 'run' / 'invalid_loss_at_iter_6.pth')['meta']
     assert (meta['epoch'], meta['iter']) == (1, 4)
 

@@ -99,12 +99,6 @@ def test_pixels_at_the_threshold_are_below_it():
     assert found['max_box_acc_threshold'] == pytest.approx(0.4)
 
 
-def test_any_true_box_counts():
-    boxes = [[50, 30, 55, 35], [10, 5, 30, 25], [0, 0, 3, 3]]
-    assert shares(check([rectangle(10, 5, 29, 24)], [boxes])) == (100,) * 4
-    assert shares(check([rectangle(10, 5, 29, 24)], [boxes[::2]])) == (0,) * 4
-
-
 def test_all_images_have_the_same_threshold():
     wide, narrow = rectangle(0, 0, 39, 29), rectangle(0, 0, 19, 19)
     maps = [wide * 0.3 + narrow * 0.7, narrow * 0.3 + rectangle(0, 0, 9, 9) * 0.7]

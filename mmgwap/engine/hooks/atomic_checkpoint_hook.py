@@ -149,7 +149,7 @@ class AtomicLocalBackend(LocalBackend):
             with open(temporary, 'wb') as file:
                 file.write(obj)
                 file.flush()
-                # The content has to be on the disk before the name is.
+                # Write the content to the disk before the file gets its final name.
                 os.fsync(file.fileno())
             os.replace(temporary, filepath)
         except OSError:

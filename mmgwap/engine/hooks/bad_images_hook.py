@@ -1,4 +1,4 @@
-"""Report unreadable images of all processes, and do not measure or draw predictions of them."""
+"""Report the unreadable images of all processes, and drop the predictions on them."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -24,8 +24,8 @@ class StopAtInvalidLossHook(Hook):
     the weights are NaN as well. This hook checks each iteration before the step, on all
     processes. The error names the iteration, the terms of the loss and the images of the batch.
     The state before the iteration, including the statistics of batch norm, is saved as
-    ``invalid_loss_at_iter_N.pth``. If gradients are accumulated, it is the state before the first
-    accumulated iteration, and an invalid gradient is reported with the images of all accumulated
+    ``invalid_loss_at_iter_N.pth``. With accumulated gradients, the state before the first
+    accumulated iteration is saved, and an invalid gradient is reported with the images of all accumulated
     iterations.
 
     In mixed precision only the loss is checked: gradients may overflow, and the gradient scaler

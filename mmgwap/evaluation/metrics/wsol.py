@@ -127,7 +127,7 @@ class WSOLMetric(BaseMetric):
         return errors
 
     def evaluate(self, size: int) -> dict:
-        """As in mmengine; ``size`` is the number of images of the data set."""
+        """Evaluate as mmengine does, with ``size`` as the number of images of the data set."""
         self._num_images = size
         return super().evaluate(size)
 
@@ -158,7 +158,7 @@ class WSOLMetric(BaseMetric):
 
 
 class _Counts:
-    """Numbers that one process has counted."""
+    """Counts of the images of one process."""
 
     def __init__(self, truth: WSOLGroundTruth, settings: dict) -> None:
         self.maps = ScoreMapMeasures(truth, **settings)
