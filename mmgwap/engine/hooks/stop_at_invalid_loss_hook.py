@@ -25,8 +25,8 @@ class StopAtInvalidLossHook(Hook):
     processes. The error names the iteration, the terms of the loss and the images of the batch.
     The state before the iteration, including the statistics of batch norm, is saved as
     ``invalid_loss_at_iter_N.pth``. With accumulated gradients, the state before the first
-    accumulated iteration is saved, and an invalid gradient is reported with the images of all accumulated
-    iterations.
+    accumulated iteration is saved, and an invalid gradient is reported with the images of all
+    accumulated iterations.
 
     In mixed precision only the loss is checked: gradients may overflow, and the gradient scaler
     skips such steps.
