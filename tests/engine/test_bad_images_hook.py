@@ -276,8 +276,9 @@ def test_training_reports_and_lists_unreadable_images(by_epoch, tmp_path):
 
 @pytest.fixture
 def training(tmp_path):
-    """A stand-in for a runner, with the warnings that it logs."""
+    """A stand-in for a runner, with the warnings that it logs; only image 4 is unreadable."""
     loader, _ = loader_and_evaluator(tmp_path, test_mode=False)
+    (tmp_path / 'img' / '1.jpg').write_bytes((tmp_path / 'img' / '0.jpg').read_bytes())
     dataset, warnings = DATASETS.build(loader['dataset']), []
     return SimpleNamespace(
         train_loop=SimpleNamespace(dataloader=SimpleNamespace(dataset=dataset)),
