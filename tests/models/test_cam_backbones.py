@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmdet.models import ResNet
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
@@ -14,17 +13,13 @@ from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 from torch import nn
 
-from mmgwap.localization import resize_maps
-from mmgwap.models.backbones import VGG, AlexNet, GoogLeNet, LIPResNet
-from mmgwap.structures import PartialDataSample
+from mmgwap.models.backbones import VGG, AlexNet, GoogLeNet
 from tests.references import googlenet as reference
+
+from .conftest import batch
 
 register_all_modules()
 BASES = Path(__file__).resolve().parents[2] / 'configs/_base_/models'
-FINER = {
-    16: dict(strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)),
-    8: dict(strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4)),
-}
 NETS = dict(
     alexnet=AlexNet,
     vgg11=lambda **kwargs: VGG(11, **kwargs),
@@ -32,20 +27,20 @@ NETS = dict(
     vgg16_bn=lambda **kwargs: VGG(16, with_bn=True, **kwargs),
     googlenet=GoogLeNet,
 )
-STAGES = {'alexnet': None, 'vgg11': 5, 'vgg16': 5, 'vgg16_bn': 5, 'googlenet': 3}
-SIZES = [(224, 224), (97, 131), (64, 85)]
+STAGES = {'alexnet': None, 'vgg11': 5, 'vgg16_bn': 5, 'googlenet': 3}
+SIZES = [(97, 131), pytest.param((64, 85), marks=pytest.mark.slow)]
 # Names and shapes of the tensors in torchvision's files, and their number.
 FILES = dict(
     alexnet=(reference.alexnet_shapes(), 16),
     vgg11=(reference.vgg_shapes(11), 22),
-    vgg16=(reference.vgg_shapes(16), 32),
     vgg16_bn=(reference.vgg_shapes(16, with_bn=True), 97),
     googlenet=(reference.googlenet_shapes(), 364),
 )
 
 
-@pytest.fixture(params=NETS)
+@pytest.fixture(params=['alexnet', 'vgg11', 'vgg16_bn', 'googlenet'])
 def name(request):
+    """Name of a net. VGG 16 without norms has no code of its own."""
     return request.param
 
 
@@ -60,11 +55,10 @@ def random_state(shapes, seed=0):
     generator = torch.Generator().manual_seed(seed)
     state = {}
     for key, shape in shapes.items():
-        drawn = (
-            torch.randn(shape, generator=generator)
-            if len(shape) != 2
-            else torch.zeros(1).expand(shape)
-        )  # classifiers, which are not loaded
+        if len(shape) == 2:  # classifiers, which are not loaded
+            state[key] = torch.zeros(1).expand(shape)
+            continue
+        drawn = torch.randn(shape, generator=generator)
         if key.endswith('tracked'):
             drawn = torch.tensor(7)
         elif key.endswith('running_var'):
@@ -90,26 +84,8 @@ def loaded(name, path):
     return model.eval(), torch.load(path)
 
 
-@pytest.mark.parametrize(
-    'build,wanted',
-    [
-        (AlexNet, (256, 13)),
-        (GoogLeNet, (832, 14)),
-        (NETS['vgg11'], (512, 14)),
-        (lambda: VGG(13, with_bn=True), (512, 14)),
-        (NETS['vgg16'], (512, 14)),
-        (lambda: VGG(19), (512, 14)),
-    ],
-)
-def test_the_papers_resolutions(build, wanted):
-    with torch.no_grad():
-        (out,) = build()(torch.zeros(1, 3, 224, 224))
-    assert out.shape == (1, wanted[0], wanted[1], wanted[1])
-
-
 @pytest.mark.parametrize('size', SIZES, ids=str)
-def test_features_are_the_references(name, size, tmp_path):
-    """The references are written with torch's operators from the papers' tables."""
+def test_features_equal_the_reference(name, size, tmp_path):
     model, state = loaded(name, tmp_path / 'net.pth')
     x = image(1, 3, *size)
     with torch.no_grad():
@@ -130,7 +106,15 @@ def model_depth(name):
     return int(re.search(r'\d+', name)[0])
 
 
-def test_torchvisions_files_load_completely(name, tmp_path, caplog):
+@pytest.mark.parametrize('depth, with_bn', [(13, True), (16, False), (19, False)])
+def test_vgg_depths(depth, with_bn):
+    """Names and shapes are those of torchvision, without the classifier."""
+    shapes = {key: tuple(value.shape) for key, value in VGG(depth, with_bn).state_dict().items()}
+    wanted = reference.vgg_shapes(depth, with_bn).items()
+    assert shapes == {key: shape for key, shape in wanted if key.startswith('features.')}
+
+
+def test_torchvision_checkpoints_load_completely(name, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         model, state = loaded(name, tmp_path / 'net.pth')
     assert len(state) == FILES[name][1]
@@ -147,7 +131,7 @@ def test_torchvisions_files_load_completely(name, tmp_path, caplog):
         assert torch.equal(value, state[key]), key
 
 
-def test_weights_of_blocks_that_are_not_built_are_named(tmp_path, caplog):
+def test_unused_weights_are_logged(tmp_path, caplog):
     path = tmp_path / 'net.pth'
     torch.save(random_state(FILES['googlenet'][0]), path)
     model = GoogLeNet()
@@ -159,7 +143,7 @@ def test_weights_of_blocks_that_are_not_built_are_named(tmp_path, caplog):
     assert 'inception4e' not in caplog.text
 
 
-def test_init_cfg_loads(name, tmp_path):
+def test_init_cfg_loads_a_checkpoint(name, tmp_path):
     source, state = loaded(name, tmp_path / 'net.pth')
     model = NETS[name](init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'net.pth')))
     model.init_weights()
@@ -167,9 +151,6 @@ def test_init_cfg_loads(name, tmp_path):
         assert torch.equal(value, state[key]), key
 
 
-@pytest.mark.parametrize(
-    'name', ['alexnet', 'vgg11', 'vgg13', 'vgg16', 'vgg19', 'vgg16_bn', 'googlenet']
-)
 def test_torchvision_agrees(name):
     """Compare names, shapes and features, if torchvision is installed."""
     try:
@@ -178,28 +159,26 @@ def test_torchvision_agrees(name):
         pytest.skip(f'torchvision does not fit this torch: {error}')
     options = dict(aux_logits=True, transform_input=False, init_weights=False)
     theirs = getattr(models, name)(**options if name == 'googlenet' else {}).eval()
-    with_bn = name.endswith('bn')
-    shapes = FILES[name][0] if name in FILES else reference.vgg_shapes(model_depth(name))
+    shapes = FILES[name][0]
     state = theirs.state_dict()
     assert {key: tuple(value.shape) for key, value in state.items()} == shapes
     theirs.load_state_dict(random_state(shapes))
-    mine = NETS[name]() if name in NETS else VGG(model_depth(name), with_bn)
+    mine = NETS[name]()
     mine.load_state_dict(
         {key: value for key, value in theirs.state_dict().items() if key in mine.state_dict()}
     )
     last = theirs.inception4e if name == 'googlenet' else theirs.features[-2]
     found = []
     last.register_forward_hook(lambda module, given, out: found.append(out.clone()))
-    for size in SIZES:
-        x = image(1, 3, *size)
-        with torch.no_grad():
-            theirs(x)
-            (out,) = mine.eval()(x)
-        torch.testing.assert_close(out, found.pop(), rtol=1e-5, atol=1e-5)
+    x = image(1, 3, 97, 131)
+    with torch.no_grad():
+        theirs(x)
+        (out,) = mine.eval()(x)
+    torch.testing.assert_close(out, found[0], rtol=1e-5, atol=1e-5)
 
 
-def test_torchvisions_googlenet_wants_half_as_mean():
-    """Its ``transform_input``, from ImageNet's normalisation to our config's."""
+def test_googlenet_config_normalises_as_torchvision():
+    """Compare with torchvision's ``transform_input`` of ImageNet's normalisation."""
     preprocessor = Config.fromfile(BASES / 'cam_googlenet.py').model.data_preprocessor
     usual = Config.fromfile(BASES / 'cam_r50.py').model.data_preprocessor
     pixels = torch.rand(2, 3, 4, 4) * 255
@@ -209,28 +188,16 @@ def test_torchvisions_googlenet_wants_half_as_mean():
         return (pixels - mean) / std
 
     given = normalised(usual)
-    wanted = torch.stack(
-        [
-            given[:, channel] * (std / 0.5) + (mean - 0.5) / 0.5
-            for channel, (mean, std) in enumerate(((0.485, 0.229), (0.456, 0.224), (0.406, 0.225)))
-        ],
-        dim=1,
+    mean, std = (
+        torch.tensor(values).view(3, 1, 1)
+        for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     )
-    # 1e-5 is some 1e-3 grey levels
+    wanted = given * (std / 0.5) + (mean - 0.5) / 0.5
+    # 1e-5 is about 1e-3 grey levels
     torch.testing.assert_close(normalised(preprocessor), wanted, rtol=0, atol=1e-5)
 
 
-def test_gradients_reach_every_parameter(name):
-    model = NETS[name]()
-    assert model.train() is model
-    (out,) = model(image(1, 3, 64, 33))
-    out.square().mean().backward()
-    for key, parameter in model.named_parameters():
-        assert parameter.grad.isfinite().all(), key
-        assert parameter.grad.any(), key
-
-
-def test_the_smallest_images():
+def test_smallest_images():
     for build, side in ((AlexNet, 31), (NETS['vgg16'], 16), (GoogLeNet, 15)):
         model = build().eval()
         assert model(image(1, 3, side, side))[0].shape[2:] == (1, 1)
@@ -238,55 +205,31 @@ def test_the_smallest_images():
             model(image(1, 3, side - 1, side))
 
 
-def test_an_empty_batch(name):
+def test_empty_batch(name):
     (out,) = NETS[name]()(torch.zeros(0, 3, 64, 96))
     assert len(out) == 0 and out.shape[1] > 0
     out.sum().backward()
 
 
-@pytest.mark.parametrize(
-    'build,stages', [(GoogLeNet, 3), (NETS['vgg11'], 5), (NETS['vgg16_bn'], 5)]
-)
+@pytest.mark.parametrize('build, stages', [(GoogLeNet, 3), (NETS['vgg11'], 5)])
 def test_out_indices(build, stages):
     """Each choice gives the same features and has no unused layer."""
     whole = build(out_indices=tuple(range(stages))).eval()
     x = image(1, 3, 64, 48)
     outs = whole(x)
-    for last in range(stages):
-        for indices in {(last,), (0, last)}:
-            model = build(out_indices=list(indices)).eval()
-            model.load_state_dict(
-                {
-                    key: value
-                    for key, value in whole.state_dict().items()
-                    if key in model.state_dict()
-                }
-            )
-            found = model(x)
-            assert len(found) == len(set(indices))
-            for index, out in zip(sorted(set(indices)), found):
-                torch.testing.assert_close(out, outs[index], rtol=0, atol=0)
-            found[-1].sum().backward()
-            assert all(p.grad is not None for p in model.parameters())
+    for indices in [(stage,) for stage in range(stages)] + [(0, 2)]:
+        model = build(out_indices=list(indices)).eval()
+        own = model.state_dict()
+        model.load_state_dict({k: value for k, value in whole.state_dict().items() if k in own})
+        found = model(x)
+        assert len(found) == len(indices)
+        for index, out in zip(indices, found):
+            torch.testing.assert_close(out, outs[index], rtol=0, atol=0)
+        found[-1].sum().backward()
+        assert all(p.grad is not None for p in model.parameters())
 
 
-def test_strides():
-    x = torch.zeros(1, 3, 64, 96)
-    assert [tuple(out.shape[1:]) for out in VGG(11, out_indices=range(5))(x)] == [
-        (64, 32, 48),
-        (128, 16, 24),
-        (256, 8, 12),
-        (512, 4, 6),
-        (512, 4, 6),
-    ]
-    assert [tuple(out.shape[1:]) for out in GoogLeNet(out_indices=range(3)).eval()(x)] == [
-        (480, 8, 12),
-        (832, 4, 6),
-        (1024, 2, 3),
-    ]
-
-
-def test_training_from_scratch_starts_at_a_useful_scale(name):
+def test_initial_features_have_a_useful_scale(name):
     """Features neither vanish nor explode, and norms start as the identity."""
     torch.manual_seed(0)
     model = NETS[name]()
@@ -304,7 +247,7 @@ def test_training_from_scratch_starts_at_a_useful_scale(name):
     assert 0.2 < out.std() < 5
 
 
-def test_a_users_init_cfg_reaches_every_convolution(name):
+def test_init_cfg_of_the_user_reaches_every_convolution(name):
     model = NETS[name](init_cfg=dict(type='Constant', layer='Conv2d', val=0.5))
     model.init_weights()
     for module in model.modules():
@@ -328,11 +271,10 @@ def test_alexnet_freezing():
         assert frozen(model) == frozen(model.train()) == wanted
 
 
-@pytest.mark.parametrize('depth,ends', [(11, (4, 8, 15, 22, 28)), (16, (7, 14, 24, 34, 43))])
-def test_vgg_freezing(depth, ends):
-    """The ends of the stages are counted in Table 1 of the paper."""
+def test_vgg_freezing():
+    ends = (4, 8, 15, 22, 28)  # of the stages, counted in Table 1 of the paper
     for count in range(-1, 6):
-        model = VGG(depth, with_bn=True, frozen_stages=count)
+        model = VGG(11, with_bn=True, frozen_stages=count)
         end = (0, *ends)[max(count, 0)]
         wanted = {key for key, _ in model.named_parameters() if int(key.split('.')[1]) < end}
         assert frozen(model) == wanted
@@ -359,26 +301,22 @@ def test_googlenet_freezing():
             assert model.eval().train() is model
 
 
-@pytest.mark.parametrize('name', ['vgg16_bn', 'googlenet'])
-def test_norm_eval(name):
-    for sync in (False, True):
-        for norm_eval in (False, True):
-            model = NETS[name](norm_eval=norm_eval)
-            if sync:
-                model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-            model.train()
-            norms = [
-                module
-                for module in model.modules()
-                if isinstance(module, nn.modules.batchnorm._BatchNorm)
-            ]
-            assert len(norms) > 10
-            assert all(norm.training != norm_eval for norm in norms)
-            assert all(norm.weight.requires_grad for norm in norms)
-            assert model.training
+@pytest.mark.parametrize('sync', [False, True])
+@pytest.mark.parametrize('norm_eval', [False, True])
+@pytest.mark.parametrize('build', [lambda **kwargs: VGG(11, with_bn=True, **kwargs), GoogLeNet])
+def test_norm_eval(build, norm_eval, sync):
+    model = build(norm_eval=norm_eval)
+    if sync:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    model.train()
+    kind = nn.SyncBatchNorm if sync else nn.BatchNorm2d
+    norms = [module for module in model.modules() if isinstance(module, kind)]
+    assert len(norms) >= 8
+    assert all(norm.training != norm_eval and norm.weight.requires_grad for norm in norms)
+    assert model.training
 
 
-def test_other_norms():
+def test_norm_cfg():
     model = GoogLeNet(norm_cfg=dict(type='GN', num_groups=1))
     model.init_weights()
     assert isinstance(model.inception3a.branch1.bn, nn.GroupNorm)
@@ -389,13 +327,10 @@ def test_other_norms():
     'build, message',
     [
         (lambda: AlexNet(frozen_stages=6), 'AlexNet: frozen_stages.*-1, 5.*got 6'),
-        (lambda: AlexNet(frozen_stages=-2), 'frozen_stages.*got -2'),
-        (lambda: VGG(16, out_indices=(5,)), r'VGG: out_indices.*got \(5,\)'),
-        (lambda: VGG(16, out_indices=(-1,)), r'out_indices.*got \(-1,\)'),
-        (lambda: VGG(16, frozen_stages=6), 'frozen_stages.*-1, 5.*got 6'),
-        (lambda: VGG(16, out_indices=(2,), frozen_stages=4), '-1, 3.*got 4'),
+        (lambda: VGG(11, out_indices=(5,)), r'VGG: out_indices.*got \(5,\)'),
+        (lambda: VGG(11, out_indices=(-1,)), r'out_indices.*got \(-1,\)'),
+        (lambda: VGG(11, out_indices=(2,), frozen_stages=4), '-1, 3.*got 4'),
         (lambda: GoogLeNet(out_indices=(3,)), r'GoogLeNet: out_indices.*got \(3,\)'),
-        (lambda: GoogLeNet(frozen_stages=3), 'frozen_stages.*-1, 2.*got 3'),
         (lambda: GoogLeNet(frozen_stages=-2), 'frozen_stages.*got -2'),
     ],
 )
@@ -404,81 +339,9 @@ def test_arguments_out_of_range(build, message):
         build()
 
 
-# Net, stride, and centre of the receptive field of the first cell in px, computed by
-# hand.
-PLACES = dict(
-    alexnet=(AlexNet, 16, 15),
-    vgg=(NETS['vgg16'], 16, 7.5),
-    vgg_bn=(NETS['vgg16_bn'], 16, 7.5),
-    googlenet=(GoogLeNet, 16, 14),
-    googlenet_s8=(lambda: GoogLeNet(out_indices=(0,)), 8, 6),
-    googlenet_s32=(lambda: GoogLeNet(out_indices=(2,)), 32, 22),
-    r50=(lambda: ResNet(50, out_indices=(3,)), 32, 0),
-    r50_s16=(lambda: ResNet(50, out_indices=(3,), **FINER[16]), 16, 0),
-    r50_s8=(lambda: ResNet(50, out_indices=(3,), **FINER[8]), 8, 0),
-    lip_r50=(lambda: LIPResNet(50, out_indices=(3,)), 32, 0),
-)
-SQUARES = ((0.3, 0.3), (0.5, 0.7), (0.7, 0.45))
-
-
-@torch.no_grad()
-def evenly(model):
-    """Make each convolution the mean over its window, and each norm the identity."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            module.weight.fill_(1 / module.weight[0].numel())
-            if module.bias is not None:
-                module.bias.zero_()
-    model.eval()  # returns None for mmdet's ResNet
-    return model
-
-
-def squares(size):
-    """Draw white squares of 25 px on black: (N, 3, H, W), and their centres (N, 2)."""
-    images, centres = torch.zeros(len(SQUARES), 3, *size), []
-    for one, place in zip(images, SQUARES):
-        y, x = (int(side * part) for side, part in zip(size, place))
-        one[:, y - 12 : y + 13, x - 12 : x + 13] = 1
-        centres.append((y, x))
-    return images, torch.tensor(centres)
-
-
-def peak(plane):
-    """Return the centre of the cells with the maximum."""
-    plane = plane.double() / plane.max()
-    return (plane > 1 - 1e-5).nonzero().double().mean(dim=0)
-
-
-@pytest.mark.parametrize(
-    'size', [(205, 299), pytest.param((224, 224), marks=pytest.mark.slow)], ids=str
-)
-@pytest.mark.parametrize(
-    'net',
-    [
-        net if net in ('alexnet', 'googlenet', 'r50') else pytest.param(net, marks=pytest.mark.slow)
-        for net in PLACES
-    ],
-)
-def test_evidence_stays_in_place(net, size):
-    """The maximum of a map lies on the square, in the input and on the image."""
-    build, stride, offset = PLACES[net]
-    images, centres = squares(size)
-    padded = tuple(-(-side // 32) * 32 for side in size)
-    inputs = images.new_zeros(len(images), 3, *padded)
-    inputs[..., : size[0], : size[1]] = images
-    model = evenly(build())
-    with torch.no_grad():
-        maps = model(images)[-1].mean(dim=1)
-        padded_maps = model(inputs)[-1].mean(dim=1, keepdim=True)
-    for plane, padded_map, centre in zip(maps, padded_maps, centres):
-        assert (offset + stride * peak(plane) - centre).abs().max() <= stride / 2 + 1
-        (plane,) = resize_maps(padded_map, padded, size, size)
-        assert (peak(plane) - centre).abs().max() <= stride
-
-
 @pytest.fixture(params=['alexnet', 'vgg16', 'googlenet', 'r50'])
 def base(request):
-    """A base config, small, and without weights that are not here."""
+    """Base config with six classes and without pretrained weights."""
     cfg = Config.fromfile(BASES / f'cam_{request.param}.py').model
     weights = cfg.backbone.pop('init_cfg')
     assert weights == dict(
@@ -490,34 +353,12 @@ def base(request):
     return cfg
 
 
-def batch(size):
-    samples = []
-    for label in (1, 4):
-        sample = PartialDataSample(
-            metainfo=dict(
-                img_path=f'{label}.jpg',
-                has_boxes=False,
-                ori_shape=size,
-                img_shape=size,
-                batch_input_shape=size,
-                scale_factor=(1.0, 1.0),
-            )
-        )
-        sample.gt_image_labels = torch.tensor([label])
-        sample.ignored_image_labels = torch.tensor([], dtype=torch.int64)
-        samples.append(sample)
-    return dict(
-        inputs=[torch.randint(0, 256, (3, *size), dtype=torch.uint8) for _ in samples],
-        data_samples=samples,
-    )
-
-
-def test_the_bases_train_and_predict(base):
+def test_base_configs_train_and_predict(base):
     torch.manual_seed(0)
     model = MODELS.build(base)
     model.init_weights()
     model.train()
-    data = model.data_preprocessor(batch((96, 128)), True)
+    data = model.data_preprocessor(batch('..'), True)
     loss = model(**data, mode='loss')['loss_image']
     # Cross entropy of six classes with logits near zero.
     torch.testing.assert_close(loss.item(), torch.tensor(6.0).log().item(), rtol=0.5, atol=0)
@@ -525,16 +366,14 @@ def test_the_bases_train_and_predict(base):
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
     model.eval()
     with torch.no_grad():
-        for sample in model.test_step(batch((70, 101))):
+        for sample in model.test_step(batch('..')):
             assert isinstance(sample, DetDataSample)
             assert sample.pred_image_scores.shape == (6,)
-            torch.testing.assert_close(  # float32
-                sample.pred_image_scores.sum().item(), 1.0, rtol=0, atol=1e-5
-            )
+            assert abs(sample.pred_image_scores.sum() - 1) < 1e-5
             assert sample.pred_image_maps.shape[0] == 6
 
 
-def test_the_papers_changes(base):
+def test_base_configs_change_the_nets_as_the_paper(base):
     model = MODELS.build(base)
     head = model.cls_head
     assert not head.multi_label

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
@@ -36,22 +35,19 @@ def build(net, num_classes=5):
     return MODELS.build(cfg).eval()
 
 
-def sample_of(shape, ori_shape, **meta):
+def sample_of(shape, ori_shape):
     return DetDataSample(
         metainfo=dict(
             img_path='one.png',
             img_shape=shape,
             ori_shape=ori_shape,
             scale_factor=(shape[1] / ori_shape[1], shape[0] / ori_shape[0]),
-            **meta,
         )
     )
 
 
-@pytest.mark.parametrize(
-    'net', [pytest.param(net, marks=SLOW if net == 'r50-s8' else ()) for net in NETS]
-)
-def test_the_score_less_its_bias_is_the_mean_of_the_map(net):
+@pytest.mark.parametrize('net', ['alexnet', 'r50'])  # with and without a convolution in the head
+def test_scores_equal_the_means_of_the_maps_plus_the_bias(net):
     model = build(net).double()
     nn.init.normal_(model.cls_head.classifier.weight)
     nn.init.normal_(model.cls_head.classifier.bias)
@@ -66,7 +62,7 @@ def test_the_score_less_its_bias_is_the_mean_of_the_map(net):
     assert error < 1e-9
 
 
-def only_brightness(model):
+def set_brightness_weights(model):
     """Set weights with which the maps show the brightness of the image."""
     for name, p in model.named_parameters():
         if p.dim() == 4:
@@ -75,40 +71,29 @@ def only_brightness(model):
             nn.init.ones_(p)
         else:
             nn.init.zeros_(p)
-    mean, std = torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
-    model.data_preprocessor.mean.copy_(mean)
-    model.data_preprocessor.std.copy_(std)
+    model.data_preprocessor.mean.zero_()
+    model.data_preprocessor.std.fill_(1)
 
 
 @pytest.mark.parametrize(
-    'net, direction',
-    [pytest.param(net, None, marks=SLOW if net == 'r50-s8' else ()) for net in NETS]
-    + [('alexnet', flip) for flip in ('horizontal', 'vertical', 'diagonal')],
+    'net', [pytest.param(net, marks=SLOW if net in ('r50-s8', 'vgg16') else ()) for net in NETS]
 )
-def test_maps_line_up_with_the_image(net, direction):
-    """An odd-sized image, resized with its ratio kept, flipped, padded."""
+def test_maps_line_up_with_the_image(net):
+    """An odd-sized image, resized with its ratio kept and padded."""
     model = build(net)
-    only_brightness(model)
+    set_brightness_weights(model)
     height, width = 203, 331  # half of the original
     bright = (slice(110, 150), slice(70, 110))
-    image = np.zeros((height, width, 3), np.uint8)
-    image[bright] = 255
-    pixels = torch.from_numpy(image).permute(2, 0, 1).contiguous()
-    meta = {}
-    if direction:
-        axes = dict(horizontal=[2], vertical=[1], diagonal=[1, 2])[direction]
-        pixels = pixels.flip(axes)
-        meta = dict(flip=True, flip_direction=direction)
-    one = sample_of((height, width), (2 * height, 2 * width), **meta)
-    other = sample_of((256, 256), (256, 256))
+    pixels = torch.zeros(3, height, width, dtype=torch.uint8)
+    pixels[:, bright[0], bright[1]] = 255
+    inputs = [pixels, torch.zeros(3, 256, 256, dtype=torch.uint8)]
+    samples = [
+        sample_of((height, width), (2 * height, 2 * width)),
+        sample_of((256, 256), (256, 256)),
+    ]
     with torch.no_grad():
-        one, _ = model.test_step(
-            dict(
-                inputs=[pixels, torch.zeros(3, 256, 256, dtype=torch.uint8)],
-                data_samples=[one, other],
-            )
-        )
-    score_map = maps_to_image(one, one.pred_image_maps[:1])[0]
+        result, _ = model.test_step(dict(inputs=inputs, data_samples=samples))
+    score_map = maps_to_image(result, result.pred_image_maps[:1])[0]
     assert score_map.shape == (2 * height, 2 * width)
     # Centre of the region above half of the maximum, in the resized image.
     rows, columns = (score_map > score_map.max() / 2).nonzero().float().t() / 2

@@ -9,25 +9,16 @@ from mmdet.utils import register_all_modules
 from mmgwap.localization import GRADIENT_CAMS
 from mmgwap.models.detectors import gradient_maps
 from mmgwap.models.detectors.gradient_maps import score_gradients
-from tests.toy_data import DETECTORS, LAST_CHANNELS, tiny_detector
+from tests.toy_data import DETECTORS, tiny_detector
+
+from .conftest import multi_task
 
 register_all_modules()
 
 
-def build(name, multi_task=False):
+def build(name, with_image_head=False):
     torch.manual_seed(0)
-    cfg = tiny_detector(name)
-    if multi_task:
-        cfg = dict(
-            type='mmgwap.MultiTaskDetector',
-            detector=cfg,
-            cls_head=dict(
-                type='mmgwap.ImageClsHead',
-                num_classes=4,
-                source='backbone',
-                in_channels=LAST_CHANNELS[name],
-            ),
-        )
+    cfg = multi_task(name) if with_image_head else tiny_detector(name)
     model = MODELS.build(cfg)
     model.init_weights()
     settle(model)
@@ -42,14 +33,10 @@ def build(name, multi_task=False):
 
 def settle(model):
     """Set batch norm statistics with which the features do not vanish."""
-    norms = [
-        module
-        for module in model.modules()
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
-    ]
-    for module in norms:
-        torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-        module.momentum = 1.0
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            module.momentum = 1.0
     model.train()
     with torch.no_grad():
         model.extract_feat(torch.randn(2, 3, 64, 96))
@@ -67,23 +54,28 @@ def detected(model, data):
     return int(samples[0].pred_instances.labels[0])
 
 
-@pytest.mark.parametrize('multi_task', [False, True])
-@pytest.mark.parametrize('name', DETECTORS)
-def test_every_detector(name, multi_task):
-    model = build(name, multi_task)
+@pytest.mark.parametrize(
+    'name, with_image_head',
+    [*((name, False) for name in DETECTORS), ('rfcn', True), ('retinanet', True)],
+)
+def test_every_detector(name, with_image_head):
+    model = build(name, with_image_head)
     label = detected(model, batch())
     before = [p.clone() for p in model.parameters()]
     maps = {method: gradient_maps(model, batch(), label, method) for method in GRADIENT_CAMS}
-    for one in maps.values():
-        assert one.shape[0] == 2 and not one.requires_grad
-        assert torch.isfinite(one).all() and (one >= 0).all()
+    for batch_maps in maps.values():
+        assert batch_maps.shape[0] == 2 and not batch_maps.requires_grad
+        assert torch.isfinite(batch_maps).all() and (batch_maps >= 0).all()
     assert maps['layer_cam'][0].any()
     assert all(p.grad is None and torch.equal(p, old) for p, old in zip(model.parameters(), before))
 
 
 @pytest.mark.parametrize(
     'name',
-    [pytest.param(n, marks=pytest.mark.slow) if n == 'faster_rcnn' else n for n in DETECTORS],
+    [
+        pytest.param(n, marks=pytest.mark.slow) if n in ('faster_rcnn', 'retinanet') else n
+        for n in DETECTORS
+    ],
 )
 def test_gradient_of_the_class_score(name):
     """Compare with finite differences of the score that mmdet reports.
@@ -227,7 +219,7 @@ def test_patches_and_hooks_are_removed():
 
 @pytest.mark.gpu
 @pytest.mark.parametrize('name', DETECTORS)
-def test_on_a_gpu_as_on_the_cpu(name):
+def test_cuda_equals_cpu(name):
     model = build(name)
     label = detected(model, batch())
     wanted = score_gradients(model, batch(), label)

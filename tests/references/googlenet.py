@@ -19,14 +19,8 @@ BLOCKS = {
     '5a': '256 160 320 32 128 128',
     '5b': '384 192 384 48 128 128',
 }
-CONVS = {
-    'branch1': 1,
-    'branch2.0': 1,
-    'branch2.1': 3,
-    'branch3.0': 1,
-    'branch3.1': 3,
-    'branch4.1': 1,
-}
+# Kernel size of each convolution.
+CONVS = dict(zip('1 2.0 2.1 3.0 3.1 4.1'.split(), (1, 1, 3, 1, 3, 1)))
 # Output channels of VGG's convolutions, 'M' for a pooling, Table 1 of arXiv
 # 1409.1556 (columns A, B, D, E).
 VGG = {
@@ -58,25 +52,20 @@ def inception(state, name, x):
     def branch(index, x):
         return conv(state, f'{name}.branch{index}', x)
 
-    return torch.cat(
-        [
-            branch('1', x),
-            branch('2.1', branch('2.0', x)),
-            branch('3.1', branch('3.0', x)),
-            branch('4.1', F.max_pool2d(x, 3, 1, 1)),
-        ],
-        dim=1,
-    )
+    double = [branch(f'{i}.1', branch(f'{i}.0', x)) for i in (2, 3)]
+    return torch.cat([branch('1', x), *double, branch('4.1', F.max_pool2d(x, 3, 1, 1))], dim=1)
 
 
 def conv(state, name, x, stride=1):
     """Apply a convolution with padding size // 2, a norm with eps 0.001, and ReLU."""
     weight = state[f'{name}.conv.weight']
     x = F.conv2d(x, weight, None, stride, weight.shape[-1] // 2)
-    mean, var, scale, shift = (
-        state[f'{name}.bn.{key}'] for key in ('running_mean', 'running_var', 'weight', 'bias')
-    )
-    return F.batch_norm(x, mean, var, scale, shift, eps=0.001).relu()
+    return batch_norm(state, f'{name}.bn', x, eps=0.001).relu()
+
+
+def batch_norm(state, name, x, eps=1e-5):
+    keys = ('running_mean', 'running_var', 'weight', 'bias')
+    return F.batch_norm(x, *(state[f'{name}.{key}'] for key in keys), eps=eps)
 
 
 def pool_up(x, size):
@@ -89,13 +78,9 @@ def pool_up(x, size):
 def alexnet(state, x):
     """Return the output of conv5 for images (B, 3, H, W)."""
     for index in ALEXNET:
-        x = F.conv2d(
-            x,
-            state[f'features.{index}.weight'],
-            state[f'features.{index}.bias'],
-            stride=4 if index == 0 else 1,
-            padding={0: 2, 3: 2}.get(index, 1),
-        ).relu()
+        weight, bias = (state[f'features.{index}.{key}'] for key in ('weight', 'bias'))
+        stride, padding = 4 if index == 0 else 1, 2 if index < 6 else 1
+        x = F.conv2d(x, weight, bias, stride, padding).relu()
         if index < 6:
             x = F.max_pool2d(x, 3, 2)
     return x
@@ -113,14 +98,7 @@ def vgg(state, x, depth, with_bn):
             continue
         x = F.conv2d(x, state[f'{name}.weight'], state[f'{name}.bias'], padding=1)
         if with_bn:
-            norm = f'features.{index + 1}'
-            x = F.batch_norm(
-                x,
-                state[f'{norm}.running_mean'],
-                state[f'{norm}.running_var'],
-                state[f'{norm}.weight'],
-                state[f'{norm}.bias'],
-            )
+            x = batch_norm(state, f'features.{index + 1}', x)
         x = x.relu()
         index += 3 if with_bn else 2
     return [F.max_pool2d(out, 2) for out in outs[:-1]] + outs[-1:]
@@ -156,8 +134,8 @@ def googlenet_shapes():
     for name, widths in BLOCKS.items():
         widths = [int(width) for width in widths.split()]
         for (branch, size), width in zip(CONVS.items(), widths):
-            given = widths[{'branch2.1': 1, 'branch3.1': 3}[branch]] if size == 3 else channels
-            shapes.update(block(f'inception{name}.{branch}', width, given, size))
+            in_channels = widths[{'2.1': 1, '3.1': 3}[branch]] if size == 3 else channels
+            shapes.update(block(f'inception{name}.branch{branch}', width, in_channels, size))
         channels = widths[0] + widths[2] + widths[4] + widths[5]
     for name, channels in (('aux1', 512), ('aux2', 528)):
         shapes.update(block(f'{name}.conv', 128, channels, 1))
