@@ -16,9 +16,7 @@ MAX_COORDINATE = 2**24  # px; float32 cannot represent every integer above it
 UNLABELLED = ('ignore', 'negative', 'error')
 
 
-def is_degenerate(
-    boxes: np.ndarray, width: float, height: float, min_size: float = 0
-) -> np.ndarray:
+def is_degenerate(boxes: np.ndarray, width: float, height: float) -> np.ndarray:
     """Find boxes without area, inverted, not finite, huge or outside of the image.
 
     A box without area makes the logarithm in the box coder infinite and the loss NaN.
@@ -26,7 +24,6 @@ def is_degenerate(
     Args:
         boxes (np.ndarray): (N, 4) rows of (x1, y1, x2, y2) in pixels.
         width, height (float): size of the image; infinite if unknown.
-        min_size (float): length of the shortest side to keep. Sides of length 0 are never kept.
 
     Returns:
         np.ndarray: (N,) bool.
@@ -40,8 +37,7 @@ def is_degenerate(
     with np.errstate(invalid='ignore'):
         sides = np.minimum(x2 - x1, y2 - y1)
         inside = (x2 > 0) & (y2 > 0) & (x1 < width) & (y1 < height)
-        good = inside & (sides > 0) & (sides >= min_size)
-        good &= (np.abs(boxes) < MAX_COORDINATE).all(axis=1)
+        good = inside & (sides > 0) & (np.abs(boxes) < MAX_COORDINATE).all(axis=1)
     return ~good
 
 

@@ -196,7 +196,7 @@ def check_column(
         entries (list[dict]): entries of the file.
         where (str): path of the file and kind of entry, for errors.
         key (str): key of the entries.
-        types (tuple[type]): types of valid values. Subclasses are invalid: True is no number.
+        types (tuple[type]): types of valid values, without subclasses: a bool is not a number.
         requirement (str): text for errors, beginning with "must be".
         is_valid (callable): further check of a value of these types.
         default: value of entries without the key.

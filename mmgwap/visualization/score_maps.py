@@ -110,7 +110,7 @@ def save_sheet(
         note (str): title of the sheet.
 
     Raises:
-        ValueError: if there are no tiles.
+        ValueError: if ``tiles`` is empty.
     """
     if not tiles:
         raise ValueError('save_sheet: tiles must not be empty')

@@ -1,10 +1,11 @@
-"""Global poolings: values, weights and localization maps."""
+"""Global poolings: values and localization maps."""
 
 import numpy as np
 import pytest
 import torch
 from torch.autograd import gradcheck
 
+from mmgwap.ops import class_agnostic_gwap, class_specific_gwap
 from mmgwap.registry import MODELS
 from tests.references import gwap as reference
 
@@ -32,18 +33,9 @@ def close(a, b, tol=1e-12):
 
 
 @pytest.mark.parametrize('name', POOLS)
-def test_values_gradients_and_weights(name, x):
-    pool = make(name)
+def test_gradients(name, x):
     # The gradient of the maximum is not defined for ties; these values are distinct.
-    assert gradcheck(pool, (x.requires_grad_(),))
-    values, weights = pool(x), pool.weights(x)
-    assert values.shape == (2, 3)
-    assert weights.shape in ((2, 1, 4, 5), (2, 3, 4, 5))
-    assert close(weights.sum(dim=(2, 3)), 1)
-    if name == 'LogSumExpPool':  # not a weighted sum; its weights are the derivative
-        assert close(torch.autograd.grad(values.sum(), x)[0], weights)
-    else:
-        assert close(values, (x * weights).sum(dim=(2, 3)))
+    assert gradcheck(make(name), (x.requires_grad_(),))
 
 
 def test_average_maximum_and_log_sum_exp(x):
@@ -56,9 +48,10 @@ def test_average_maximum_and_log_sum_exp(x):
     assert close(make('LogSumExpPool', r=1e5)(x), rows.max(axis=2), 1e-4)
 
 
-def test_first_of_equal_maxima_has_the_weight():
-    weights = make('GlobalMaxPool').weights(torch.ones(1, 3, 2, 2).double())
-    assert weights[0, 0].tolist() == [[1, 0], [0, 0]]
+def test_gwap_pools_as_its_operators(x):
+    pool = make('ClassAgnosticGWAP')
+    assert close(pool(x), class_agnostic_gwap(x, pool.attention(x))[0])
+    assert close(make('ClassSpecificGWAP')(x), class_specific_gwap(x)[0])
 
 
 def test_class_agnostic_gwap_is_initialised_as_the_average(x):
@@ -84,15 +77,7 @@ def test_half_precision_single_position_and_empty_batch(name):
     values = pool(x)
     assert values.dtype is torch.bfloat16
     assert close(values.float(), x[:, :, 0, 0].float(), 1e-2)
-    assert pool.weights(x).eq(1).all()
     assert pool(x[:0]).shape == (0, 3)
-
-
-@pytest.mark.parametrize('name', POOLS)
-def test_forward_does_not_call_weights(name, x, monkeypatch):
-    pool = make(name)
-    monkeypatch.setattr(pool, 'weights', lambda maps: pytest.fail('weights are not needed'))
-    pool(x)
 
 
 @pytest.mark.parametrize('r', [0, -1, float('nan')])

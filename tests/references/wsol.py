@@ -14,7 +14,7 @@ def normalized(score_map: np.ndarray) -> np.ndarray:
 
 
 def iou(a: list, b: list) -> float:
-    """Of two boxes, counting the pixels of both corners."""
+    """Return the IoU of two boxes whose corner pixels both belong to the box."""
     width = min(a[2], b[2]) - max(a[0], b[0]) + 1
     height = min(a[3], b[3]) - max(a[1], b[1]) + 1
     overlap = width * height if width > 0 and height > 0 else 0

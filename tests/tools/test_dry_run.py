@@ -44,6 +44,11 @@ def run(dry_run, monkeypatch, capsys):
         (dict(max_epochs=5, val_interval=2), 3, dict(iterations=15, validations=3)),
         (dict(max_epochs=5), None, dict(epochs=5, validations=5)),
         (dict(max_iters=10, val_interval=4), 3, dict(iterations=10, validations=3)),
+        (
+            dict(max_epochs=300, val_interval=10, dynamic_intervals=[(280, 1)], val_begin=20),
+            1,
+            dict(iterations=300, validations=26 + 1 + 20),
+        ),
         (dict(max_iters=8, max_epochs=2, by_epoch=False), None, dict(iterations=8, validations=1)),
     ],
 )

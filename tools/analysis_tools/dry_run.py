@@ -1,11 +1,8 @@
 """Estimate the cost of training a config from a few training steps.
 
-Prints the parameters, the FLOPs of one validation image, the seconds per step, the peak memory
-and the length of the schedule. The weights are random, hooks do not run, metrics are not
-computed, and no file is written except --out.
-
-The images come from the config's data sets. With --image-size, random images with random
-boxes replace them, so that no data set is needed.
+Prints parameters, FLOPs of a validation image, seconds per step, peak memory and the length of the
+schedule. Weights are random, hooks do not run, and no file is written except --out. With
+--image-size, random images and boxes replace the data sets of the config.
 """
 
 import argparse
@@ -73,13 +70,11 @@ def read_config(args: argparse.Namespace) -> Config:
 
 
 def build_training(cfg: Config, device: torch.device) -> tuple[torch.nn.Module, OptimWrapper]:
-    """Build the model, with random weights, and its optimizer."""
-    # Some models change their config.
+    """Build the model, from a copy of its config, with random weights, and its optimizer."""
     model = revert_sync_batchnorm(MODELS.build(deepcopy(cfg.model))).to(device).train()
     wrapper = ConfigDict(cfg.optim_wrapper)
     if device.type == 'cpu' and wrapper.get('type') == 'AmpOptimWrapper':
-        # The loss scaler of mixed precision needs a GPU.
-        amp = ('type', 'loss_scale', 'dtype', 'use_fsdp')
+        amp = ('type', 'loss_scale', 'dtype', 'use_fsdp')  # the loss scaler needs a GPU
         wrapper = ConfigDict({key: value for key, value in wrapper.items() if key not in amp})
     # Data preprocessors that resize batches read the progress of the training.
     for name, value in dict(iter=0, epoch=0, **cfg.train_cfg).items():
@@ -176,7 +171,12 @@ def schedule(train_cfg: dict, epoch: Optional[int]) -> dict[str, int]:
     """Return the length of the training; `epoch` is the iterations per epoch, if known."""
     by_epoch = 'max_epochs' in train_cfg and train_cfg.get('by_epoch', True)
     units = train_cfg['max_epochs' if by_epoch else 'max_iters']
-    validations = math.ceil(units / train_cfg.get('val_interval', 1 if by_epoch else 1000))
+    intervals = [(0, train_cfg.get('val_interval', 1 if by_epoch else 1000))]
+    intervals += train_cfg.get('dynamic_intervals') or []
+    validations = 0
+    for end in range(train_cfg.get('val_begin', 1), units + 1):
+        interval = [interval for start, interval in intervals if start <= end][-1]
+        validations += end == units or end % interval == 0
     known = epoch is not None or not by_epoch
     length = dict(iterations=units * (epoch if by_epoch else 1)) if known else dict(epochs=units)
     return dict(length, validations=validations)

@@ -134,7 +134,7 @@ def write_coco_submission(entries: list[dict], folder: Path, name: str) -> Path:
         name (str): result of :func:`coco_submission_name`.
 
     Raises:
-        SubmissionError: if there is no detection.
+        SubmissionError: if no image has a detection.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f'{name}.zip'
@@ -193,7 +193,7 @@ def write_voc_submission(lines: dict[str, list[str]], folder: Path, year: int) -
         Path: path of the archive.
 
     Raises:
-        SubmissionError: if there is no detection.
+        SubmissionError: if no image has a detection.
     """
     main = folder / 'results' / f'VOC{year}' / 'Main'
     main.mkdir(parents=True, exist_ok=True)

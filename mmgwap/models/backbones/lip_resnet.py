@@ -42,7 +42,7 @@ class LIPResNet(ResNet):
             to batch norms, since the instance norms of the logits have no running statistics.
 
     Raises:
-        KeyError: if there is no such depth.
+        KeyError: if ``depth`` is not one of these.
         ValueError: for ``style='caffe'`` and ``avg_down=True``, which only describe how blocks
             downsample without LIP.
 

@@ -5,12 +5,10 @@ Shapes: B images, C channels, K classes, maps of H x W.
 
 import math
 
-import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmgwap.ops import class_agnostic_gwap, class_specific_attention, class_specific_gwap
-from mmgwap.ops.gwap import spatial_softmax
 from mmgwap.registry import MODELS
 
 
@@ -31,17 +29,6 @@ class GlobalPool(BaseModule):
 
     def __init__(self, in_channels: int = None, init_cfg: dict = None) -> None:
         super().__init__(init_cfg)
-
-    def weights(self, maps: Tensor) -> Tensor:
-        """Return the weight of each position, which sums to 1 over H x W.
-
-        Training and prediction do not compute the weights of the poolings that do
-        not need them.
-
-        Returns:
-            Tensor: (B, C, H, W), or (B, 1, H, W) if all channels share the weights.
-        """
-        raise NotImplementedError
 
     def localize(self, maps: Tensor, score_map: Tensor) -> Tensor:
         """Return the localization maps of the classes (B, K, H, W).
@@ -69,23 +56,13 @@ class GlobalAvgPool(GlobalPool):
     def forward(self, maps: Tensor) -> Tensor:
         return maps.mean(dim=(2, 3))
 
-    def weights(self, maps: Tensor) -> Tensor:
-        return torch.full_like(maps[:, :1], 1 / math.prod(maps.shape[2:]))
-
 
 @MODELS.register_module()
 class GlobalMaxPool(GlobalPool):
-    """Maximum over all positions (GMP): Oquab et al., CVPR 2015.
-
-    The first of several equal maxima has the weight 1.
-    """
+    """Maximum over all positions (GMP): Oquab et al., CVPR 2015."""
 
     def forward(self, maps: Tensor) -> Tensor:
         return maps.flatten(2).max(dim=2).values
-
-    def weights(self, maps: Tensor) -> Tensor:
-        positions = maps.flatten(2).max(dim=2, keepdim=True).indices
-        return torch.zeros_like(maps).flatten(2).scatter_(2, positions, 1).view(maps.shape)
 
 
 @MODELS.register_module()
@@ -93,7 +70,7 @@ class LogSumExpPool(GlobalPool):
     """Smooth maximum: Pinheiro and Collobert, CVPR 2015, equation 4.
 
     ``log(mean_hw exp(r * x)) / r``, which approaches the mean for small r and the
-    maximum for large r. The weights are its derivative, the softmax of ``r * x``.
+    maximum for large r.
 
     Args:
         r (float): sharpness, in [1e-6, 1e6].
@@ -106,15 +83,10 @@ class LogSumExpPool(GlobalPool):
             raise ValueError(f'LogSumExpPool: r must be in [1e-6, 1e6], got {r}')
         self.r = r
 
-    def _scaled(self, maps: Tensor) -> Tensor:
-        return self.r * (maps.float() if maps.dtype.itemsize < 4 else maps)
-
     def forward(self, maps: Tensor) -> Tensor:
-        sums = self._scaled(maps).flatten(2).logsumexp(dim=2)
+        scaled = self.r * (maps.float() if maps.dtype.itemsize < 4 else maps)
+        sums = scaled.flatten(2).logsumexp(dim=2)
         return ((sums - math.log(math.prod(maps.shape[2:]))) / self.r).to(maps.dtype)
-
-    def weights(self, maps: Tensor) -> Tensor:
-        return spatial_softmax(self._scaled(maps))
 
 
 @MODELS.register_module()
@@ -131,9 +103,6 @@ class ClassAgnosticGWAP(GlobalPool):
 
     def forward(self, maps: Tensor) -> Tensor:
         return class_agnostic_gwap(maps, self.attention(maps))[0]
-
-    def weights(self, maps: Tensor) -> Tensor:
-        return class_agnostic_gwap(maps, self.attention(maps))[1]
 
     def foreground(self, maps: Tensor) -> Tensor:
         """Return the foreground map (B, 1, H, W), in (0, 1)."""
@@ -155,9 +124,6 @@ class ClassSpecificGWAP(GlobalPool):
 
     def forward(self, maps: Tensor) -> Tensor:
         return class_specific_gwap(maps)[0]
-
-    def weights(self, maps: Tensor) -> Tensor:
-        return class_specific_gwap(maps)[1]
 
     def localize(self, maps: Tensor, score_map: Tensor) -> Tensor:
         """Return ``softmax over classes * sigmoid`` of the scores, in (0, 1)."""
