@@ -180,19 +180,23 @@ def test_only_local_files_are_atomic(training, tmp_path, option):
     assert read_checkpoint(folder / 'iter_1.pth')
 
 
-@pytest.mark.parametrize('hook', ['AtomicCheckpointHook', 'ExactResumeHook', None])
-def test_hooks_let_mmengine_read_its_checkpoints(training, monkeypatch, hook):
-    """mmengine 0.10.7 calls torch.load without a list of safe globals."""
-    changes = {'custom_hooks': [dict(type=f'mmgwap.{hook}')] if hook == 'ExactResumeHook' else []}
-    if hook != 'AtomicCheckpointHook':
-        changes['default_hooks.checkpoint.type'] = 'CheckpointHook'
-    training(2, **changes)
+def load_as_mmengine_0_10_7(monkeypatch):
+    """Call torch.load without a list of safe globals."""
     monkeypatch.setattr(
         mmengine_checkpoint,
         '_safe_torch_load',
         lambda file, map_location=None, weights_only=None: torch.load(file, map_location),
         raising=False,
     )
+
+
+@pytest.mark.parametrize('hook', ['AtomicCheckpointHook', 'ExactResumeHook', None])
+def test_hooks_let_mmengine_read_its_checkpoints(training, monkeypatch, hook):
+    changes = {'custom_hooks': [dict(type=f'mmgwap.{hook}')] if hook == 'ExactResumeHook' else []}
+    if hook != 'AtomicCheckpointHook':
+        changes['default_hooks.checkpoint.type'] = 'CheckpointHook'
+    training(2, **changes)
+    load_as_mmengine_0_10_7(monkeypatch)
     before = set(torch.serialization.get_safe_globals())
     if hook:
         assert training(3, resume=True, **changes).iter == 3
@@ -207,7 +211,7 @@ def test_a_runner_may_load_a_checkpoint_outside_of_a_run():
 
 
 def test_published_checkpoints_are_read_safely(training, tmp_path, monkeypatch):
-    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
+    load_as_mmengine_0_10_7(monkeypatch)
     training(2, **{'default_hooks.checkpoint.published_keys': ['meta', 'state_dict']})
     (published,) = (tmp_path / 'run').glob('iter_2-*.pth')
     assert set(torch.load(published, weights_only=True)) == {'meta', 'state_dict'}

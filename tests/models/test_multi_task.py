@@ -71,7 +71,7 @@ def check_gradients_without_boxes(model: nn.Module) -> None:
 
 @pytest.mark.parametrize('factor', [1.0, float('nan')])
 def test_discarded_pass_has_no_effect(name, factor, two_processes, monkeypatch):
-    """Gradients and buffers equal those of a single process, also for losses of NaN."""
+    """Loss, gradients and buffers equal those of a single process, also for losses of NaN."""
     expected, model = (build(multi_task(name)) for _ in range(2))
     with monkeypatch.context() as patch:
         patch.setattr(module, 'get_world_size', lambda: 1)
@@ -90,6 +90,7 @@ def test_discarded_pass_has_no_effect(name, factor, two_processes, monkeypatch):
     model.detector.loss = loss
     found = losses(model, batch('..'))
     assert calls == [1]
+    assert torch.equal(total(found), terms['loss_image'])
     total(found).backward()
     check_gradients_without_boxes(model)
     for key, grad in gradients(expected).items():
