@@ -119,15 +119,18 @@ def patched(monkeypatch, device):
     return patch
 
 
-def call(operator, device, requires_grad=True, dtype=torch.float32, channels_last=False):
-    """Run an operator on a small map: the result and, if asked for, the gradient."""
+def call(operator, device, requires_grad=True, dtype=torch.float32, channels_last=False, size=2):
+    """Run an operator on a small map: the result and, if asked for, the gradient.
+
+    ``size`` is the size of the windows or the number of bins on each side.
+    """
     layout = torch.channels_last if channels_last else torch.contiguous_format
     if operator == 'lip2d':
         x = maps(1, 2, 5, 6).to(device, dtype, memory_format=layout).requires_grad_(requires_grad)
-        out = lip2d(x, x.detach() * 3)
+        out = lip2d(x, x.detach() * 3, kernel_size=size)
     else:
-        x = make_map(bins=2).to(device, dtype).requires_grad_(requires_grad)
-        out = ps_roi_vote(x, ALL_ROIS[:2].to(device), 2, SCALE, 'pool')
+        x = make_map(bins=size).to(device, dtype).requires_grad_(requires_grad)
+        out = ps_roi_vote(x, ALL_ROIS[:2].to(device), size, SCALE, 'pool')
     return [out] + (list(torch.autograd.grad(out.sum(), x)) if requires_grad else [])
 
 
@@ -169,11 +172,9 @@ def test_forward_alone_goes_on_with_a_wrong_backward(patched, device):
 
 
 @pytest.mark.parametrize('operator', ['lip2d', 'ps_roi_vote'])
-def test_a_right_kernel_is_compared_once_for_each_dtype_and_layout(
-    patched, device, operator, recwarn
-):
+def test_a_right_kernel_is_compared_once_for_each_kind_of_call(patched, device, operator, recwarn):
     kernel = patched(operator, 'forward')
-    for options in ({}, dict(dtype=torch.float16), dict(channels_last=True)):
+    for options in ({}, dict(dtype=torch.float16), dict(channels_last=True), dict(size=3)):
         for expected in (2, 1):
             if operator == 'ps_roi_vote' and options.get('channels_last'):
                 expected = 1  # the kernel always reads cell-major maps
