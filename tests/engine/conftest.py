@@ -5,7 +5,7 @@ import torch
 from mmdet.utils import register_all_modules
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.runner import Runner
 
 from . import tiny_model  # noqa: F401  (registers TinyModel)
@@ -62,6 +62,8 @@ def training(config, tmp_path):
         # The arguments of the loops differ, so the dict is replaced.
         cfg.train_cfg = changes.pop('train_cfg', cfg.train_cfg)
         cfg.merge_from_dict(changes)
+        # Two runs of the same second would share a message hub, and with it the best score.
+        MessageHub._instance_dict.clear()
         runner = Runner.from_cfg(cfg)
         for hook in hooks:
             runner.register_hook(hook)

@@ -11,6 +11,7 @@ from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 
+from mmgwap.checkpoint import allow_training_state
 from tests.toy_data import tiny_rfcn_run
 
 register_all_modules()
@@ -82,7 +83,8 @@ def test_eval_heatmaps_measures_visualized_maps(tool, config, trained, single, t
 
 
 def test_inferencer_and_visualizer(config, trained, single, tmp_path):
-    inferencer = DetInferencer(str(config), str(trained), device='cpu')
+    with allow_training_state():
+        inferencer = DetInferencer(str(config), str(trained), device='cpu')
     images = sorted(str(path) for path in (single / 'val').iterdir())[:2]
     result = inferencer(images, out_dir=str(tmp_path), pred_score_thr=0.0, no_save_pred=False)
     for found in result['predictions']:

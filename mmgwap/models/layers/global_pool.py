@@ -49,6 +49,7 @@ class GlobalAvgPool(GlobalPool):
     """Mean over all positions (GAP): Lin et al., Network In Network, ICLR 2014.
 
     Example:
+        >>> import torch
         >>> GlobalAvgPool()(torch.arange(4.0).view(1, 1, 2, 2))
         tensor([[1.5000]])
     """
