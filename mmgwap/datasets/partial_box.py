@@ -191,10 +191,15 @@ class PartialBoxDataset:
             ignored = range(len(self.metainfo['classes']))
         for key in ('proposals', 'seg_map_path'):
             info.pop(key, None)
+        boxes = [obj for obj in info.get('instances', []) if not obj.get('ignore_flag')]
+        hidden = dict(
+            bboxes=[obj['bbox'] for obj in boxes], labels=[obj['bbox_label'] for obj in boxes]
+        )
         return dict(
             info,
             has_boxes=False,
             instances=[],
+            hidden_instances=hidden,
             image_labels=sorted(summary.present),
             ignored_image_labels=sorted(ignored),
         )

@@ -3,9 +3,11 @@
 import copy
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from mmcv.transforms import Compose
 from mmdet.datasets.transforms import PackDetInputs
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmgwap.registry import TRANSFORMS
@@ -25,7 +27,15 @@ class PackPartialInputs(PackDetInputs):
 
     Added to the data sample, a ``PartialDataSample``: metainfo ``has_boxes``, fields
     ``gt_image_labels`` and ``ignored_image_labels``. An image without boxes has
-    ``empty_instances`` instead of ``gt_instances`` and ``ignored_instances``.
+    ``empty_instances`` instead of ``gt_instances`` and ``ignored_instances``, and
+
+    * metainfo ``homography_matrix`` (3, 3) float32, which maps points (x, y, 1) of the image
+      file to the packed image;
+    * ``teacher_view``, if the pipeline contains :class:`PackTeacherView`;
+    * ``hidden_instances``, the boxes (N, 4) and labels (N, ) that a ``PartialBoxDataset``
+      removed, in pixels of the image file. They serve to measure pseudo boxes only.
+    * ``file_instances``, boxes (N, 4), labels (N, ) and scores (N, ) from a file of
+      detections, in pixels of the image file.
 
     Raises:
         ValueError: if an image with boxes has no ``gt_bboxes_labels``.
@@ -48,6 +58,14 @@ class PackPartialInputs(PackDetInputs):
                 torch.as_tensor(results[key], dtype=torch.int64)
                 for key in ('image_labels', 'ignored_image_labels')
             )
+            homography = results.get('homography_matrix')
+            homography = np.eye(3) if homography is None else homography
+            sample.set_metainfo(dict(homography_matrix=homography.astype(np.float32)))
+            for key in ('hidden_instances', 'file_instances'):
+                if key in results:
+                    sample.set_data({key: _as_instances(**results[key])})
+            if 'teacher_view' in results:
+                sample.set_data(dict(teacher_view=results['teacher_view']))
         sample.gt_image_labels = present
         sample.ignored_image_labels = unknown
         return dict(packed, data_samples=sample)
@@ -63,6 +81,37 @@ class PackPartialInputs(PackDetInputs):
         dropped = torch.as_tensor(list(results.get('dropped_labels', ())), dtype=torch.int64)
         unknown = torch.cat([unknown, dropped]).unique()
         return present, unknown[~torch.isin(unknown, present)]
+
+
+def _as_instances(bboxes: list, labels: list, **fields) -> InstanceData:
+    return InstanceData(
+        bboxes=torch.tensor(bboxes, dtype=torch.float32).reshape(-1, 4),
+        labels=torch.tensor(labels, dtype=torch.int64),
+        **{key: torch.tensor(value, dtype=torch.float32) for key, value in fields.items()},
+    )
+
+
+@TRANSFORMS.register_module()
+class PackTeacherView(PackPartialInputs):
+    """Keep the image as it is at this point of the pipeline as the view of a teacher.
+
+    The transforms before this transform make the weak view, on which a
+    ``LabelGuidedTeacher`` finds pseudo boxes. The transforms after it turn the weak view into the
+    strong view, from which the student learns. Images with boxes pass unchanged.
+
+    Required keys: those of :class:`PackPartialInputs`. Added key: ``teacher_view``, a dict with
+    ``inputs`` (3, H, W) uint8 and ``data_samples``.
+    """
+
+    def transform(self, results: dict) -> dict:
+        if results.get('has_boxes', True):
+            return results
+        fields = {
+            k: v for k, v in results.items() if k not in ('hidden_instances', 'file_instances')
+        }
+        # Later transforms may change the image in place.
+        view = super().transform(copy.deepcopy(fields))
+        return dict(results, teacher_view=view)
 
 
 def pack_image_labels(pipeline: Compose) -> Compose:

@@ -120,36 +120,10 @@ class MultiTaskDetector(BaseDetector):
         feats, cls_feats = self._extract(batch_inputs)
         boxed = [i for i, sample in enumerate(batch_data_samples) if sample.get('has_boxes', True)]
         image_loss = self.cls_head.loss(cls_feats, batch_data_samples)
+        batch = batch_inputs, batch_data_samples, feats
         if boxed:
-            if len(boxed) < len(batch_data_samples):
-                batch_inputs, feats = select_images((batch_inputs, feats), boxed)
-                batch_data_samples = [batch_data_samples[i] for i in boxed]
-            return {**self._detector_loss(batch_inputs, batch_data_samples, feats), **image_loss}
-        zero = self._zero_loss(batch_inputs, batch_data_samples, feats)
-        return dict(loss_image=image_loss['loss_image'] + zero)
-
-    def _detector_loss(self, inputs: Tensor, samples: SampleList, feats: Any) -> dict:
-        with reuse_features(self.detector, feats):
-            return self.detector.loss(inputs, samples)
-
-    def _zero_loss(self, inputs: Tensor, samples: SampleList, feats: Any) -> Tensor:
-        """Return a loss of zero that depends on every parameter of the detector.
-
-        Other processes may have images with boxes in this step. The loss of a
-        detector may contain collective operations, in the forward pass (mean
-        number of positives) and in the backward pass (synchronised batch norm).
-        This process has to take part in them. It computes the loss of its first
-        image, see :func:`_no_updates`, and discards the value.
-        """
-        zero = sum(p.sum() for p in self.detector.parameters() if p.requires_grad) * 0
-        if get_world_size() > 1:
-            inputs, feats = select_images((inputs, feats), [0])
-            _stop_gradients(feats)
-            with _no_updates(self.detector):
-                losses = self._detector_loss(inputs, samples[:1], feats)
-            # Infinity times zero would be NaN.
-            zero = zero + self.parse_losses(losses)[0].nan_to_num() * 0
-        return zero
+            return {**detector_loss(self.detector, *batch, boxed), **image_loss}
+        return dict(loss_image=image_loss['loss_image'] + zero_loss(self.detector, *batch))
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
@@ -204,6 +178,48 @@ class MultiTaskTTAModel(DetTTAModel):
             ).mean(dim=0)
             merged.pop('pred_image_maps', None)
         return merged
+
+
+def detector_loss(
+    detector: BaseDetector, inputs: Tensor, samples: SampleList, feats: Any, indices: list[int]
+) -> dict:
+    """Compute the losses of a detector for some images of a batch from the batch's features.
+
+    Args:
+        detector: detector of mmdet.
+        inputs (Tensor): (B, 3, H, W), preprocessed.
+        samples (list): ground truth of each image of the batch.
+        feats: output of ``detector.extract_feat(inputs)``.
+        indices (list[int]): images that give losses, at least one.
+    """
+    if len(indices) < len(samples):
+        inputs, feats = select_images((inputs, feats), indices)
+        samples = [samples[i] for i in indices]
+    with reuse_features(detector, feats):
+        return detector.loss(inputs, samples)
+
+
+def zero_loss(detector: BaseDetector, inputs: Tensor, samples: SampleList, feats: Any) -> Tensor:
+    """Return a loss of zero that depends on every parameter of the detector.
+
+    Other processes may have images with boxes in this step. The loss of a
+    detector may contain collective operations, in the forward pass (mean
+    number of positives) and in the backward pass (synchronised batch norm).
+    This process has to take part in them. It computes the loss of its first
+    image, see :func:`_no_updates`, and discards the value.
+
+    Args:
+        detector, inputs, samples, feats: as for :func:`detector_loss`.
+    """
+    zero = sum(p.sum() for p in detector.parameters() if p.requires_grad) * 0
+    if get_world_size() > 1:
+        inputs, feats = select_images((inputs, feats), [0])
+        _stop_gradients(feats)
+        with _no_updates(detector):
+            losses = detector_loss(detector, inputs, samples[:1], feats, [0])
+        # Infinity times zero would be NaN.
+        zero = zero + detector.parse_losses(losses)[0].nan_to_num() * 0
+    return zero
 
 
 def fill_instances(_: nn.Module, args: tuple, kwargs: dict) -> None:

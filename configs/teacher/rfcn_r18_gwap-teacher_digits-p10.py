@@ -1,0 +1,15 @@
+# The teacher, and the image-level branch in teacher and student.
+_base_ = 'rfcn_r18_teacher_digits-p10.py'
+
+model = dict(
+    detector=dict(
+        _delete_=True,
+        type='mmgwap.MultiTaskDetector',
+        detector=_base_.model.detector,
+        cls_head=dict(
+            type='mmgwap.ImageClsHead', source='backbone', num_classes=10, in_channels=256
+        ),
+    )
+)
+# The head starts from random weights, the detector from the first stage.
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'cls_head': dict(lr_mult=10)}))

@@ -1,0 +1,16 @@
+# Boxes for 10 % of the images, labels for the others: a teacher finds pseudo boxes. This is
+# the second stage after rfcn_r18_digits-p10-boxes-only.
+_base_ = [
+    '../_base_/models/rfcn_r18_small.py',
+    '../_base_/datasets/digits_two_views.py',
+    '../_base_/schedules/adamw_1000.py',
+    '../_base_/default_runtime.py',
+]
+
+load_from = 'work_dirs/rfcn_r18_digits-p10-boxes-only/iter_1000.pth'
+detector = _base_.model
+detector.roi_head.bbox_head.num_classes = 10
+model = dict(_delete_=True, type='mmgwap.LabelGuidedTeacher', detector=detector)
+custom_hooks = [*_base_.custom_hooks, dict(type='mmgwap.MeanTeacherHook', momentum=0.01)]
+default_hooks = dict(checkpoint=dict(interval=500), logger=dict(interval=50))
+auto_scale_lr = dict(base_batch_size=8)

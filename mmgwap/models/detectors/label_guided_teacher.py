@@ -1,0 +1,383 @@
+"""Teacher and student on images with boxes and images with labels only."""
+
+import logging
+from collections.abc import Sequence
+from typing import Optional
+
+import torch
+from mmdet.models.detectors import BaseDetector, SemiBaseDetector
+from mmdet.models.utils import rename_loss_dict, reweight_loss_dict
+from mmdet.structures import SampleList
+from mmdet.structures.bbox import bbox_project
+from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
+from mmengine.logging import print_log
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from mmgwap.registry import MODELS
+from mmgwap.structures import batch_multi_hot
+
+from ..task_modules.pseudo_boxes import (
+    PseudoBoxStatistics,
+    ScoreThresholds,
+    count_matches,
+    select_boxes,
+)
+from .class_masks import mask_classes, supports_class_masks
+from .multi_task import MultiTaskDetector, detector_loss, fill_instances, select_images, zero_loss
+
+BOX_SOURCES = ('teacher', 'file', 'both')
+
+
+@MODELS.register_module()
+class LabelGuidedTeacher(SemiBaseDetector):
+    """Mean teacher whose pseudo boxes agree with the image labels.
+
+    Images with boxes give the student's own losses. On an image with labels only, the teacher
+    detects objects in a weak view, and the student learns from the boxes in a strong view
+    (``PackTeacherView`` in the pipeline; without it, both see the same view). A
+    ``MultiTaskDetector`` as student also has its image-level loss on all images. The student
+    passes each image through its backbone once.
+
+    Labels are used in three ways, which ``guided=False`` switches off:
+
+    * Absent classes are removed from the teacher's scores, see
+      :func:`mmgwap.models.detectors.class_masks.mask_classes`. With a softmax, present classes
+      gain their share.
+    * The best box of each present class is a pseudo box from a lower score (``best_score``).
+    * A present class without a pseudo box is no negative on that image: it is removed from the
+      student's scores. If the head does not allow that, the image is left out.
+
+    An image without a pseudo box in the strong view is left out, unless all classes are absent.
+
+    Mean teacher: Tarvainen & Valpola, NIPS 2017, arXiv 1703.01780; its weights are updated by
+    ``mmgwap.MeanTeacherHook``. Weak and strong views: Sohn et al., arXiv 2005.04757. The label
+    filter and the best box are those of Omni-DETR (Wang et al., CVPR 2022), the rest is ours.
+
+    A checkpoint of the plain detector, or of the ``MultiTaskDetector``, loads into both.
+
+    Args:
+        detector (dict): config of a detector of mmdet, or of a ``MultiTaskDetector``.
+        guided (bool): whether to use the labels to find pseudo boxes.
+        boxes (str): source of the pseudo boxes: 'teacher', 'file' (the ``file_instances`` of the
+            data samples; the teacher is not run), or 'both'.
+        thresholds (tuple[float, float]): smallest and largest score threshold of a class, see
+            :class:`ScoreThresholds`; two equal numbers for a fixed threshold, above 1 for no
+            pseudo boxes.
+        best_score (float): minimum score of the best box of a present class; None for no
+            exception from the thresholds.
+        boxes_ratio (float): pseudo boxes per box, to which the thresholds adapt.
+        window (int): number of images over which the thresholds and the statistics adapt.
+        pseudo_weight (float): weight of the losses of pseudo boxes; 0 does not run the teacher.
+        burn_in (int): number of first iterations without pseudo boxes.
+        semi_test_cfg (dict): ``predict_on``, 'teacher' (default) or 'student'.
+        data_preprocessor (dict): replaces the preprocessor of the detector.
+        init_cfg (dict): as in mmdet.
+
+    Raises:
+        ValueError: if an argument is out of range, the number of classes of the detector and of
+            its image-level head differ, or a checkpoint has no weights of the detector.
+    """
+
+    def __init__(
+        self,
+        detector: ConfigType,
+        guided: bool = True,
+        boxes: str = 'teacher',
+        thresholds: Sequence[float] = (0.3, 0.9),
+        best_score: Optional[float] = 0.1,
+        boxes_ratio: float = 1.0,
+        window: int = 1000,
+        pseudo_weight: float = 1.0,
+        burn_in: int = 0,
+        semi_test_cfg: OptConfigType = None,
+        data_preprocessor: OptConfigType = None,
+        init_cfg: OptMultiConfig = None,
+    ) -> None:
+        if boxes not in BOX_SOURCES:
+            raise ValueError(
+                f'LabelGuidedTeacher: boxes must be one of {BOX_SOURCES}, got {boxes!r}'
+            )
+        if len(thresholds) != 2 or not 0 <= thresholds[0] <= thresholds[1]:
+            raise ValueError(
+                'LabelGuidedTeacher: thresholds must be two scores (smallest, largest), got '
+                f'{thresholds}'
+            )
+        super().__init__(
+            detector, {}, {'predict_on': 'teacher', **(semi_test_cfg or {})}, init_cfg=init_cfg
+        )
+        self.data_preprocessor = self.student.data_preprocessor
+        if data_preprocessor is not None:
+            self.data_preprocessor = MODELS.build(data_preprocessor)
+        if fill_instances not in self.data_preprocessor._forward_pre_hooks.values():
+            self.data_preprocessor.register_forward_pre_hook(fill_instances, with_kwargs=True)
+        self.guided, self.boxes, self.best_score = guided, boxes, best_score
+        self.pseudo_weight, self.burn_in = pseudo_weight, burn_in
+        self.num_classes = _num_classes(self.student)
+        self.thresholds = ScoreThresholds(self.num_classes, tuple(thresholds), boxes_ratio, window)
+        self.statistics = PseudoBoxStatistics(self.num_classes, window)
+        self.register_buffer('iteration', torch.zeros((), dtype=torch.int64))
+        self.follows_student = False  # set by MeanTeacherHook
+        self.register_load_state_dict_pre_hook(add_teacher_and_student)
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        if (self.init_cfg or {}).get('type') != 'Pretrained':
+            self.teacher.load_state_dict(self.student.state_dict())
+
+    def train(self, mode: bool = True) -> 'LabelGuidedTeacher':
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def _load_from_state_dict(self, *args) -> None:
+        # Without mmdet's renaming, of which add_teacher_and_student is the complete form.
+        nn.Module._load_from_state_dict(self, *args)
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
+        """Compute the losses of a batch, in which any image may lack boxes.
+
+        Args:
+            batch_inputs (Tensor): (B, 3, H, W), preprocessed, the views of the student.
+            batch_data_samples (list): ground truth, labels and views of each image.
+
+        Returns:
+            dict: the student's losses for the images with boxes; its losses for the pseudo boxes
+            under the same names after ``pseudo_``; ``loss_image`` if it has an image-level head.
+        """
+        boxed, taught, masks = self._split(batch_inputs, batch_data_samples)
+        student = self.student
+        if isinstance(student, MultiTaskDetector):
+            feats, cls_feats = student._extract(batch_inputs)
+            losses = student.cls_head.loss(cls_feats, batch_data_samples)
+        else:
+            feats, losses = student.extract_feat(batch_inputs), {}
+        detector = _detector(student)
+        batch = detector, batch_inputs, batch_data_samples, feats
+        losses.update(detector_loss(*batch, boxed) if boxed else dict(loss_boxes=zero_loss(*batch)))
+        if not taught:
+            return dict(losses, pseudo_loss=zero_loss(*batch))
+        with mask_classes(detector, masks):
+            pseudo = detector_loss(*batch, taught)
+        return {
+            **losses,
+            **rename_loss_dict('pseudo_', reweight_loss_dict(pseudo, self.pseudo_weight)),
+        }
+
+    def _split(self, inputs: Tensor, samples: SampleList) -> tuple[list[int], list[int], Tensor]:
+        """Return the images with boxes, the images with pseudo boxes, and the latter's masks.
+
+        The ground truth of the images with pseudo boxes is set. The masks are (images, K) bool,
+        the classes that are present but have no pseudo box.
+        """
+        boxed = [i for i, sample in enumerate(samples) if sample.get('has_boxes', True)]
+        others = [i for i in range(len(samples)) if i not in boxed]
+        self.iteration += 1
+        no_masks = torch.zeros(0, self.num_classes, dtype=torch.bool, device=inputs.device)
+        if self.iteration <= self.burn_in or not self.pseudo_weight:
+            return boxed, [], no_masks
+        if not self.follows_student and self.iteration == self.burn_in + 1:
+            print_log(
+                'LabelGuidedTeacher: the weights of the teacher stay as they are; add dict('
+                "type='mmgwap.MeanTeacherHook') to custom_hooks",
+                'current',
+                logging.WARNING,
+            )
+        chosen = [samples[i] for i in others]
+        labels = batch_multi_hot(chosen, self.num_classes).to(inputs.device)
+        found = self.find_pseudo_boxes(
+            select_images(inputs, others) if others else inputs[:0],
+            chosen,
+            labels,
+            [samples[i].gt_instances for i in boxed],
+        )
+        missing = self._missing(found, labels)
+        taught = self._teach(chosen, found, labels, missing)
+        return boxed, [others[i] for i in taught], missing[taught] if taught else no_masks
+
+    @torch.no_grad()
+    def find_pseudo_boxes(
+        self,
+        inputs: Tensor,
+        samples: SampleList,
+        labels: Tensor,
+        boxed: Sequence[InstanceData] = (),
+    ) -> list[InstanceData]:
+        """Find pseudo boxes of images without boxes, and update the thresholds.
+
+        Args:
+            inputs (Tensor): (B, 3, H, W), preprocessed; seen by the teacher if the samples have
+                no ``teacher_view``.
+            samples (list): data samples of the images.
+            labels (Tensor): (B, K), 1 for present, 0 for absent, -1 for unknown classes.
+            boxed (sequence[InstanceData]): ground truth of images with boxes, for the thresholds.
+
+        Returns:
+            list[InstanceData]: bboxes in pixels of the image file, labels and scores.
+        """
+        candidates = [[] for _ in samples]
+        if self.boxes != 'teacher':
+            for boxes, sample in zip(candidates, samples):
+                boxes.append(_file_instances(sample))
+        if self.boxes != 'file' and samples:
+            for boxes, detections in zip(candidates, self._detect(inputs, samples, labels)):
+                boxes.append(detections)
+        candidates = [InstanceData.cat(boxes) for boxes in candidates]
+        if self.guided:
+            candidates = [
+                boxes[known[boxes.labels] != 0] for boxes, known in zip(candidates, labels)
+            ]
+        self.thresholds.update(boxed, candidates)
+        thresholds = self.thresholds()
+        return [
+            select_boxes(boxes, thresholds, known if self.guided else None, self.best_score)
+            for boxes, known in zip(candidates, labels)
+        ]
+
+    def _detect(self, inputs: Tensor, samples: SampleList, labels: Tensor) -> list[InstanceData]:
+        """Return the teacher's detections, with bboxes in pixels of the image file."""
+        if all('teacher_view' in sample for sample in samples):
+            views = [sample.teacher_view for sample in samples]
+            data = {key: [view[key] for view in views] for key in ('inputs', 'data_samples')}
+            data = self.data_preprocessor(data, False)
+            inputs, samples = data['inputs'], data['data_samples']
+        detector = _detector(self.teacher)
+        masks = (labels == 0) & (self.guided and supports_class_masks(detector))
+        self.teacher.eval()
+        with mask_classes(detector, masks):
+            predictions = self.teacher.predict(inputs, samples, rescale=False)
+        detections = []
+        for sample in predictions:
+            instances = sample.pred_instances
+            to_file = torch.linalg.inv(_homography(sample)).to(instances.bboxes)
+            detections.append(
+                InstanceData(
+                    bboxes=bbox_project(instances.bboxes, to_file, sample.ori_shape),
+                    labels=instances.labels,
+                    scores=instances.scores,
+                )
+            )
+        return detections
+
+    def _missing(self, found: Sequence[InstanceData], labels: Tensor) -> Tensor:
+        """Return which classes (B, K) are present by the labels, but have no pseudo box."""
+        missing = (labels == 1) & self.guided
+        for row, boxes in zip(missing, found):
+            row[boxes.labels] = False
+        return missing
+
+    def _teach(
+        self, samples: SampleList, found: Sequence[InstanceData], labels: Tensor, missing: Tensor
+    ) -> list[int]:
+        """Set the ground truth of images to their pseudo boxes; return the images to learn from."""
+        taught, maskable = [], supports_class_masks(_detector(self.student))
+        counts = torch.zeros_like(self.statistics.counts)
+        images = torch.zeros_like(self.statistics.images)
+        for i, (sample, boxes) in enumerate(zip(samples, found)):
+            sample.gt_instances = _project(boxes, sample)
+            empty = self.guided and not labels[i].any()
+            is_missing = bool(missing[i].any())
+            if (len(sample.gt_instances) or empty) and (maskable or not is_missing):
+                taught.append(i)
+                images[PseudoBoxStatistics.MASKED] += is_missing
+            elif len(boxes) and not len(sample.gt_instances):
+                images[PseudoBoxStatistics.OUTSIDE] += 1
+            counts += self._count(sample, boxes, labels[i])
+        images[PseudoBoxStatistics.SEEN] = len(samples)
+        images[PseudoBoxStatistics.LEFT_OUT] = len(samples) - len(taught)
+        self.statistics.update(counts, images)
+        return taught
+
+    def _count(self, sample, boxes: InstanceData, labels: Tensor) -> Tensor:
+        counts = torch.zeros_like(self.statistics.counts)
+        pseudo = torch.bincount(boxes.labels, minlength=self.num_classes)
+        counts[PseudoBoxStatistics.PSEUDO] = pseudo
+        counts[PseudoBoxStatistics.PRESENT] = labels == 1
+        if 'hidden_instances' in sample:
+            true = sample.hidden_instances
+            counts[PseudoBoxStatistics.TRUE] = torch.bincount(
+                true.labels, minlength=self.num_classes
+            )
+            counts[PseudoBoxStatistics.MATCHED] = count_matches(boxes, true, self.num_classes)
+            counts[PseudoBoxStatistics.JUDGED] = pseudo
+        return counts
+
+
+def add_teacher_and_student(model: nn.Module, state_dict: dict, prefix: str, *_) -> None:
+    """Load a checkpoint of one detector into teacher and student.
+
+    The checkpoint may be one of the plain detector or of a ``MultiTaskDetector``, whatever the
+    student is.
+
+    Raises:
+        ValueError: if no weight has the name and the shape of a weight of the student.
+    """
+    if any(key.startswith((f'{prefix}student.', f'{prefix}teacher.')) for key in state_dict):
+        return
+    weights = {
+        key[len(prefix) :]: state_dict.pop(key)
+        for key in list(state_dict)
+        if key.startswith(prefix)
+    }
+    if not weights:
+        return
+    multi_task = any(key.startswith('detector.') for key in weights)
+    if multi_task and not isinstance(model.student, MultiTaskDetector):
+        weights = {
+            key[len('detector.') :]: value
+            for key, value in weights.items()
+            if key.startswith('detector.')
+        }
+    elif not multi_task and isinstance(model.student, MultiTaskDetector):
+        weights = {f'detector.{key}': value for key, value in weights.items()}
+    own = {key: value.shape for key, value in model.student.state_dict().items()}
+    if not any(own.get(key) == getattr(value, 'shape', None) for key, value in weights.items()):
+        raise ValueError(
+            'LabelGuidedTeacher: the checkpoint has no weights of the detector, '
+            f'{type(_detector(model.student)).__name__}; its first weight is {next(iter(weights))}'
+        )
+    for name in ('teacher', 'student'):
+        state_dict.update({f'{prefix}{name}.{key}': value for key, value in weights.items()})
+    # Counts of an earlier training do not exist.
+    own = {f'{prefix}{name}': value for name, value in model.state_dict().items()}
+    others = (f'{prefix}student.', f'{prefix}teacher.')
+    state_dict.update({k: v for k, v in own.items() if not k.startswith(others)})
+
+
+def _detector(model: BaseDetector) -> BaseDetector:
+    """Return the detector inside of a ``MultiTaskDetector``, or the model itself."""
+    return model.detector if isinstance(model, MultiTaskDetector) else model
+
+
+def _num_classes(model: BaseDetector) -> int:
+    detector = _detector(model)
+    head = getattr(detector, 'roi_head', detector).bbox_head
+    num_classes = (head[0] if isinstance(head, nn.ModuleList) else head).num_classes
+    if isinstance(model, MultiTaskDetector) and model.cls_head.num_classes != num_classes:
+        raise ValueError(
+            f'LabelGuidedTeacher: cls_head has num_classes={model.cls_head.num_classes}, the '
+            f'detector has num_classes={num_classes}'
+        )
+    return num_classes
+
+
+def _homography(sample) -> Tensor:
+    """Return the matrix (3, 3) from pixels of the image file to pixels of the view."""
+    return torch.as_tensor(sample.homography_matrix)
+
+
+def _project(boxes: InstanceData, sample) -> InstanceData:
+    """Project boxes from the image file to the view of a sample; boxes outside are dropped."""
+    bboxes = bbox_project(boxes.bboxes, _homography(sample).to(boxes.bboxes), sample.img_shape)
+    width, height = (bboxes[:, 2:] - bboxes[:, :2]).unbind(dim=1)
+    inside = (width > 1) & (height > 1)
+    return InstanceData(bboxes=bboxes[inside], labels=boxes.labels[inside])
+
+
+def _file_instances(sample) -> InstanceData:
+    if 'file_instances' not in sample:
+        raise ValueError(
+            f'{sample.get("img_path")}: no boxes from a file, which LabelGuidedTeacher(boxes=...) '
+            'asks for; set pseudo_boxes=FILE of its data set'
+        )
+    return sample.file_instances

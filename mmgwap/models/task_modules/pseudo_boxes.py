@@ -1,0 +1,191 @@
+"""Choose pseudo boxes among the detections of a teacher, and count them."""
+
+import math
+from collections.abc import Sequence
+from typing import Optional
+
+import torch
+from mmdet.structures.bbox import bbox_overlaps
+from mmengine.dist import all_reduce
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+BINS = 100  # of the histograms of scores
+
+
+def select_boxes(
+    instances: InstanceData,
+    thresholds: Tensor,
+    labels: Optional[Tensor] = None,
+    best_score: Optional[float] = None,
+) -> InstanceData:
+    """Select the boxes of an image that become pseudo boxes.
+
+    Boxes of absent classes never pass. Other boxes pass if they reach the threshold of their class.
+    The best box of each present class also passes if it reaches ``best_score``; among equal
+    scores, the first box is the best.
+
+    Args:
+        instances (InstanceData): bboxes (N, 4), labels (N, ) and scores (N, ) in [0, 1].
+        thresholds (Tensor): (K, ) minimum score of each class.
+        labels (Tensor): (K, ), 1 for present, 0 for absent, -1 for unknown classes; None if
+            nothing is known.
+        best_score (float): minimum score of the best box of a present class; None to ask each box
+            for the threshold of its class.
+
+    Returns:
+        InstanceData: the selected boxes, in the same order.
+
+    Example:
+        >>> boxes = InstanceData(
+        ...     bboxes=torch.zeros(3, 4),
+        ...     labels=torch.tensor([0, 1, 1]),
+        ...     scores=torch.tensor([0.9, 0.3, 0.2]),
+        ... )
+        >>> thresholds = torch.tensor([0.5, 0.5])
+        >>> select_boxes(boxes, thresholds).scores
+        tensor([0.9000])
+        >>> select_boxes(boxes, thresholds, torch.tensor([0.0, 1.0]), best_score=0.1).scores
+        tensor([0.3000])
+    """
+    scores, classes = instances.scores, instances.labels
+    keep = scores >= thresholds[classes]
+    if labels is not None:
+        keep &= labels[classes] != 0
+        if best_score is not None and len(scores):
+            of_class = (classes == labels.eq(1).nonzero()) & (scores >= best_score)  # (present, N)
+            best = torch.where(of_class, scores, -1).max(dim=1)
+            keep[best.indices[of_class.any(dim=1)]] = True
+    return instances[keep]
+
+
+class ScoreThresholds(nn.Module):
+    """A score threshold for each class, at which pseudo boxes are as frequent as boxes.
+
+    The threshold of a class is the score above which the detections on label-only images are
+    ``ratio`` times as many per image as the boxes on the images with boxes, limited to a range.
+    As LabelMatch (Chen et al., CVPR 2022), but with running histograms instead of a pass over
+    all images. Counts are added over all processes.
+
+    Args:
+        num_classes (int): number of classes K.
+        limits (tuple[float, float]): smallest and largest threshold. The largest applies until a
+            tenth of the window has been seen.
+        ratio (float): pseudo boxes per box.
+        window (int): number of images over which the counts decay by e.
+    """
+
+    def __init__(
+        self, num_classes: int, limits: tuple[float, float], ratio: float, window: int
+    ) -> None:
+        super().__init__()
+        self.limits, self.ratio, self.window = limits, ratio, window
+        self.register_buffer('boxes', torch.zeros(num_classes))
+        self.register_buffer('scores', torch.zeros(num_classes, BINS))
+        self.register_buffer('images', torch.zeros(2))  # with boxes, without boxes
+
+    def update(self, boxed: Sequence[InstanceData], detections: Sequence[InstanceData]) -> None:
+        """Count the boxes of some images, and the detections on other images."""
+        num_classes = len(self.boxes)
+        boxes, scores = torch.zeros_like(self.boxes), torch.zeros_like(self.scores)
+        for instances in boxed:
+            boxes += torch.bincount(instances.labels, minlength=num_classes)
+        for instances in detections:
+            bins = (instances.scores * BINS).long().clamp(max=BINS - 1)
+            scores += torch.bincount(
+                instances.labels * BINS + bins, minlength=num_classes * BINS
+            ).view_as(scores)
+        images = boxes.new_tensor([len(boxed), len(detections)])
+        for counts in (boxes, scores, images):
+            all_reduce(counts)
+        decay = torch.exp(-images / self.window)
+        self.boxes.mul_(decay[0]).add_(boxes)
+        self.scores.mul_(decay[1]).add_(scores)
+        self.images.mul_(decay).add_(images)
+
+    def forward(self) -> Tensor:
+        """Return the thresholds (K, )."""
+        low, high = self.limits
+        if self.images.min() < self.window / 10:
+            return torch.full_like(self.boxes, high)
+        wanted = self.ratio * self.boxes / self.images[0] * self.images[1]
+        # Detections at or above the lower edge of each bin.
+        above = self.scores.flip(1).cumsum(1).flip(1)
+        # The lowest edge with at most the wanted number of detections.
+        edge = (above > wanted[:, None]).sum(dim=1)
+        return (edge / BINS).clamp(low, high)
+
+
+class PseudoBoxStatistics(nn.Module):
+    """Running counts of pseudo boxes, by class.
+
+    Args:
+        num_classes (int): number of classes K.
+        window (int): number of images over which the counts decay by e.
+
+    Attributes:
+        counts (Tensor): (5, K); by class, the pseudo boxes, the images on which the class is
+            present, the true boxes of these images, the pseudo boxes that match a true box of
+            their class with IoU >= 0.5, and the pseudo boxes on images with known truth.
+        images (Tensor): (4, ), images seen, images left out of the losses, images with a present
+            class without pseudo boxes, of which that class is left out of the losses, and images
+            of which all pseudo boxes lie outside of the strong view.
+    """
+
+    PSEUDO, PRESENT, TRUE, MATCHED, JUDGED = range(5)
+    SEEN, LEFT_OUT, MASKED, OUTSIDE = range(4)
+
+    def __init__(self, num_classes: int, window: int) -> None:
+        super().__init__()
+        self.window = window
+        self.register_buffer('counts', torch.zeros(5, num_classes))
+        self.register_buffer('images', torch.zeros(4))
+
+    def update(self, counts: Tensor, images: Tensor) -> None:
+        """Add the counts of a step, summed over all processes."""
+        for new in (counts, images):
+            all_reduce(new)
+        decay = math.exp(-images[0].item() / self.window)
+        self.counts.mul_(decay).add_(counts)
+        self.images.mul_(decay).add_(images)
+
+    def summary(self) -> dict[str, float]:
+        """Return rates: pseudo boxes an image, precision and recall if known, images left out."""
+        counts, images = self.counts.sum(dim=1), self.images
+        seen = images[self.SEEN].clamp(min=1e-9)
+        rates = dict(
+            pseudo_boxes_per_image=counts[self.PSEUDO] / seen,
+            pseudo_left_out=images[self.LEFT_OUT] / seen,
+            pseudo_masked=images[self.MASKED] / seen,
+        )
+        if counts[self.TRUE] > 0:
+            rates['pseudo_precision'] = counts[self.MATCHED] / counts[self.JUDGED].clamp(min=1e-9)
+            rates['pseudo_recall'] = counts[self.MATCHED] / counts[self.TRUE]
+        return {name: float(rate) for name, rate in rates.items()}
+
+
+def count_matches(pseudo: InstanceData, true: InstanceData, num_classes: int) -> Tensor:
+    """Count the pseudo boxes of each class that match a true box of the class with IoU >= 0.5.
+
+    In the order of their scores, each pseudo box takes the free true box with the highest IoU.
+
+    Args:
+        pseudo (InstanceData): bboxes, labels, scores.
+        true (InstanceData): bboxes, labels.
+        num_classes (int): number of classes K.
+
+    Returns:
+        Tensor: (K, ).
+    """
+    matched = torch.zeros(num_classes, device=true.labels.device)
+    if not len(true):
+        return matched
+    free = torch.ones(len(true), dtype=torch.bool, device=true.labels.device)
+    overlaps = bbox_overlaps(pseudo.bboxes, true.bboxes)
+    overlaps = overlaps.where(pseudo.labels[:, None] == true.labels, -1)
+    for index in pseudo.scores.argsort(descending=True).tolist():
+        value, best = overlaps[index].where(free, -1).max(dim=0)
+        if value >= 0.5:
+            free[best] = False
+            matched[pseudo.labels[index]] += 1
+    return matched
