@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 import torch
+from mmcv.ops import batched_nms
 from mmdet.models.detectors import BaseDetector, SemiBaseDetector
 from mmdet.models.utils import rename_loss_dict, reweight_loss_dict
 from mmdet.structures import SampleList
@@ -184,7 +185,10 @@ class LabelGuidedTeacher(SemiBaseDetector):
                 logging.WARNING,
             )
         chosen = [samples[i] for i in others]
-        labels = batch_multi_hot(chosen, self.num_classes).to(inputs.device)
+        labels = torch.zeros(0, self.num_classes)
+        if others:
+            labels = batch_multi_hot(chosen, self.num_classes)
+        labels = labels.to(inputs.device)
         found = self.find_pseudo_boxes(
             select_images(inputs, others) if others else inputs[:0],
             chosen,
@@ -222,7 +226,7 @@ class LabelGuidedTeacher(SemiBaseDetector):
         if self.boxes != 'file' and samples:
             for boxes, detections in zip(candidates, self._detect(inputs, samples, labels)):
                 boxes.append(detections)
-        candidates = [InstanceData.cat(boxes) for boxes in candidates]
+        candidates = [_merge(boxes) for boxes in candidates]
         if self.guided:
             candidates = [
                 boxes[known[boxes.labels] != 0] for boxes, known in zip(candidates, labels)
@@ -236,7 +240,13 @@ class LabelGuidedTeacher(SemiBaseDetector):
 
     def _detect(self, inputs: Tensor, samples: SampleList, labels: Tensor) -> list[InstanceData]:
         """Return the teacher's detections, with bboxes in pixels of the image file."""
-        if all('teacher_view' in sample for sample in samples):
+        with_view = ['teacher_view' in sample for sample in samples]
+        if any(with_view) and not all(with_view):
+            raise ValueError(
+                f'{samples[with_view.index(False)].get("img_path")}: LabelGuidedTeacher needs '
+                'PackTeacherView in the pipelines of all images without boxes, or of none'
+            )
+        if all(with_view):
             views = [sample.teacher_view for sample in samples]
             data = {key: [view[key] for view in views] for key in ('inputs', 'data_samples')}
             data = self.data_preprocessor(data, False)
@@ -372,6 +382,16 @@ def _project(boxes: InstanceData, sample) -> InstanceData:
     width, height = (bboxes[:, 2:] - bboxes[:, :2]).unbind(dim=1)
     inside = (width > 1) & (height > 1)
     return InstanceData(bboxes=bboxes[inside], labels=boxes.labels[inside])
+
+
+def _merge(boxes: list[InstanceData]) -> InstanceData:
+    """Merge boxes of two sources: of boxes with the same class that overlap, the best is kept."""
+    if len(boxes) == 1:
+        return boxes[0]
+    merged = InstanceData.cat(boxes)
+    nms_cfg = dict(type='nms', iou_threshold=0.5)
+    _, keep = batched_nms(merged.bboxes, merged.scores, merged.labels, nms_cfg)
+    return merged[keep]
 
 
 def _file_instances(sample) -> InstanceData:
