@@ -1,6 +1,7 @@
 """Remove classes from the scores of a detector, image by image."""
 
 import inspect
+import itertools
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -22,9 +23,13 @@ def supports_class_masks(detector: BaseDetector) -> bool:
     if hasattr(detector, 'roi_head'):
         forward = getattr(detector.roi_head, '_bbox_forward', None)
         return forward is not None and list(inspect.signature(forward).parameters)[-1] == 'rois'
-    # The encoder of two-stage transformers classifies outside of the head.
-    return not getattr(detector, 'as_two_stage', False) and isinstance(
-        getattr(detector, 'bbox_head', None), (AnchorHead, AnchorFreeHead, DETRHead, YOLOXHead)
+    head = getattr(detector, 'bbox_head', None)
+    # The encoder of two-stage transformers classifies outside of the head. TOOD's head returns
+    # probabilities instead of logits.
+    return (
+        isinstance(head, (AnchorHead, AnchorFreeHead, DETRHead, YOLOXHead))
+        and not getattr(detector, 'as_two_stage', False)
+        and not getattr(head.loss_cls, 'activated', False)
     )
 
 
@@ -48,7 +53,7 @@ def mask_classes(detector: BaseDetector, masks: Tensor) -> Iterator[None]:
         return
     with ExitStack() as stack:
         if hasattr(detector, 'roi_head'):
-            stack.enter_context(_mask_roi_head(detector.roi_head, masks))
+            _mask_roi_head(stack, detector.roi_head, masks)
             if detector.with_rpn:
                 stack.enter_context(_skip_images(detector.rpn_head, masks.any(dim=1)))
         else:
@@ -59,18 +64,40 @@ def mask_classes(detector: BaseDetector, masks: Tensor) -> Iterator[None]:
         yield
 
 
-def _mask_roi_head(roi_head: nn.Module, masks: Tensor) -> Any:
-    forward = roi_head._bbox_forward
+def _mask_roi_head(stack: ExitStack, roi_head: nn.Module, masks: Tensor) -> None:
+    forward, sampled = roi_head._bbox_forward, []
 
     def masked_forward(*args: Any, **kwargs: Any) -> dict:
         results = forward(*args, **kwargs)
         rois = kwargs.get('rois', args[-1] if args else None)
         scores = results['cls_score']
+        # Within a sampler, the RoIs belong to the first and only image of a batch.
+        images = rois[:, 0].long() + (sampled[0] if sampled else 0)
         # The background has no mask.
-        mask = nn.functional.pad(masks[rois[:, 0].long()], (0, scores.shape[1] - masks.shape[1]))
+        mask = nn.functional.pad(masks[images], (0, scores.shape[1] - masks.shape[1]))
         return dict(results, cls_score=scores.masked_fill(mask, ABSENT_LOGIT))
 
-    return mock.patch.object(roi_head, '_bbox_forward', masked_forward)
+    stack.enter_context(mock.patch.object(roi_head, '_bbox_forward', masked_forward))
+    samplers = getattr(roi_head, 'bbox_sampler', None) or []
+    for sampler in samplers if isinstance(samplers, list) else [samplers]:
+        stack.enter_context(_number_images(sampler, len(masks), sampled))
+
+
+def _number_images(sampler: Any, count: int, sampled: list[int]) -> Any:
+    """Keep the index of an image in ``sampled`` while a sampler chooses among its RoIs.
+
+    Samplers are called once for each image, in order. OHEM scores the RoIs of the image.
+    """
+    sample, images = sampler.sample, itertools.cycle(range(count))
+
+    def numbered_sample(*args: Any, **kwargs: Any) -> Any:
+        sampled.append(next(images))
+        try:
+            return sample(*args, **kwargs)
+        finally:
+            sampled.pop()
+
+    return mock.patch.object(sampler, 'sample', numbered_sample)
 
 
 def _skip_images(rpn_head: nn.Module, skipped: Tensor) -> Any:
