@@ -45,7 +45,8 @@ class LabelGuidedTeacher(SemiBaseDetector):
     * Absent classes are removed from the teacher's scores, see
       :func:`mmgwap.models.detectors.class_masks.mask_classes`. With a softmax, present classes
       gain their share.
-    * The best box of each present class is a pseudo box from a lower score (``best_score``).
+    * The best box of each present class is a pseudo box from a lower score (``best_score``), and
+      takes its object from other classes, see :func:`select_boxes`.
     * A present class without a pseudo box is no negative on that image: it is removed from the
       student's scores. If the head does not allow that, the image is left out.
 
@@ -67,6 +68,7 @@ class LabelGuidedTeacher(SemiBaseDetector):
             pseudo boxes.
         best_score (float): minimum score of the best box of a present class; None for no
             exception from the thresholds.
+        max_overlap (float): largest IoU of two pseudo boxes of any classes.
         boxes_ratio (float): pseudo boxes per box, to which the thresholds adapt.
         window (int): number of images over which the thresholds and the statistics adapt.
         pseudo_weight (float): weight of the losses of pseudo boxes; 0 does not run the teacher.
@@ -85,8 +87,9 @@ class LabelGuidedTeacher(SemiBaseDetector):
         detector: ConfigType,
         guided: bool = True,
         boxes: str = 'teacher',
-        thresholds: Sequence[float] = (0.3, 0.9),
+        thresholds: Sequence[float] = (0.4, 0.9),
         best_score: Optional[float] = 0.1,
+        max_overlap: float = 0.6,
         boxes_ratio: float = 1.0,
         window: int = 1000,
         pseudo_weight: float = 1.0,
@@ -112,7 +115,8 @@ class LabelGuidedTeacher(SemiBaseDetector):
             self.data_preprocessor = MODELS.build(data_preprocessor)
         if fill_instances not in self.data_preprocessor._forward_pre_hooks.values():
             self.data_preprocessor.register_forward_pre_hook(fill_instances, with_kwargs=True)
-        self.guided, self.boxes, self.best_score = guided, boxes, best_score
+        self.guided, self.boxes = guided, boxes
+        self.best_score, self.max_overlap = best_score, max_overlap
         self.pseudo_weight, self.burn_in = pseudo_weight, burn_in
         self.num_classes = _num_classes(self.student)
         self.thresholds = ScoreThresholds(self.num_classes, tuple(thresholds), boxes_ratio, window)
@@ -234,7 +238,9 @@ class LabelGuidedTeacher(SemiBaseDetector):
         self.thresholds.update(boxed, candidates)
         thresholds = self.thresholds()
         return [
-            select_boxes(boxes, thresholds, known if self.guided else None, self.best_score)
+            select_boxes(
+                boxes, thresholds, known if self.guided else None, self.best_score, self.max_overlap
+            )
             for boxes, known in zip(candidates, labels)
         ]
 

@@ -18,12 +18,14 @@ def select_boxes(
     thresholds: Tensor,
     labels: Optional[Tensor] = None,
     best_score: Optional[float] = None,
+    max_overlap: float = 0.6,
 ) -> InstanceData:
     """Select the boxes of an image that become pseudo boxes.
 
-    Boxes of absent classes never pass. Other boxes pass if they reach the threshold of their class.
-    The best box of each present class also passes if it reaches ``best_score``; among equal
-    scores, the first box is the best.
+    First, the best box of each present class, from ``best_score``; then the boxes that reach the
+    threshold of their class. Both in the order of their scores, and of equal scores the first. A
+    box whose IoU with an earlier selected box is above ``max_overlap`` is left out, whatever the
+    classes: an object has one class. Boxes of absent classes are never selected.
 
     Args:
         instances (InstanceData): bboxes (N, 4), labels (N, ) and scores (N, ) in [0, 1].
@@ -32,31 +34,45 @@ def select_boxes(
             nothing is known.
         best_score (float): minimum score of the best box of a present class; None to ask each box
             for the threshold of its class.
+        max_overlap (float): largest IoU of two selected boxes.
 
     Returns:
-        InstanceData: the selected boxes, in the same order.
+        InstanceData: the selected boxes.
 
     Example:
         >>> boxes = InstanceData(
-        ...     bboxes=torch.zeros(3, 4),
+        ...     bboxes=torch.tensor([[0.0, 0, 4, 4], [0, 0, 4, 4], [6, 6, 9, 9]]),
         ...     labels=torch.tensor([0, 1, 1]),
         ...     scores=torch.tensor([0.9, 0.3, 0.2]),
         ... )
         >>> thresholds = torch.tensor([0.5, 0.5])
         >>> select_boxes(boxes, thresholds).scores
         tensor([0.9000])
-        >>> select_boxes(boxes, thresholds, torch.tensor([0.0, 1.0]), best_score=0.1).scores
+        >>> select_boxes(boxes, thresholds, torch.tensor([1, 1]), best_score=0.1).scores
+        tensor([0.9000, 0.2000])
+        >>> select_boxes(boxes, thresholds, torch.tensor([0, 1]), best_score=0.1).scores
         tensor([0.3000])
     """
     scores, classes = instances.scores, instances.labels
-    keep = scores >= thresholds[classes]
+    passes = scores >= thresholds[classes]
+    is_best = torch.zeros_like(passes)
     if labels is not None:
-        keep &= labels[classes] != 0
-        if best_score is not None and len(scores):
-            of_class = (classes == labels.eq(1).nonzero()) & (scores >= best_score)  # (present, N)
-            best = torch.where(of_class, scores, -1).max(dim=1)
-            keep[best.indices[of_class.any(dim=1)]] = True
-    return instances[keep]
+        passes &= labels[classes] != 0
+        if best_score is not None:
+            is_best = (labels[classes] == 1) & (scores >= best_score)
+    overlaps = (bbox_overlaps(instances.bboxes, instances.bboxes) > max_overlap).cpu()
+    order = scores.argsort(descending=True, stable=True)
+    order = order[(passes | is_best)[order]].tolist()
+    passes, is_best, classes = passes.tolist(), is_best.tolist(), classes.tolist()
+    selected, found, free = [], set(), torch.ones(len(scores), dtype=torch.bool)
+    for needs_best in (True, False):
+        for i in order:
+            wanted = is_best[i] and classes[i] not in found if needs_best else passes[i]
+            if wanted and free[i]:
+                selected.append(i)
+                found.add(classes[i])
+                free &= ~overlaps[i]
+    return instances[torch.tensor(selected, dtype=torch.int64, device=scores.device)]
 
 
 class ScoreThresholds(nn.Module):
