@@ -1,6 +1,5 @@
 """tools/compare/poolings.py: runs, tuned threshold, table and picture."""
 
-import json
 import sys
 
 import pytest
@@ -35,7 +34,7 @@ def test_same_schedule_in_all_runs(poolings, repo, tmp_path):
         # The options of a run exist in the config.
         assert cfg.param_scheduler[1].end == cfg.train_cfg.max_iters
         assert 'val_interval' in cfg.train_cfg and 'seed' in cfg.randomness
-    command = runs[-1].command(7)
+    command = poolings.make_runs(['gap'], [1], tmp_path, 7)[0].command()
     assert 'train_cfg.max_iters=7' in command
     assert 'randomness.seed=1' in command
     assert not [part for part in command if 'percent' in part]
@@ -79,14 +78,12 @@ def test_choose_the_threshold_on_training_images(poolings, single, repo, monkeyp
 def test_table(poolings, tmp_path):
     from results import collect
 
-    runs = poolings.make_runs(['gap', 'gmp'], [0, 1], tmp_path)
-    for i, run in enumerate(runs):
-        run.folder.mkdir(parents=True)
+    results = []
+    for i, run in enumerate(poolings.make_runs(['gap', 'gmp'], [0, 1], tmp_path)):
         values = {name: 10.0 + i for name in poolings.COLUMNS}
-        values['tuned/threshold'] = 0.25
-        result = dict(values, seconds=60.0, iterations=4, command=[])
-        (run.folder / 'result.json').write_text(json.dumps(result))
-    poolings.write_table(collect(runs), tmp_path / 'a.md', 'Title.')
+        values = {**values, 'tuned/threshold': 0.25, 'seconds': 60.0, 'iterations': 4}
+        results.append((run.experiment, dict(values=values)))
+    poolings.write_table(collect(results), tmp_path / 'a.md', 'Title.')
     title, _, heads, _, gap, gmp = (tmp_path / 'a.md').read_text().split('\n')[:6]
     assert title == 'Title.' and 'MaxBoxAccV2' in heads
     cells = [cell.strip() for cell in gap.split('|')]
@@ -99,7 +96,7 @@ def test_picture(poolings, single, repo, tmp_path, monkeypatch):
     from mmcv import imread
 
     model, cfg = prepared(single, repo)
-    monkeypatch.setattr(poolings, 'load_config', lambda run: cfg)
+    monkeypatch.setattr(poolings, 'load_config', lambda path: cfg)
     monkeypatch.setattr(poolings, 'load_model', lambda run: model)
     runs = poolings.make_runs(['gap', 'cs-gwap'], [0], tmp_path)
     poolings.draw(runs, 2, tmp_path / 'a.png')

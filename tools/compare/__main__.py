@@ -1,29 +1,93 @@
 """Train with few boxes, with and without image labels, and compare.
 
 For each share of boxes and each seed, a detector is trained on the boxes (first stage). It is
-then trained further in three ways (second stage): on boxes only, on boxes and labels with
-class-specific GWAP, and on boxes and labels with global average pooling (GAP). A detector
-trained on all boxes in both stages is the upper bound. The number of iterations, and of images
-with boxes per step, is the same everywhere. Writes
+then trained further in several ways (second stage). On digits, all of them share the model class,
+the images, the batches (4 images with boxes, 4 with labels only), the augmentations and the number
+of iterations:
 
+    boxes only              no losses of the images with labels only
+    label-blind teacher     pseudo boxes, found without the labels
+    labels, GWAP branch     image-level losses on all images
+    label-guided teacher    pseudo boxes, found with the labels
+    both                    pseudo boxes and image-level losses
+    all boxes               boxes on all 8 images; both stages; the upper bound
+
+Writes
+
+    OUT/DATA.jsonl  settings and results of each training
     OUT/DATA.md     table: mean and range over the seeds
     OUT/DATA.png    plot of the first metric
 
-Finished trainings are kept: an interrupted comparison continues where it stopped. Remove its
-folder in WORK_DIR to start again.
+Table and plot show all trainings of the jsonl file with these numbers of iterations. Trainings
+in the file are not repeated: an interrupted comparison continues where it stopped, also in another
+clone. Remove their lines, and their folders in WORK_DIR, to start again.
 """
 
 import argparse
+import sys
 from pathlib import Path
+from typing import NamedTuple, Optional
 
 from results import collect, describe_runs, draw, write_table
-from training import Experiment, make_runs, train
+from training import Experiment, Records, Run, make_runs, train
+
+ITERATIONS = (1000, 2000)
+TEACHER = 'teacher/rfcn_r18_teacher_digits-p10.py'
+GWAP_TEACHER = 'teacher/rfcn_r18_gwap-teacher_digits-p10.py'
+# Config and options of the second stage.
+DIGITS_ARMS = {
+    'boxes only': (TEACHER, 'model.pseudo_weight=0'),
+    'label-blind teacher': (TEACHER, 'model.guided=False'),
+    'labels, GWAP branch': (GWAP_TEACHER, 'model.pseudo_weight=0'),
+    'label-guided teacher': (TEACHER,),
+    'both': (GWAP_TEACHER,),
+    'all boxes': (
+        TEACHER,
+        'train_dataloader.dataset.percent=100',
+        'train_dataloader.batch_sampler=None',
+    ),
+}
+CARDS_ARMS = {
+    'boxes only': ('gwap/rfcn_r18_cards-p20-boxes-only.py',),
+    'boxes + labels, GWAP': ('gwap/rfcn_r18_gwap_cards-p20.py',),
+    'boxes + labels, GAP': ('gwap/rfcn_r18_gap_cards-p20.py',),
+    'all boxes': ('gwap/rfcn_r18_cards-all-boxes.py',),
+}
+
+
+class Comparison(NamedTuple):
+    """The trainings on a data set.
+
+    Attributes:
+        few: config of the first stage on some of the boxes.
+        whole: config of the first stage on all boxes.
+        arms: config and options of the second stage, by name.
+        percents: default percentages of the images with boxes.
+        metrics: columns of the table; the first is drawn.
+    """
+
+    few: str
+    whole: str
+    arms: dict[str, tuple[str, ...]]
+    percents: list[float]
+    metrics: list[str]
+
 
 DATA = dict(
-    digits=dict(
-        share=10, percents=[2, 10], metrics=['coco/bbox_mAP', 'coco/bbox_mAP_50', 'image/mAP']
+    digits=Comparison(
+        'gwap/rfcn_r18_digits-p10-boxes-only.py',
+        'gwap/rfcn_r18_digits-all-boxes.py',
+        DIGITS_ARMS,
+        [10, 2],
+        ['coco/bbox_mAP', 'coco/bbox_mAP_50', 'image/mAP', 'pseudo_precision', 'pseudo_recall'],
     ),
-    cards=dict(share=20, percents=[20], metrics=['pascal_voc/mAP', 'image/mAP']),
+    cards=Comparison(
+        'gwap/rfcn_r18_cards-p20-boxes-only.py',
+        'gwap/rfcn_r18_cards-all-boxes.py',
+        CARDS_ARMS,
+        [20],
+        ['pascal_voc/mAP', 'image/mAP'],
+    ),
 )
 
 
@@ -38,19 +102,26 @@ def parse_args() -> argparse.Namespace:
         '--percents',
         type=float,
         nargs='+',
-        help='percentages of the images with boxes (default: 2 10 for digits, 20 for cards)',
+        help='percentages of the images with boxes, in the order of the trainings '
+        '(default: 10 2 for digits, 20 for cards)',
     )
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='default: 0 1 2')
+    parser.add_argument(
+        '--arms', nargs='+', metavar='NAME', help="ways to train, such as 'both' (default: all)"
+    )
     parser.add_argument(
         '--iterations',
         type=int,
         nargs=2,
-        default=[1000, 2000],
+        default=ITERATIONS,
         metavar=('FIRST', 'SECOND'),
-        help='iterations of the two stages (default: 1000 2000)',
+        help=f'iterations of the two stages (default: {ITERATIONS[0]} {ITERATIONS[1]})',
     )
     parser.add_argument(
         '--jobs', type=int, default=1, help='simultaneous trainings (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--table-only', action='store_true', help='train nothing; write table and plot'
     )
     parser.add_argument(
         '--work-dir', type=Path, default=Path('work_dirs/compare'), help='default: %(default)s'
@@ -58,50 +129,70 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out', type=Path, default=Path('docs/compare'), help='default: %(default)s'
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    known = DATA[args.data].arms
+    unknown = [name for name in args.arms or () if name not in known]
+    if unknown:
+        parser.error(f'--arms: no {unknown[0]!r} on {args.data}; choose from {", ".join(known)}')
+    return args
 
 
-def make_experiments(data: str, share: int, percents: list[float]) -> list[Experiment]:
-    """Return the experiments on a data set.
-
-    Args:
-        data (str): name of the data set in the names of the configs.
-        share (int): percentage of boxes in the names of the configs.
-        percents (list[float]): percentages of boxes to train with.
-    """
-    first = f'gwap/rfcn_r18_{data}-p{share}-boxes-only.py'
-    seconds = {
-        'boxes only': first,
-        'boxes + labels, GWAP': f'gwap/rfcn_r18_gwap_{data}-p{share}.py',
-        'boxes + labels, GAP': f'gwap/rfcn_r18_gap_{data}-p{share}.py',
-    }
+def make_experiments(
+    comparison: Comparison, percents: list[float], arms: Optional[list[str]] = None
+) -> list[Experiment]:
+    """Return the arms, or some of them, at each percentage of boxes, and with all boxes."""
+    chosen = {name: arm for name, arm in comparison.arms.items() if name in (arms or [name])}
     experiments = [
-        Experiment(name, first, second, percent)
+        Experiment(name, comparison.few, config, percent, tuple(options))
         for percent in percents
-        for name, second in seconds.items()
+        for name, (config, *options) in chosen.items()
+        if name != 'all boxes'
     ]
-    all_boxes = f'gwap/rfcn_r18_{data}-all-boxes.py'
-    return [*experiments, Experiment('all boxes', all_boxes, all_boxes)]
+    if 'all boxes' in chosen:
+        config, *options = chosen['all boxes']
+        whole = Experiment('all boxes', comparison.whole, config, options=tuple(options))
+        experiments.append(whole)
+    return experiments
+
+
+def order_runs(runs: list[Run], percents: list[float]) -> list[Run]:
+    """Sort runs by the order of their percentages; all boxes count as the first."""
+    return sorted(runs, key=lambda run: percents.index(run.experiment.percent or percents[0]))
+
+
+def write_results(comparison: Comparison, records: Records, iterations: tuple, out: Path) -> None:
+    """Write table and plot of all records of a comparison with these numbers of iterations."""
+    results = records.values()
+    percents = sorted({result['percent'] for result in results} - {None})
+    seeds = sorted({result['seed'] for result in results})
+    runs = make_runs(make_experiments(comparison, percents), seeds, iterations, Path())
+    runs = [run for run in runs if run in records]
+    if not runs:
+        sys.exit(f'{records.path}: no results of {iterations[0]} and {iterations[1]} iterations')
+    stages = {stage for run in runs for stage in (run, run.after) if stage in records}
+    first, second = iterations
+    title = f'Two stages, of {first:,} and {second:,} iterations; '
+    title += describe_runs([records[stage] for stage in stages])
+    found = collect((run.experiment, records[run]) for run in runs)
+    write_table(found, comparison.metrics, out.with_suffix('.md'), title)
+    draw(found, comparison.metrics[0], out.with_suffix('.png'))
 
 
 def main() -> None:
     args = parse_args()
-    data = DATA[args.data]
-    experiments = make_experiments(args.data, data['share'], args.percents or data['percents'])
-    # The trainings run in the folder of the repository.
-    folder = args.work_dir.resolve() / args.data
-    firsts, seconds = make_runs(experiments, args.seeds, folder)
-    for runs, iterations in zip((firsts, seconds), args.iterations):
-        train(runs, iterations, args.jobs)
+    comparison, iterations = DATA[args.data], tuple(args.iterations)
+    percents = args.percents or comparison.percents
     args.out.mkdir(parents=True, exist_ok=True)
-    table, plot = (args.out / f'{args.data}.{suffix}' for suffix in ('md', 'png'))
-    first, second = args.iterations
-    title = f'Two stages, of {first:,} and {second:,} iterations; ' + describe_runs(
-        firsts + seconds, args.seeds, args.jobs
-    )
-    results = collect(seconds)
-    write_table(results, data['metrics'], table, title)
-    draw(results, data['metrics'][0], plot)
+    out = args.out / args.data
+    records = Records(out.with_suffix('.jsonl'))
+    if not args.table_only:
+        experiments = make_experiments(comparison, percents, args.arms)
+        # The trainings run in the folder of the repository.
+        folder = args.work_dir.resolve() / args.data
+        runs = order_runs(make_runs(experiments, args.seeds, iterations, folder), percents)
+        train(records.missing(runs), args.jobs, records.add)
+    write_results(comparison, records, iterations, out)
+    table, plot = out.with_suffix('.md'), out.with_suffix('.png')
     print(f'\n{table.read_text()}\n{table}\n{plot}')
 
 

@@ -14,6 +14,7 @@ folder in WORK_DIR to start again.
 import argparse
 import json
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 import torch
@@ -78,13 +79,16 @@ def config_of(pooling: str) -> str:
     return f'wsol/r18_{pooling}_digits-single.py'
 
 
-def make_runs(poolings: list[str], seeds: list[int], folder: Path) -> list[Run]:
-    """Return a run for each pooling and seed, in one stage."""
+def make_runs(
+    poolings: list[str], seeds: list[int], folder: Path, iterations: Optional[int] = None
+) -> list[Run]:
+    """Return a run for each pooling and seed, in one stage; by default as long as its config."""
     return [
         Run(
             Experiment(POOLINGS[name], config_of(name), config_of(name)),
             seed,
             config_of(name),
+            iterations or load_config(config_of(name)).train_cfg.max_iters,
             folder / f'{name}-seed{seed}',
         )
         for seed in seeds
@@ -92,22 +96,22 @@ def make_runs(poolings: list[str], seeds: list[int], folder: Path) -> list[Run]:
     ]
 
 
-def load_config(run: Run) -> Config:
-    return Config.fromfile(REPO / 'configs' / run.config)
+def load_config(path: str) -> Config:
+    return Config.fromfile(REPO / 'configs' / path)
 
 
 def load_model(run: Run) -> torch.nn.Module:
     last = (run.folder / 'last_checkpoint').read_text().strip()
     with safe_checkpoints():
-        return init_detector(load_config(run), last, device='cpu', cfg_options={})
+        return init_detector(load_config(run.config), last, device='cpu', cfg_options={})
 
 
 def add_tuned_result(run: Run) -> None:
     """Add GT-known at the tuned threshold to the result of a run."""
     result = run.result()
-    if 'tuned/threshold' not in result:
-        found = tuned_gt_known(load_model(run), load_config(run))
-        result.update({f'tuned/{name}': value for name, value in found.items()})
+    if 'tuned/threshold' not in result['values']:
+        found = tuned_gt_known(load_model(run), load_config(run.config))
+        result['values'].update({f'tuned/{name}': value for name, value in found.items()})
         (run.folder / 'result.json').write_text(json.dumps(result))
 
 
@@ -163,7 +167,7 @@ def write_table(results: Results, path: Path, title: str) -> None:
 
 def draw(runs: list[Run], count: int, path: Path) -> None:
     """Draw validation images, one per row, with the map of each run in a column."""
-    dataset = DATASETS.build(load_config(runs[0]).val_dataloader.dataset)
+    dataset = DATASETS.build(load_config(runs[0].config).val_dataloader.dataset)
     models = [load_model(run) for run in runs]
     tiles = []
     for i in np.linspace(0, len(dataset) - 1, count).astype(int):
@@ -187,16 +191,18 @@ def _map_tile(model: torch.nn.Module, data: dict, image: np.ndarray, label: int,
 def main() -> None:
     args = parse_args()
     # The trainings run in the folder of the repository.
-    runs = make_runs(args.poolings, args.seeds, args.work_dir.resolve() / 'poolings')
-    iterations = args.iterations or load_config(runs[0]).train_cfg.max_iters
-    train(runs, iterations, args.jobs)
+    folder = args.work_dir.resolve() / 'poolings'
+    runs = make_runs(args.poolings, args.seeds, folder, args.iterations)
+    train(runs, args.jobs)
     register_all_modules()
     for run in runs:
         add_tuned_result(run)
     args.out.mkdir(parents=True, exist_ok=True)
     table, picture = (args.out / f'poolings.{suffix}' for suffix in ('md', 'png'))
-    title = f'{iterations:,} iterations; ' + describe_runs(runs, args.seeds, args.jobs)
-    write_table(collect(runs), table, title)
+    results = [(run.experiment, run.result()) for run in runs]
+    title = f'{runs[0].iterations:,} iterations; '
+    title += describe_runs([result for _, result in results])
+    write_table(collect(results), table, title)
     draw(runs[: len(args.poolings)], args.images, picture)
     print(f'\n{table.read_text()}\n{table}\n{picture}')
 

@@ -1,50 +1,54 @@
 """Collect the results of a comparison; write a table and draw a plot."""
 
-import os
-import platform
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import date
 from pathlib import Path
 from typing import Optional
 
 import numpy as np
-import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from training import Experiment, Run
+from training import Experiment
 
 NAMES = {
     'coco/bbox_mAP': 'AP',
     'coco/bbox_mAP_50': 'AP50',
     'pascal_voc/mAP': 'mAP',
     'image/mAP': 'image-level mAP',
+    'pseudo_precision': 'pseudo-box precision',
+    'pseudo_recall': 'pseudo-box recall',
 }
+# Okabe and Ito's palette, which colour-blind people can tell apart.
+COLOURS = ('#000000', '#E69F00', '#0072B2', '#009E73', '#D55E00', '#CC79A7', '#56B4E9')
+MARKERS = 'osD^vP*'
 # Values of each metric, one per seed, by experiment.
 Results = dict[Experiment, dict[str, np.ndarray]]
 
 
-def collect(runs: list[Run]) -> Results:
-    """Read the results of runs and group them by experiment."""
+def collect(results: Iterable[tuple[Experiment, dict]]) -> Results:
+    """Group the results of runs by experiment."""
     found = defaultdict(lambda: defaultdict(list))
-    for run in runs:
-        for name, value in run.result().items():
-            if name != 'command':
-                found[run.experiment][name].append(value)
+    for experiment, result in results:
+        for name, value in result['values'].items():
+            found[experiment][name].append(value)
     return {
         experiment: {name: np.array(values) for name, values in metrics.items()}
         for experiment, metrics in found.items()
     }
 
 
-def describe_runs(runs: list[Run], seeds: list[int], jobs: int) -> str:
+def describe_runs(results: list[dict]) -> str:
     """Return a sentence on the time and the machine of the trainings."""
-    hours = sum(run.result()['seconds'] for run in runs) / 3600
-    machine = f'{len(os.sched_getaffinity(0))} CPU cores ({platform.machine()})'
-    if torch.cuda.is_available():
-        machine = torch.cuda.get_device_name()
+    hours = sum(result['values']['seconds'] for result in results) / 3600
+    seeds, jobs, machines, versions = (
+        ' or '.join(str(value) for value in sorted({result[key] for result in results}))
+        for key in ('seed', 'jobs', 'machine', 'torch')
+    )
+    days = sorted({result['date'] for result in results})
     return (
-        f'{len(runs)} runs, seeds {", ".join(map(str, seeds))}; {hours:.1f} hours of training, '
-        f'{jobs} at a time, on {machine}; {date.today()}, torch {torch.__version__}.'
+        f'{len(results)} runs, seeds {seeds.replace(" or ", ", ")}; {hours:.1f} hours of training, '
+        f'{jobs} at a time, on {machines}; {" to ".join(dict.fromkeys([days[0], days[-1]]))}, '
+        f'torch {versions}.'
     )
 
 
@@ -77,17 +81,20 @@ def gap_closed(results: Results, experiment: Experiment, metric: str) -> float:
 
 
 def write_table(results: Results, metrics: list[str], path: Path, title: str) -> None:
-    """Write a table with a row for each experiment."""
+    """Write a table with a row for each experiment, and a column for each metric that occurs."""
+    metrics = [name for name in metrics if any(name in values for values in results.values())]
     heads = ['boxes', 'training', *(NAMES[name] for name in metrics)]
     heads += ['share of the gap', 'minutes of the second stage']
+    seeds = max(len(values['seconds']) for values in results.values())
     rows = []
     for experiment, values in results.items():
         share = 'all' if experiment.percent is None else f'{experiment.percent:g} %'
         gap = gap_closed(results, experiment, metrics[0])
+        count = len(values['seconds'])
         rows.append(
             [
                 share,
-                experiment.name,
+                experiment.name + ('' if count == seeds else f' ({count} of {seeds} seeds)'),
                 *(format_values(values.get(name), 3) for name in metrics),
                 '' if np.isnan(gap) else f'{100 * gap:.0f} %',
                 f'{values["seconds"].mean() / 60:.1f}',
@@ -97,51 +104,72 @@ def write_table(results: Results, metrics: list[str], path: Path, title: str) ->
 
 
 def draw(results: Results, metric: str, path: Path) -> None:
-    """Draw a metric over the share of boxes: a dot per seed and a line through the means."""
-    figure = Figure(figsize=(6.4, 4.2), layout='tight')
+    """Draw a metric over the share of boxes: a dot per seed, and a line through the means.
+
+    The experiment with all boxes is a horizontal line, with its dots on the right border.
+    """
+    figure = Figure(figsize=(8, 4.6), layout='constrained')
     axes = figure.subplots()
-    positions = _positions(results)
-    for name in dict.fromkeys(experiment.name for experiment in results):
-        group = [experiment for experiment in results if experiment.name == name]
-        (line,) = axes.plot(
-            [positions[experiment] for experiment in group],
-            [results[experiment][metric].mean() for experiment in group],
-            marker='_',
-            markersize=14,
-            label=name,
-        )
-        for experiment in group:
-            values = results[experiment][metric]
-            x = [positions[experiment]] * len(values)
-            axes.plot(x, values, 'o', markersize=4, color=line.get_color())
-    for experiment in results:
-        if experiment.percent is None:
-            mean = results[experiment][metric].mean()
-            axes.axhline(mean, color='grey', linewidth=0.8, linestyle='--')
-    shares = sorted({_share(experiment) for experiment in results})
+    positions = _positions(experiment for experiment in results if experiment.percent)
+    shares = sorted({experiment.percent for experiment in positions})
+    right = 1.3 * shares[-1] if shares else 100
+    ends = {}
+    for number, name in enumerate(dict.fromkeys(experiment.name for experiment in results)):
+        style = dict(color=COLOURS[number % 7], marker=MARKERS[number % 7])
+        group = {e: values[metric] for e, values in results.items() if e.name == name}
+        means = [values.mean() for values in group.values()]
+        x = [positions.get(experiment, right) for experiment in group]
+        if x == [right]:
+            axes.axhline(means[-1], color=style['color'], linewidth=1.2, linestyle='--')
+        else:
+            axes.plot(x, means, color=style['color'], linewidth=1.5)
+        for place, values in zip(x, group.values()):
+            dots = dict(linestyle='', markersize=5, clip_on=False, zorder=3, **style)
+            axes.plot([place] * len(values), values, **dots)
+        ends[name] = x[-1], means[-1], style['color']
     axes.set(
         xscale='log',
-        xlabel='images with boxes (%); the others have labels',
+        xlabel='images with boxes (%)',
         ylabel=f'{NAMES[metric]} on the validation set',
         xticks=shares,
         xticklabels=[f'{share:g}' for share in shares],
-        ylim=(0, 1.15 * max(values[metric].max() for values in results.values())),
+        xlim=(shares[0] / 1.3 if shares else 1, right),
+        ylim=(0, 1.1 * max(values[metric].max() for values in results.values())),
     )
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    _label_ends(axes, ends)
     figure.savefig(path, dpi=110)
 
 
-def _share(experiment: Experiment) -> float:
-    return 100 if experiment.percent is None else experiment.percent
+def _label_ends(axes: Axes, ends: dict[str, tuple[float, float, str]]) -> None:
+    """Write each name to the right of the plot, near its last mean and clear of the others."""
+    line = 0.055 * axes.get_ylim()[1]
+    names = sorted(ends, key=lambda name: ends[name][1])
+    heights = np.array([ends[name][1] for name in names])
+    for _ in range(200):
+        overlap = np.maximum(0, line - np.diff(heights)) / 2
+        heights[:-1] -= overlap
+        heights[1:] += overlap
+    for name, height in zip(names, heights):
+        x, value, colour = ends[name]
+        axes.annotate(
+            name,
+            xy=(x, value),
+            xytext=(1.03, height),
+            textcoords=axes.get_yaxis_transform(),
+            color=colour,
+            va='center',
+            arrowprops=dict(arrowstyle='-', color=colour, linewidth=0.6, shrinkA=1, shrinkB=0),
+            annotation_clip=False,
+        )
 
 
 def _positions(experiments: Iterable[Experiment]) -> dict[Experiment, float]:
     """Return an x value for each experiment; equal shares are drawn side by side."""
     by_share = defaultdict(list)
     for experiment in experiments:
-        by_share[_share(experiment)].append(experiment)
+        by_share[experiment.percent].append(experiment)
     return {
         experiment: share * 1.04 ** (index - (len(group) - 1) / 2)
         for share, group in by_share.items()
