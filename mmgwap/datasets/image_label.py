@@ -11,6 +11,7 @@ from mmgwap.registry import DATASETS
 
 from .annotation_checks import UNLABELLED, check_classes, check_unlabelled
 from .image_label_readers import READERS, LabelledImage
+from .results_file import Categories, ImageEntry, read_results
 from .transforms import pack_image_labels, without_boxes
 from .unreadable_images import UnreadableImageMixin
 
@@ -46,6 +47,12 @@ class ImageLabelDataset(UnreadableImageMixin, BaseDetDataset):
             if labels are not ``complete``, it is left out.
         unlabelled (str): treatment of images without labels: 'ignore' (all classes are unknown,
             with a warning), 'negative' (all classes are absent, with a warning) or 'error'.
+        pseudo_boxes (str): file with boxes of the images, for a
+            ``LabelGuidedTeacher(boxes='file')``; path relative to the working directory. COCO
+            results: ``image_id`` is the id of 'coco' and 'voc', the path below
+            ``data_prefix['img']`` of 'folders' and 'csv'. ``category_id`` is that of 'coco'; the
+            other formats require ``category_name``. See
+            :func:`mmgwap.datasets.results_file.read_results`.
         on_bad_image (str): 'error' or 'skip', see :class:`UnreadableImageMixin`.
         ann_file, data_root, data_prefix, metainfo, pipeline, ...: as for mmdet's data sets.
             ``metainfo`` must list the classes.
@@ -66,6 +73,7 @@ class ImageLabelDataset(UnreadableImageMixin, BaseDetDataset):
         complete: bool = True,
         unlisted_categories: str = 'error',
         unlabelled: str = 'ignore',
+        pseudo_boxes: Optional[str] = None,
         **kwargs,
     ) -> None:
         for name, value, choices in (
@@ -80,6 +88,8 @@ class ImageLabelDataset(UnreadableImageMixin, BaseDetDataset):
         self.format, self.names, self.complete = format, names or {}, complete
         self.unlisted_categories = unlisted_categories
         self.unlabelled = unlabelled
+        self.pseudo_boxes = pseudo_boxes
+        self.category_names = {}  # by category id; set by the reader of COCO files
         super().__init__(*args, **kwargs)
 
     def full_init(self) -> None:
@@ -88,7 +98,9 @@ class ImageLabelDataset(UnreadableImageMixin, BaseDetDataset):
         super().full_init()
         self.boxed = np.zeros(len(self), dtype=bool)
         self.pipeline = without_boxes(
-            pack_image_labels(self.pipeline), 'the pipeline of ImageLabelDataset'
+            pack_image_labels(self.pipeline),
+            'the pipeline of ImageLabelDataset',
+            self.pseudo_boxes is not None,
         )
 
     def load_data_list(self) -> list[dict]:
@@ -113,7 +125,19 @@ class ImageLabelDataset(UnreadableImageMixin, BaseDetDataset):
             raise ValueError(
                 f'{self._where}: no image has a label among the classes {self.metainfo["classes"]}'
             )
+        if self.pseudo_boxes is not None:
+            categories = self.categories()
+            images = [ImageEntry(info['img_id'], categories) for info in data_list]
+            boxes = read_results(self.pseudo_boxes, images)
+            for index, info in enumerate(data_list):
+                info['file_instances'] = boxes[index]
         return data_list
+
+    def categories(self) -> Categories:
+        """Return the labels of the names, and of the category ids of a COCO file."""
+        names = self.category_names.items()
+        by_id = {i: self._label_of[name] for i, name in names if name in self._label_of}
+        return Categories(self._label_of, by_id)
 
     def _labels_by_name(self) -> dict[str, int]:
         """Return the label of each class name, and of each name in ``names``."""

@@ -73,6 +73,7 @@ def read_coco(dataset: BaseDetDataset) -> list[LabelledImage]:
         read_json(where, dataset.backend_args), where, annotated=False
     )
     names = {category['id']: category['name'] for category in categories}
+    dataset.category_names = names
     image_labels = check_column(
         images,
         f'{where}, image',

@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Sequence
+from itertools import chain, repeat
 from typing import Callable, NamedTuple, Optional, Union
 
 import numpy as np
 from mmcv.transforms import Compose
+from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS as MMDET_DATASETS
 from mmengine.dataset import BaseDataset, ConcatDataset
 from mmengine.logging import print_log
@@ -14,6 +16,7 @@ from mmgwap.registry import DATASETS
 
 from .annotation_checks import UNLABELLED, check_unlabelled
 from .partial_split import read_split, split_from_flag, split_from_ids, stratified_split
+from .results_file import Categories, ImageEntry, read_results
 from .transforms import pack_image_labels, without_boxes
 from .unreadable_images import load_sample
 
@@ -51,11 +54,16 @@ class PartialBoxDataset:
         unlabelled (str): treatment of images without boxes and without labels: 'ignore' (all
             classes are unknown, with a warning), 'negative' (all classes are absent, with a
             warning) or 'error'.
+        pseudo_boxes (str): file with boxes of the images without boxes, for a
+            ``LabelGuidedTeacher(boxes='file')``; path relative to the working directory. COCO
+            results: ``image_id`` is the id of the annotation file, ``category_id`` that of the
+            COCO file. Other data sets require ``category_name``. See
+            :func:`mmgwap.datasets.results_file.read_results`.
         lazy_init (bool): whether to load annotations on first use, as in mmengine.
 
     Raises:
-        ValueError: if an argument is out of range, the images cannot be chosen, or a pipeline
-            mixes images with and without boxes.
+        ValueError: if an argument is out of range, the images cannot be chosen, a pipeline
+            mixes images with and without boxes, or ``pseudo_boxes`` is malformed.
         TypeError: if ``dataset`` is not a supported data set.
     """
 
@@ -69,6 +77,7 @@ class PartialBoxDataset:
         boxes_only: bool = False,
         label_pipeline: Optional[list[dict]] = None,
         unlabelled: str = 'ignore',
+        pseudo_boxes: Optional[str] = None,
         lazy_init: bool = False,
     ) -> None:
         choices = dict(percent=percent, split_file=split_file, flag=flag)
@@ -87,10 +96,16 @@ class PartialBoxDataset:
             raise ValueError(
                 f'PartialBoxDataset: unlabelled must be one of {UNLABELLED}, got {unlabelled!r}'
             )
+        if boxes_only and pseudo_boxes is not None:
+            raise ValueError(
+                f'PartialBoxDataset: pseudo_boxes={pseudo_boxes!r} are for images that '
+                'boxes_only=True leaves out'
+            )
         self.percent, self.seed = percent, seed
         self.split_file, self.flag = split_file, flag
         self.boxes_only = boxes_only
         self.unlabelled = unlabelled
+        self.pseudo_boxes = pseudo_boxes
         self.dataset = MMDET_DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         self.label_pipeline = None if label_pipeline is None else Compose(label_pipeline)
         self._fully_initialized = False
@@ -128,11 +143,15 @@ class PartialBoxDataset:
                 if not (has_boxes or image.present or image.ignored)
             ]
             check_unlabelled(unlabelled, self.unlabelled, 'PartialBoxDataset')
+        if self.pseudo_boxes is not None:
+            self._file_boxes = read_results(self.pseudo_boxes, _entries(base, images, boxed))
         self._indices = np.flatnonzero(boxed) if self.boxes_only else np.arange(len(images))
         self._boxed = boxed[self._indices]
         if self.label_pipeline is not None:
             self.label_pipeline = without_boxes(
-                pack_image_labels(self.label_pipeline), 'label_pipeline'
+                pack_image_labels(self.label_pipeline),
+                'label_pipeline',
+                self.pseudo_boxes is not None,
             )
         for dataset in base:
             self._set_pipelines(dataset, dataset.pipeline)
@@ -156,7 +175,9 @@ class PartialBoxDataset:
             dataset.label_pipeline = self.label_pipeline
         elif not self._boxed.all():
             dataset.label_pipeline = without_boxes(
-                dataset.pipeline, 'the pipeline of the wrapped data set'
+                dataset.pipeline,
+                'the pipeline of the wrapped data set',
+                self.pseudo_boxes is not None,
             )
 
     @property
@@ -195,6 +216,8 @@ class PartialBoxDataset:
         hidden = dict(
             bboxes=[obj['bbox'] for obj in boxes], labels=[obj['bbox_label'] for obj in boxes]
         )
+        if self.pseudo_boxes is not None:
+            info['file_instances'] = self._file_boxes[int(self._indices[idx])]
         return dict(
             info,
             has_boxes=False,
@@ -230,11 +253,13 @@ class ImageSummary(NamedTuple):
         present: classes of the boxes.
         ignored: classes that only occur in ignored boxes (crowds, difficult objects) or in boxes
             dropped as degenerate.
+        size: (width, height) in pixels; infinite if unknown.
     """
 
     id: Union[int, str]
     present: set[int]
     ignored: set[int]
+    size: tuple[float, float]
 
 
 def summarize_images(dataset: Union[BaseDataset, ConcatDataset]) -> list[ImageSummary]:
@@ -251,7 +276,25 @@ def _summarize(info: dict) -> ImageSummary:
     present = {obj['bbox_label'] for obj in instances if not obj.get('ignore_flag')}
     ignored = {obj['bbox_label'] for obj in instances}
     ignored.update(info.get('dropped_labels', ()))
-    return ImageSummary(info.get('img_id'), present, ignored - present)
+    size = tuple(info.get(side) or np.inf for side in ('width', 'height'))
+    return ImageSummary(info.get('img_id'), present, ignored - present, size)
+
+
+def _entries(
+    base: list[BaseDataset], images: list[ImageSummary], boxed: np.ndarray
+) -> list[ImageEntry]:
+    """Return the images as the reader of results files needs them."""
+    categories = chain.from_iterable(repeat(categories_of(each), len(each)) for each in base)
+    return [
+        ImageEntry(image.id, of_image, not has_boxes, image.size)
+        for image, of_image, has_boxes in zip(images, categories, boxed)
+    ]
+
+
+def categories_of(dataset: BaseDataset) -> Categories:
+    """Return the labels of the categories of a data set with boxes."""
+    by_name = {name: label for label, name in enumerate(dataset.metainfo['classes'])}
+    return Categories(by_name, dataset.cat2label if isinstance(dataset, CocoDataset) else {})
 
 
 def base_datasets(dataset: Union[BaseDataset, ConcatDataset]) -> list[BaseDataset]:

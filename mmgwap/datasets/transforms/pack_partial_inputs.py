@@ -5,13 +5,40 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from mmcv.transforms import Compose
-from mmdet.datasets.transforms import PackDetInputs
+from mmcv.transforms import BaseTransform, CenterCrop, Compose
+from mmcv.transforms import RandomFlip as PlainRandomFlip
+from mmcv.transforms import Resize as PlainResize
+from mmdet.datasets.transforms import (
+    Albu,
+    Expand,
+    MinIoURandomCrop,
+    PackDetInputs,
+    RandomAffine,
+    RandomCenterCropPad,
+    RandomFlip,
+    RandomShift,
+    Resize,
+)
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmgwap.registry import TRANSFORMS
 from mmgwap.structures import PartialDataSample, image_labels
+
+# Transforms of mmcv and mmdet that move pixels and do not record it in homography_matrix. Of the
+# subclasses, those of mmdet's Resize and RandomFlip record it.
+UNRECORDED = (
+    Albu,
+    CenterCrop,
+    Expand,
+    MinIoURandomCrop,
+    PlainRandomFlip,
+    PlainResize,
+    RandomAffine,
+    RandomCenterCropPad,
+    RandomShift,
+)
+RECORDED = (RandomFlip, Resize)
 
 
 @TRANSFORMS.register_module()
@@ -133,7 +160,7 @@ def pack_image_labels(pipeline: Compose) -> Compose:
     return Compose([*others, PackPartialInputs(meta_keys=last.meta_keys)])
 
 
-def without_boxes(pipeline: Compose, name: str) -> Compose:
+def without_boxes(pipeline: Compose, name: str, pseudo_boxes: bool = False) -> Compose:
     """Copy a pipeline for images without boxes.
 
     In the copy, a crop without a box is valid. mmdet by default rejects such a crop.
@@ -141,11 +168,16 @@ def without_boxes(pipeline: Compose, name: str) -> Compose:
     Args:
         pipeline (Compose): pipeline of images with boxes.
         name (str): name of the pipeline, for errors.
+        pseudo_boxes (bool): whether boxes from a file must follow the pixels. The same holds for
+            boxes of a teacher, that is with :class:`PackTeacherView` in the pipeline.
 
     Raises:
-        ValueError: if a transform, at any depth, mixes images.
+        ValueError: if a transform, at any depth, mixes images, or moves pixels without a record
+            in ``homography_matrix`` where boxes must follow them.
     """
     pipeline = copy.deepcopy(pipeline)
+    if pseudo_boxes or any(isinstance(each, PackTeacherView) for each in _walk(pipeline)):
+        _check_homography(pipeline, name)
     for transform in _walk(pipeline):
         # RandomCrop and Albu return None if no box is left.
         for option, value in (('allow_negative_crop', True), ('skip_img_without_anno', False)):
@@ -161,10 +193,24 @@ def without_boxes(pipeline: Compose, name: str) -> Compose:
     return pipeline
 
 
+def _check_homography(pipeline: Compose, name: str) -> None:
+    for transform in _walk(pipeline):
+        if isinstance(transform, UNRECORDED) and not isinstance(transform, RECORDED):
+            raise ValueError(
+                f'{type(transform).__name__} of {type(transform).__module__.split(".")[0]} in '
+                f'{name} moves pixels without recording homography_matrix, so that pseudo boxes '
+                'would not follow; use Resize, RandomFlip, RandomCrop, Rotate, ShearX, ShearY, '
+                'TranslateX or TranslateY of mmdet'
+            )
+
+
 def _walk(pipeline) -> Iterator:
     for transform in getattr(pipeline, 'transforms', []):
         # RandomChoice holds lists of transforms.
         if isinstance(transform, (list, tuple)):
             transform = Compose(transform)
         yield transform
+        # RandomResize, RandomChoiceResize and ResizeShortestEdge hold a Resize.
+        if isinstance(getattr(transform, 'resize', None), BaseTransform):
+            yield transform.resize
         yield from _walk(transform)
