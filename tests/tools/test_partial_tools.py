@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from mmdet.registry import DATASETS
+from mmdet.registry import DATASETS, MODELS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 
@@ -112,6 +112,36 @@ def test_export_for_a_config_that_does_not_fit(tool, partial_run, tmp_path):
     done = tool(EXPORT, partial_run / 'iter_8.pth', out, '--config', other, check=False)
     assert done.returncode == 1 and not out.exists()
     assert 'does not fit' in done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize('multi_task', [False, True])
+def test_export_from_a_teacher(tool, tmp_path, multi_task):
+    """Teacher and student have other weights; the result fits the plain detector exactly."""
+    plain = detector = tiny_rfcn(num_classes=10)
+    if multi_task:
+        head = dict(type='mmgwap.ImageClsHead', num_classes=10, in_channels=64)
+        detector = dict(type='mmgwap.MultiTaskDetector', detector=plain, cls_head=head)
+    model = MODELS.build(dict(type='mmgwap.LabelGuidedTeacher', detector=detector))
+    for name, part in (('teacher', model.teacher), ('student', model.student)):
+        torch.nn.init.constant_(next(part.parameters()), dict(teacher=1, student=2)[name])
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(iter=3)), tmp_path / 'both.pth')
+    for name, cfg in (('plain', plain), ('teacher', dict(type='x', detector=detector))):
+        Config(dict(model=cfg)).dump(tmp_path / f'{name}.py')
+    for config, options, value in (('plain', [], 1), ('teacher', ['--student'], 2)):
+        out = tmp_path / f'{value}.pth'
+        options += ['--config', tmp_path / f'{config}.py']
+        tool(EXPORT, tmp_path / 'both.pth', out, *options)
+        content = torch.load(out, weights_only=True)
+        MODELS.build(plain).load_state_dict(content['state_dict'], strict=True)
+        assert torch.unique(next(iter(content['state_dict'].values()))).tolist() == [value]
+        assert content['meta'] == dict(iter=3)
+
+
+def test_export_the_student_of_no_teacher(tool, partial_run, tmp_path):
+    options = tmp_path / 'a.pth', '--student'
+    done = tool(EXPORT, partial_run / 'iter_8.pth', *options, check=False)
+    assert done.returncode == 1 and not options[0].exists()
+    assert 'no weights named "student.*"' in done.stderr.strip().splitlines()[-1]
 
 
 @pytest.mark.slow
