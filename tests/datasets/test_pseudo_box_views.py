@@ -80,8 +80,9 @@ STILL = dict(
 # Loading, packing, wrappers and base classes; transforms of other tasks.
 OTHERS = set(
     """
-    BaseFrameSample ColorTransform Compose GTBoxSubOne_GLIP GeomTransform ImageAug ImageToTensor
-    InferencerLoader InstaBoost KeyMapper LineDetDataProcessor LinesToArray LoadAnnotations
+    BaseFrameSample ColorTransform Compose Corrupt GTBoxSubOne_GLIP GeomTransform ImageAug
+    ImageToTensor InferencerLoader InstaBoost KeyMapper LineDetDataProcessor LinesToArray
+    LoadAnnotations
     LoadEmptyAnnotations LoadImageFromFile LoadImageFromNDArray LoadLineAnnotations
     LoadMultiChannelImageFromFiles LoadOneDLSegmentation LoadPanopticAnnotations LoadProposals
     LoadTextAnnotations LoadTrackAnnotations MultiBranch MultiScaleFlipAug PackDetInputs

@@ -12,6 +12,7 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 
 from mmgwap.models.detectors.class_masks import mask_classes
+from mmgwap.models.task_modules import select_boxes
 from tests.datasets.helpers import BOXES, coco, voc
 from tools.pseudo_label import find_images
 
@@ -79,6 +80,7 @@ def test_results_are_the_masked_predictions(trained, write_config, all_boxes):
         absent[0, info['image_labels']] = False
         with mask_classes(model, absent):
             boxes = inference_detector(model, info['img_path']).pred_instances
+        boxes = select_boxes(boxes, torch.zeros(10), (~absent[0]).float(), best_score=0.1)
         for box, label, score in zip(boxes.bboxes.tolist(), boxes.labels, boxes.scores):
             if not absent[0, label]:
                 x1, y1, x2, y2 = box
@@ -164,13 +166,13 @@ def test_best_boxes_and_no_labels(tool, trained, write_config, all_boxes, tmp_pa
     out = tmp_path / 'boxes.json'
     options = '--out', out, '--workers', '0', '--score-thr'
     tool(TOOL, config, checkpoint, *options, '1', '--best-score', '0')
+    found = json.loads(out.read_text())
+    counts = Counter((entry['image_id'], entry['category_id']) for entry in found)
+    assert set(counts.values()) == {1}
     best = {}
     for entry in all_boxes[0]:
-        key = entry['image_id'], entry['category_id']
-        best[key] = max(best.get(key, 0), entry['score'])
-    found = json.loads(out.read_text())
-    assert {(e['image_id'], e['category_id']): e['score'] for e in found} == best
-    assert len(found) == len(best)
+        best[entry['image_id']] = max(best.get(entry['image_id'], 0), entry['score'])
+    assert best.items() <= {(entry['image_id'], entry['score']) for entry in found}
 
     tool(TOOL, config, checkpoint, *options, '0', '--no-labels')
     blind = json.loads(out.read_text())
@@ -180,7 +182,6 @@ def test_best_boxes_and_no_labels(tool, trained, write_config, all_boxes, tmp_pa
         for info in map(dataset.get_data_info, np.flatnonzero(~dataset.boxed).tolist())
     }
     assert any(int(e['category_name']) not in present[e['image_id']] for e in blind)
-    assert len(blind) == 8 * 10  # max_per_img
     tool(TOOL, config, checkpoint, *options, '1', '--no-labels', '--best-score', '0')
     assert json.loads(out.read_text()) == []
 
