@@ -1,7 +1,9 @@
-"""Draw a grid of validation images with true boxes, predicted boxes and score maps."""
+"""Draw grids of images: predictions on validation images, pseudo boxes on training images."""
 
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 from matplotlib import colormaps
@@ -13,12 +15,16 @@ from mmdet.apis import inference_detector, init_detector
 from mmdet.registry import DATASETS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.fileio import get
-from torch import nn
+from torch import Tensor, nn
 
-from mmgwap.structures import maps_to_image
+from mmgwap.datasets.samplers import boxed_images
+from mmgwap.models import LabelGuidedTeacher, MultiTaskDetector
+from mmgwap.structures import batch_multi_hot, image_labels, maps_to_image
 
 HEADER = 0.6  # inches above the images
+PSEUDO_COLOUR = '#00c853'
 
 
 class Column(NamedTuple):
@@ -36,11 +42,21 @@ class Column(NamedTuple):
 
 
 def load_model(cfg: Config, checkpoint: Path, device: str) -> nn.Module:
-    """Load a trained model; a ``MultiTaskDetector`` will return its score maps."""
-    if cfg.model.type == 'mmgwap.MultiTaskDetector':
-        cfg.model.test_cfg = dict(cfg.model.get('test_cfg') or {}, with_maps=True)
+    """Load a trained model; a ``MultiTaskDetector``, at any depth, will return its score maps."""
     # Without cfg_options, mmdet reads cfg.model.backbone, which a wrapper does not have.
-    return init_detector(cfg, str(checkpoint), device=device, cfg_options={})
+    model = init_detector(cfg, str(checkpoint), device=device, cfg_options={})
+    for module in _multi_task_detectors(model):
+        module.with_maps = True
+    return model
+
+
+def has_maps(model: nn.Module) -> bool:
+    """Return whether the predictions of a model have score maps."""
+    return next(_multi_task_detectors(model), None) is not None
+
+
+def _multi_task_detectors(model: nn.Module) -> Iterator[MultiTaskDetector]:
+    return (module for module in model.modules() if isinstance(module, MultiTaskDetector))
 
 
 def draw_grid(cfg: Config, columns: list[Column], count: int, threshold: float, path: Path) -> None:
@@ -56,12 +72,7 @@ def draw_grid(cfg: Config, columns: list[Column], count: int, threshold: float, 
     dataset = DATASETS.build(cfg.val_dataloader.dataset)
     count = min(count, len(dataset))
     width = min(4, count) if len(columns) == 1 else len(columns)
-    rows = -(-count * len(columns) // width)
-    height = 3 * rows + HEADER
-    figure = Figure(figsize=(3 * width, height))
-    grid = figure.subplots(rows, width, squeeze=False)
-    for axes in grid.flat:
-        axes.axis('off')
+    figure, grid = _make_grid(-(-count * len(columns) // width), width)
     cells = iter(grid.flat)
     # Neighbours in a data set may be frames of one scene.
     for index in np.linspace(0, len(dataset) - 1, count).astype(int):
@@ -71,8 +82,55 @@ def draw_grid(cfg: Config, columns: list[Column], count: int, threshold: float, 
     if len(columns) > 1:
         for axes, column in zip(grid[0], columns):
             axes.set_title(column.title, fontsize=10)
-    figure.suptitle('white: true    colour: predicted, with class and score', fontsize=10)
-    figure.tight_layout(rect=(0, 0, 1, 1 - HEADER / 2 / height))
+    _save(figure, 'white: true    colour: predicted, with class and score', path)
+
+
+def draw_train_grid(
+    cfg: Config, models: dict[str, LabelGuidedTeacher], count: int, path: Path
+) -> bool:
+    """Draw training images without boxes, one per row, with the pseudo boxes of each teacher.
+
+    A column shows the true boxes, if a ``PartialBoxDataset`` hides them. The score maps of the
+    last model, if it has an image-level head, are those of the image labels.
+
+    Args:
+        cfg (Config): config with the training data set.
+        models (dict): models by name.
+        count (int): number of images.
+        path (Path): picture to write.
+
+    Returns:
+        bool: False, and no picture is written, if all images have boxes.
+    """
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    indices = np.flatnonzero(~boxed_images(dataset))
+    if not len(indices):
+        return False
+    count = min(count, len(indices))
+    name, model = list(models.items())[-1]
+    titles = ['image labels', *(f'{name}: pseudo boxes' for name in models)]
+    titles += [f'{name}: score maps'] if has_maps(model) else []
+    figure, grid = _make_grid(count, len(titles))
+    for row, index in zip(grid, indices[np.linspace(0, len(indices) - 1, count).astype(int)]):
+        _draw_train_image(row, dataset[int(index)], list(models.values()), dataset.metainfo)
+    for axes, title in zip(grid[0], titles):
+        axes.set_title('\n'.join(filter(None, (title, axes.get_title()))), fontsize=10)
+    title = 'white: true boxes, hidden in training    green: pseudo boxes, with class and score'
+    _save(figure, title, path)
+    return True
+
+
+def _make_grid(rows: int, width: int) -> tuple[Figure, np.ndarray]:
+    figure = Figure(figsize=(3 * width, 3 * rows + HEADER))
+    grid = figure.subplots(rows, width, squeeze=False)
+    for axes in grid.flat:
+        axes.axis('off')
+    return figure, grid
+
+
+def _save(figure: Figure, title: str, path: Path) -> None:
+    figure.suptitle(title, fontsize=10)
+    figure.tight_layout(rect=(0, 0, 1, 1 - HEADER / 2 / figure.get_figheight()))
     figure.savefig(path, dpi=110)
 
 
@@ -80,11 +138,13 @@ def _draw_image(
     axes: Axes, column: Column, info: dict, threshold: float, classes: tuple[str, ...]
 ) -> None:
     result = inference_detector(column.model, info['img_path']).cpu()
-    axes.imshow(imfrombytes(get(info['img_path']), channel_order='rgb'))
-    for instance in info['instances']:
-        _draw_box(axes, instance['bbox'], 'white', 1 if column.maps else 2.5)
+    true = [instance['bbox'] for instance in info['instances']]
+    _show(axes, info['img_path'], true, 1 if column.maps else 2.5)
     if column.maps:
-        _draw_maps(axes, result, threshold, classes)
+        # The predicted classes, at least the most likely class.
+        scores = result.pred_image_scores
+        labels = (scores >= min(threshold, scores.max())).nonzero().flatten()
+        _draw_maps(axes, result, labels, classes)
         return
     predicted = result.pred_instances[result.pred_instances.scores >= threshold]
     for box, score, label in zip(predicted.bboxes, predicted.scores, predicted.labels):
@@ -92,22 +152,58 @@ def _draw_image(
         _write(axes, float(box[0]), float(box[1]) - 1, label, score, classes)
 
 
-def _draw_maps(
-    axes: Axes, result: DetDataSample, threshold: float, classes: tuple[str, ...]
+def _draw_train_image(
+    row: np.ndarray, data: dict, models: list[LabelGuidedTeacher], metainfo: dict
 ) -> None:
-    """Overlay the maps of the predicted classes, at least of the most likely class.
+    sample, classes = data['data_samples'], metainfo['classes']
+    true = sample.hidden_instances.bboxes.tolist() if 'hidden_instances' in sample else []
+    present, unknown = image_labels(sample)
+    title = ', '.join(classes[label] for label in present) or 'none'
+    if len(unknown):
+        title += f'; unknown: {", ".join(classes[label] for label in unknown)}'
+    _show(row[0], sample.img_path, true, 2.5)
+    row[0].set_title(textwrap.fill(title, 40), fontsize=9)
+    for axes, model in zip(row[1:], models):
+        _show(axes, sample.img_path, true, 2.5)
+        for box, score, label in zip(*_find_pseudo_boxes(model, data)):
+            _draw_box(axes, box.tolist(), PSEUDO_COLOUR, 1.5)
+            place = float(box[0]), float(box[1]) - 1
+            _write(axes, *place, label, score, classes, PSEUDO_COLOUR)
+    if len(row) > 1 + len(models):
+        result = inference_detector(models[-1], sample.img_path).cpu()
+        _show(row[-1], sample.img_path, true, 1)
+        _draw_maps(row[-1], result, present, classes)
+
+
+def _find_pseudo_boxes(model: LabelGuidedTeacher, data: dict) -> tuple[Tensor, Tensor, Tensor]:
+    """Return bboxes (N, 4) in pixels of the image file, scores (N, ) and labels (N, )."""
+    data = model.data_preprocessor(pseudo_collate([data]), False)
+    samples = data['data_samples']
+    labels = batch_multi_hot(samples, model.num_classes).to(data['inputs'].device)
+    (found,) = model.find_pseudo_boxes(data['inputs'], samples, labels)
+    return found.bboxes.cpu(), found.scores.cpu(), found.labels.cpu()
+
+
+def _show(axes: Axes, path: str, true: list[list[float]], width: float) -> None:
+    axes.imshow(imfrombytes(get(path), channel_order='rgb'))
+    for box in true:
+        _draw_box(axes, box, 'white', width)
+
+
+def _draw_maps(axes: Axes, result: DetDataSample, labels: Tensor, classes: tuple[str, ...]) -> None:
+    """Overlay the maps of some classes.
 
     Each map is stretched to its own range, and its maximum is labelled.
     """
-    scores = result.pred_image_scores
-    labels = (scores >= min(threshold, scores.max())).nonzero().flatten()
+    if not len(labels):
+        return
     maps = maps_to_image(result, result.pred_image_maps[labels]).numpy()
     low, high = (f(maps, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
     maps = (maps - low) / np.maximum(high - low, 1e-12)
     axes.imshow(maps.max(axis=0), cmap='inferno', vmin=0, vmax=1, alpha=0.7)
     for label, score_map in zip(labels, maps):
         row, column = np.unravel_index(score_map.argmax(), score_map.shape)
-        _write(axes, column, row, label, scores[label], classes)
+        _write(axes, column, row, label, result.pred_image_scores[label], classes)
 
 
 def _colour(label: int) -> tuple:
@@ -115,11 +211,19 @@ def _colour(label: int) -> tuple:
 
 
 def _write(
-    axes: Axes, x: float, y: float, label: int, score: float, classes: tuple[str, ...]
+    axes: Axes,
+    x: float,
+    y: float,
+    label: int,
+    score: float,
+    classes: tuple[str, ...],
+    colour: Optional[str] = None,
 ) -> None:
-    background = dict(facecolor=_colour(label), pad=1, linewidth=0)
+    background = dict(facecolor=colour or _colour(label), pad=1, linewidth=0)
     text = f'{classes[label]} {score:.2f}'
-    axes.text(x, y, text, color='white', fontsize=7, va='bottom', clip_on=True, bbox=background)
+    # Text above a box at the upper edge would be cut off.
+    place = 'top' if y < 0.07 * axes.get_ylim()[0] else 'bottom'
+    axes.text(x, y, text, color='white', fontsize=7, va=place, clip_on=True, bbox=background)
 
 
 def _draw_box(axes: Axes, box: list[float], colour, width: float) -> None:
