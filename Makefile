@@ -1,11 +1,12 @@
 # make install    make the environment .venv; all other targets do so first, except
 #                 gpu-check and gpu-wheels
 # make demo       train a small detector on few boxes, then with image labels and
-#                 without; measure both and draw their detections (minutes on a CPU)
+#                 without; measure both and draw detections and pseudo boxes (minutes on a CPU)
 # make test       lint, then the fast tests in parallel processes (10 minutes)
 # make test-all   lint, then all tests (30 minutes)
 # make lint       ruff check and ruff format --check
-# make compare    vary the share of boxes, seeds and poolings: table and plot (2 hours)
+# make compare    train in six ways, with and without image labels and a teacher, and vary
+#                 share of boxes and seed: table and plot (hours; continues after a stop)
 # make poolings   compare five poolings of a classifier and their maps (30 minutes)
 # make bench      measure speed and memory on the CPU (5 minutes); see docs/speed.md
 # make bench-gpu  the same measurement on a GPU
@@ -32,7 +33,11 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 RUN := $(VENV)/bin/python
 DEMO := work_dirs/demo
 FEW := configs/gwap/rfcn_r18_digits-p10-boxes-only.py
-LABELS := configs/gwap/rfcn_r18_gwap_digits-p10.py
+TEACHER := configs/teacher/rfcn_r18_teacher_digits-p10.py
+GWAP_TEACHER := configs/teacher/rfcn_r18_gwap-teacher_digits-p10.py
+# The second stage of the demo is shorter than that of the configs.
+SECOND := --cfg-options load_from=$(DEMO)/few-boxes/iter_1000.pth \
+	train_cfg.max_iters=600 train_cfg.val_interval=300 param_scheduler.1.end=600
 JOBS ?= 2
 PYTEST := $(RUN) -m pytest -n $(JOBS) --dist worksteal
 COMPARE ?= --jobs 2
@@ -61,10 +66,9 @@ test-all: lint
 demo: install
 	$(RUN) tools/dataset_converters/make_digits.py
 	$(RUN) tools/train.py $(FEW) --work-dir $(DEMO)/few-boxes
-	$(RUN) tools/train.py $(FEW) --work-dir $(DEMO)/boxes-only \
-		--cfg-options load_from=$(DEMO)/few-boxes/iter_1000.pth
-	$(RUN) tools/train.py $(LABELS) --work-dir $(DEMO)/boxes-and-labels \
-		--cfg-options load_from=$(DEMO)/few-boxes/iter_1000.pth
+	$(RUN) tools/train.py $(TEACHER) --work-dir $(DEMO)/boxes-only \
+		$(SECOND) model.pseudo_weight=0
+	$(RUN) tools/train.py $(GWAP_TEACHER) --work-dir $(DEMO)/boxes-and-labels $(SECOND)
 	$(RUN) tools/analysis_tools/report.py $(DEMO)/boxes-and-labels \
 		--beside $(DEMO)/boxes-only
 

@@ -201,6 +201,14 @@ def test_pictures_of_a_teacher(tools, repo, digits, figures, tmp_path, monkeypat
     assert (tmp_path / 'guided' / 'train_grid.png').read_bytes().startswith(b'\x89PNG')
 
 
+def test_which_models_have_pseudo_boxes(tools, repo, digits):
+    report, _ = tools
+    cfg = teacher_config(repo, digits).model
+    assert report._has_pseudo_boxes(MODELS.build(cfg))
+    for other in (dict(cfg, pseudo_weight=0), cfg.detector, cfg.detector.detector):
+        assert not report._has_pseudo_boxes(MODELS.build(other))
+
+
 def test_no_picture_of_training_images_if_all_have_boxes(tools, repo, digits, tmp_path):
     _, grid = tools
     cfg = teacher_config(repo, digits, **{'train_dataloader.dataset.percent': 100})

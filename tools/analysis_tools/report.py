@@ -188,6 +188,10 @@ def _add_legend(axes: Axes, columns: int, *others: Axes) -> None:
         axes.legend(handles, labels, ncol=columns, frameon=False, fontsize=8, **below)
 
 
+def _has_pseudo_boxes(model: nn.Module) -> bool:
+    return isinstance(model, LabelGuidedTeacher) and model.pseudo_weight > 0
+
+
 def load_models(work_dirs: list[Path], device: str) -> dict[str, nn.Module]:
     with safe_checkpoints():
         return {work_dir.name: load_model(*find_run(work_dir), device) for work_dir in work_dirs}
@@ -247,7 +251,7 @@ def main() -> None:
     count = args.images or (12 if len(columns) == 1 else 6)
     draw_grid(cfg, columns, count, args.score_thr, grid)
     paths = dict(checkpoint=checkpoint, curves=curves, grid=grid)
-    teachers = {name: m for name, m in models.items() if isinstance(m, LabelGuidedTeacher)}
+    teachers = {name: model for name, model in models.items() if _has_pseudo_boxes(model)}
     if args.work_dir.name in teachers:
         if draw_train_grid(cfg, teachers, args.images or 6, train_grid):
             paths['train grid'] = train_grid
