@@ -1,5 +1,6 @@
 """Teacher and student on images with boxes and images with labels only."""
 
+import copy
 import logging
 from collections.abc import Sequence
 from typing import Optional
@@ -107,9 +108,12 @@ class LabelGuidedTeacher(SemiBaseDetector):
                 'LabelGuidedTeacher: thresholds must be two scores (smallest, largest), got '
                 f'{thresholds}'
             )
-        super().__init__(
-            detector, {}, {'predict_on': 'teacher', **(semi_test_cfg or {})}, init_cfg=init_cfg
-        )
+        super(SemiBaseDetector, self).__init__(init_cfg=init_cfg)
+        # mmdet builds both from one config, which the head of DETR changes.
+        self.student, self.teacher = (MODELS.build(copy.deepcopy(detector)) for _ in range(2))
+        self.freeze(self.teacher)
+        self.semi_train_cfg = {}
+        self.semi_test_cfg = {'predict_on': 'teacher', **(semi_test_cfg or {})}
         self.data_preprocessor = self.student.data_preprocessor
         if data_preprocessor is not None:
             self.data_preprocessor = MODELS.build(data_preprocessor)
@@ -395,6 +399,8 @@ def _merge(boxes: list[InstanceData]) -> InstanceData:
     if len(boxes) == 1:
         return boxes[0]
     merged = InstanceData.cat(boxes)
+    if not len(merged):
+        return merged
     nms_cfg = dict(type='nms', iou_threshold=0.5)
     _, keep = batched_nms(merged.bboxes, merged.scores, merged.labels, nms_cfg)
     return merged[keep]
