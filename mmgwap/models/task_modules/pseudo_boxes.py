@@ -72,6 +72,7 @@ def select_boxes(
                 selected.append(i)
                 found.add(classes[i])
                 free &= ~overlaps[i]
+                free[i] = False
     return instances[torch.tensor(selected, dtype=torch.int64, device=scores.device)]
 
 
