@@ -57,7 +57,8 @@ class MeanTeacherHook(Hook):
     ) -> None:
         model = _unwrap(runner.model)
         self.momentum_update(model, self.momentum)
-        if self.every_n_train_iters(runner, self.report_interval):
+        # Other models with a teacher, such as mmdet's SoftTeacher, have no statistics.
+        if hasattr(model, 'statistics') and self.every_n_train_iters(runner, self.report_interval):
             self._report(runner, model.statistics)
 
     @torch.no_grad()
