@@ -119,6 +119,7 @@ class LabelGuidedTeacher(SemiBaseDetector):
             self.data_preprocessor = MODELS.build(data_preprocessor)
         if fill_instances not in self.data_preprocessor._forward_pre_hooks.values():
             self.data_preprocessor.register_forward_pre_hook(fill_instances, with_kwargs=True)
+        self.data_preprocessor.register_forward_pre_hook(keep_shapes, with_kwargs=True)
         self.guided, self.boxes = guided, boxes
         self.best_score, self.max_overlap = best_score, max_overlap
         self.pseudo_weight, self.burn_in = pseudo_weight, burn_in
@@ -269,12 +270,12 @@ class LabelGuidedTeacher(SemiBaseDetector):
         detections = []
         for sample in predictions:
             instances = sample.pred_instances
-            to_file = torch.linalg.inv(_homography(sample)).to(instances.bboxes)
+            to_file = torch.linalg.inv(_homography(sample))
             detections.append(
                 InstanceData(
-                    bboxes=bbox_project(instances.bboxes, to_file, sample.ori_shape),
+                    bboxes=_project_bboxes(instances.bboxes, to_file, sample.ori_shape),
                     labels=instances.labels,
-                    scores=instances.scores,
+                    scores=instances.scores.float(),
                 )
             )
         return detections
@@ -381,14 +382,31 @@ def _num_classes(model: BaseDetector) -> int:
     return num_classes
 
 
+def keep_shapes(_: nn.Module, args: tuple, kwargs: dict) -> None:
+    """Keep the shapes of the packed images, which batch augmentations change."""
+    data = args[0] if args else kwargs['data']
+    for sample in data.get('data_samples') or ():
+        sample.set_metainfo(dict(packed_shape=sample.img_shape))
+
+
 def _homography(sample) -> Tensor:
     """Return the matrix (3, 3) from pixels of the image file to pixels of the view."""
-    return torch.as_tensor(sample.homography_matrix)
+    height, width = sample.img_shape[:2]
+    packed_height, packed_width = sample.get('packed_shape', sample.img_shape)[:2]
+    resize = torch.tensor([[width / packed_width], [height / packed_height], [1.0]])
+    return torch.as_tensor(sample.homography_matrix) * resize
+
+
+def _project_bboxes(bboxes: Tensor, homography: Tensor, shape: tuple) -> Tensor:
+    # Autocast would round the coordinates to half precision.
+    with torch.autocast(bboxes.device.type, enabled=False):
+        bboxes = bboxes.float()
+        return bbox_project(bboxes, homography.to(bboxes), shape)
 
 
 def _project(boxes: InstanceData, sample) -> InstanceData:
     """Project boxes from the image file to the view of a sample; boxes outside are dropped."""
-    bboxes = bbox_project(boxes.bboxes, _homography(sample).to(boxes.bboxes), sample.img_shape)
+    bboxes = _project_bboxes(boxes.bboxes, _homography(sample), sample.img_shape)
     width, height = (bboxes[:, 2:] - bboxes[:, :2]).unbind(dim=1)
     inside = (width > 1) & (height > 1)
     return InstanceData(bboxes=bboxes[inside], labels=boxes.labels[inside])
