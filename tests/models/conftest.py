@@ -1,5 +1,6 @@
 """Tiny detectors with an image-level head, and batches for them."""
 
+import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
@@ -32,6 +33,20 @@ def multi_task(name: str, **kwargs) -> dict:
     )
 
 
+def teacher_of(detector: dict, **kwargs) -> dict:
+    """Return the config of a teacher for which each present class has a pseudo box."""
+    return dict(dict(type='mmgwap.LabelGuidedTeacher', best_score=0.0, detector=detector), **kwargs)
+
+
+def finding(cfg: dict) -> dict:
+    """Let an untrained detector find boxes, whatever their scores are."""
+    detector = cfg.get('detector', cfg)
+    detector.test_cfg.get('rcnn', detector.test_cfg).score_thr = 0.0
+    if 'exp_on_reg' in detector.get('bbox_head', ()):
+        detector.bbox_head.exp_on_reg = True  # the boxes of random weights are not empty
+    return cfg
+
+
 def build(cfg: dict, seed: int = 0) -> torch.nn.Module:
     """Build a model with seeded weights, in training mode."""
     torch.manual_seed(seed)
@@ -55,7 +70,12 @@ def batch(boxed: str, seed: int = 0) -> dict:
         )
         plain = data['data_samples'][i]
         sample = PartialDataSample(
-            metainfo=dict(plain.metainfo, has_boxes=kind == 'x', img_path=f'{i}.jpg')
+            metainfo=dict(
+                plain.metainfo,
+                has_boxes=kind == 'x',
+                img_path=f'{i}.jpg',
+                homography_matrix=np.eye(3, dtype=np.float32),
+            )
         )
         sample.gt_image_labels = torch.tensor([i % 4])
         sample.ignored_image_labels = torch.tensor([], dtype=torch.int64)

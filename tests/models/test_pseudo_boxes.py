@@ -27,23 +27,37 @@ def make_boxes(labels, scores, bboxes=None) -> InstanceData:
     )
 
 
-def select_by_loop(labels, scores, thresholds, known, best_score) -> list[int]:
-    """Return the indices of the boxes that pass."""
-    kept = [i for i, label in enumerate(labels) if scores[i] >= thresholds[label]]
-    if known is None:
-        return kept
-    for label, state in enumerate(known):
-        of_class = [i for i in range(len(labels)) if labels[i] == label]
-        if state == 0:
-            kept = [i for i in kept if i not in of_class]
-        if state == 1 and best_score is not None and of_class:
-            best = of_class[0]
-            for i in of_class[1:]:
-                if scores[i] > scores[best]:
-                    best = i
-            if scores[best] >= best_score:
-                kept.append(best)
-    return sorted(set(kept))
+def iou(a, b) -> float:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    inter = max(width, 0) * max(height, 0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    return inter / max(sum(areas) - inter, 1e-9)
+
+
+def select_by_loop(boxes, thresholds, known, best_score, max_overlap) -> list[int]:
+    """Return the indices of the boxes that pass, in the order in which they are selected."""
+    bboxes, labels, scores = (boxes[key].tolist() for key in ('bboxes', 'labels', 'scores'))
+    states = [-1] * CLASSES if known is None else known
+    order = sorted(range(len(labels)), key=lambda i: (-scores[i], i))
+    selected = []
+
+    def select(i) -> bool:
+        if any(iou(bboxes[i], bboxes[j]) > max_overlap for j in selected):
+            return False
+        selected.append(i)
+        return True
+
+    if best_score is not None:
+        full = set()
+        for i in order:
+            if states[labels[i]] == 1 and scores[i] >= best_score and labels[i] not in full:
+                if select(i):
+                    full.add(labels[i])
+    for i in order:
+        if states[labels[i]] != 0 and scores[i] >= thresholds[labels[i]] and i not in selected:
+            select(i)
+    return selected
 
 
 @pytest.mark.parametrize('seed', range(4))
@@ -55,41 +69,46 @@ def test_selection_equals_a_loop(seed):
         return torch.randint(0, high, shape, generator=generator)
 
     for count in [0, 1, 2, 5, 12] * 8:
-        labels, scores = draw(CLASSES, count), draw(9, count) / 8
+        corner = draw(3, count, 2) * 8
+        bboxes = torch.cat([corner, corner + 8 * (1 + draw(2, count, 2))], dim=1)
+        boxes = make_boxes(draw(CLASSES, count).tolist(), (draw(9, count) / 8).tolist(), bboxes)
         thresholds, known = draw(10, CLASSES) / 8, draw(3, CLASSES) - 1
         best_score = [None, 0.125, 0.5, 1.0][draw(4)]
+        max_overlap = [0.0, 0.5, 0.6, 1.0][draw(4)]  # an IoU of exactly 0.5 is frequent
         for state in (None, known):
-            expected = select_by_loop(
-                labels.tolist(),
-                scores.tolist(),
-                thresholds.tolist(),
-                None if state is None else state.tolist(),
-                best_score,
-            )
-            boxes = make_boxes(labels.tolist(), scores.tolist())
+            listed = None if state is None else state.tolist()
+            expected = select_by_loop(boxes, thresholds.tolist(), listed, best_score, max_overlap)
             state = None if state is None else state.float()
-            found = select_boxes(boxes, thresholds, state, best_score)
-            assert torch.equal(found.bboxes, boxes.bboxes[expected])
-            assert torch.equal(found.labels, labels[expected])
-            assert torch.equal(found.scores, scores[expected])
+            found = select_boxes(boxes, thresholds, state, best_score, max_overlap)
+            for key in ('bboxes', 'labels', 'scores'):
+                assert torch.equal(found[key], boxes[key][torch.tensor(expected).long()])
+
+
+FAR = [[20 * i, 0, 20 * i + 9, 9] for i in range(4)]
 
 
 @pytest.mark.parametrize(
-    'known, best_score, expected',
+    'known, best_score, bboxes, expected',
     [
-        (None, 0.1, [0]),  # without labels, only the thresholds count
-        ([1, 1, -1], 0.1, [0, 1]),  # the first of equal scores is the best
-        ([1, 1, -1], 0.25, [0, 1]),
-        ([1, 1, -1], 0.26, [0]),  # the best box is too bad
-        ([1, 1, -1], None, [0]),
-        ([0, 1, 1], 0.1, [1, 3]),  # an absent class, whatever its score
-        ([1, -1, -1], 0.0, [0]),  # no exception for unknown classes
+        (None, 0.1, FAR, [0]),  # without labels, only the thresholds count
+        ([1, 1, -1], 0.1, FAR, [0, 1]),  # the first of equal scores is the best
+        ([1, 1, -1], 0.25, FAR, [0, 1]),
+        ([1, 1, -1], 0.26, FAR, [0]),  # the best box is too bad
+        ([1, 1, -1], None, FAR, [0]),
+        ([0, 1, 1], 0.1, FAR, [1, 3]),  # an absent class, whatever its score
+        ([1, -1, -1], 0.0, FAR, [0]),  # no exception for unknown classes
+        # Present classes choose before an unknown class, whose score is higher.
+        ([-1, 1, -1], 0.1, [FAR[0], FAR[0], FAR[2], FAR[3]], [1]),
+        # The second box of a class replaces the first, whose object is taken.
+        ([1, 1, -1], 0.1, [FAR[0], FAR[0], FAR[2], FAR[3]], [0, 2]),
+        (None, None, [FAR[0]] * 4, [0]),
     ],
 )
-def test_selected_boxes(known, best_score, expected):
-    boxes = make_boxes([0, 1, 1, 2], [0.75, 0.25, 0.25, 0.125])
+def test_selected_boxes(known, best_score, bboxes, expected):
+    boxes = make_boxes([0, 1, 1, 2], [0.75, 0.25, 0.25, 0.125], bboxes)
     known = None if known is None else torch.tensor(known).float()
     found = select_boxes(boxes, torch.tensor([0.75, 0.5, 0.5]), known, best_score)
+    assert torch.equal(found.scores, boxes.scores[expected])
     assert torch.equal(found.bboxes, boxes.bboxes[expected])
 
 
@@ -176,14 +195,6 @@ def test_thresholds_begin_after_a_tenth_of_the_window(boxed, others, begun):
     # Without decay, since all images come at once.
     module.update([make_boxes([0], [0])] * boxed, [make_boxes([0], [0.5])] * others)
     assert module().tolist() == pytest.approx([0.3 if begun else 0.9] * CLASSES)
-
-
-def iou(a, b) -> float:
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    inter = max(width, 0) * max(height, 0)
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
-    return inter / max(sum(areas) - inter, 1e-9)
 
 
 def matches_by_loop(pseudo, true) -> list[int]:
