@@ -13,3 +13,5 @@ model = dict(
 )
 # The head starts from random weights, the detector from the first stage.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'cls_head': dict(lr_mult=10)}))
+val_evaluator = [_base_.val_evaluator, dict(type='mmgwap.MultiLabelMetric', classwise=False)]
+test_evaluator = val_evaluator
