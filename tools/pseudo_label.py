@@ -359,10 +359,10 @@ def main() -> None:
     args = parse_args()
     register_all_modules()
     cfg = Config.fromfile(args.config)
-    images, classes = find_images(cfg, args.config)
     with safe_checkpoints():
         # Without cfg_options, mmdet reads cfg.model.backbone, which a wrapper does not have.
         model = init_detector(cfg, args.checkpoint, device=args.device, cfg_options={})
+    images, classes = find_images(cfg, args.config)
     unboxed = [image for image in images if image.instances is None]
     loader = DataLoader(
         TestImages(unboxed, Compose(get_test_pipeline_cfg(cfg.copy()))),

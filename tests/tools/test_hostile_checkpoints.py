@@ -24,6 +24,7 @@ COMMANDS = dict(
     maps='tools/analysis_tools/visualize_maps.py {config} {path} val '
     '--method layer_cam --layer backbone.layer4 --out {work}',
     export='tools/model_converters/export_detector.py {path} {work}/out.pth',
+    pseudo_label='tools/pseudo_label.py {config} {path} --out {work}/boxes.json',
     lip='tools/model_converters/lip_to_mmgwap.py {path} {work}/out.pth',
 )
 
