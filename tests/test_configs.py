@@ -16,8 +16,9 @@ CONFIGS = [
     for path in sorted(FOLDER.glob('[!_]*/*.py'))
     if path.parent.name != 'wsol' and 'imagenet' not in path.stem
 ]
-RFCN, GWAP, LIP = (
-    [path for path in CONFIGS if path.parent.name == family] for family in ('rfcn', 'gwap', 'lip')
+RFCN, GWAP, LIP, TEACHER = (
+    [path for path in CONFIGS if path.parent.name == family]
+    for family in ('rfcn', 'gwap', 'lip', 'teacher')
 )
 
 
@@ -31,8 +32,11 @@ def cfg(request):
 
 
 def detector_of(cfg):
-    """Return the config of the detector, without the image-level branch."""
-    return cfg.model.get('detector', cfg.model)
+    """Return the config of the detector, without teacher and image-level branch."""
+    detector = cfg.model
+    while 'detector' in detector:
+        detector = detector.detector
+    return detector
 
 
 def num_classes_of(cfg):
@@ -53,6 +57,8 @@ def test_families_are_complete():
     for net in ('r50', 'r101', 'r101-md'):
         for length in ('1x', '2x'):
             assert f'faster-rcnn_lip-{net}_fpn_{length}_coco' in names
+    for percent in ('01', '05', '10'):
+        assert f'rfcn_r50_teacher_8xb2-120k_coco-p{percent}' in names
 
 
 def leaves_of(dataset):
@@ -114,6 +120,63 @@ def test_boxes_only_baselines(path):
     for key in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'val_dataloader'):
         assert baseline[key] == cfg[key]
     assert baseline.train_dataloader.batch_size == cfg.train_dataloader.batch_sampler.num_boxed
+
+
+@each('path', [path for path in TEACHER if 'blind' in path.stem])
+def test_label_blind_twins(path):
+    """A twin differs in the use of labels only."""
+    blind, cfg = (
+        Config.fromfile(path.with_name(f'{stem}.py'))
+        for stem in (path.stem, path.stem.replace('blind-', ''))
+    )
+    assert blind.model.pop('guided') is False and 'guided' not in cfg.model
+    assert blind.to_dict() == cfg.to_dict()
+
+
+def test_each_teacher_has_a_twin():
+    names = {path.stem for path in TEACHER}
+    twins = {name for name in names if 'blind-teacher' in name}
+    assert names - twins - {'rfcn_r18_gwap-teacher_digits-p10'} == {
+        name.replace('blind-', '') for name in twins
+    }
+
+
+@each('path', [path for path in TEACHER if 'blind' not in path.stem])
+def test_teachers(path):
+    cfg = Config.fromfile(path)
+    loader, hooks = cfg.train_dataloader, [hook.type for hook in cfg.custom_hooks]
+    assert loader.dataset.percent == int(re.search(r'-p(\d+)', path.stem)[1])
+    assert loader.batch_size == 2 * loader.batch_sampler.num_boxed
+    # The teacher is the moving average. Another would average it again.
+    assert hooks.count('mmgwap.MeanTeacherHook') == 1 and 'EMAHook' not in hooks
+    transforms = [transform.type for transform in loader.dataset.label_pipeline]
+    weak, strong = (
+        transforms[: transforms.index('mmgwap.PackTeacherView')],
+        transforms[transforms.index('mmgwap.PackTeacherView') + 1 :],
+    )
+    assert not {'RandomCrop', 'RandomResize', 'RandomErasing'} & set(weak) and len(strong) > 1
+    # The losses need the scale of the images with boxes, unless both see the image file.
+    assert any('Resize' in name for name in weak) or 'RandomResize' in strong
+    evaluators = cfg.val_evaluator if isinstance(cfg.val_evaluator, list) else [cfg.val_evaluator]
+    has_branch = 'cls_head' in cfg.model.detector
+    assert ('mmgwap.MultiLabelMetric' in [entry.type for entry in evaluators]) == has_branch
+    assert cfg.test_evaluator == cfg.val_evaluator
+
+
+@each('path', [path for path in TEACHER if 'blind' not in path.stem])
+def test_teachers_train_as_the_configs_with_labels(path):
+    """Detector, optimizer, schedule and boxes are those of the config without a teacher."""
+    without = path.stem.replace('gwap-teacher', 'teacher').replace('teacher', 'gwap')
+    cfg, gwap = Config.fromfile(path), Config.fromfile(FOLDER / 'gwap' / f'{without}.py')
+    assert detector_of(cfg) == gwap.model.detector
+    for key in ('param_scheduler', 'train_cfg', 'val_dataloader'):
+        assert cfg[key] == gwap[key]
+    assert cfg.optim_wrapper.optimizer == gwap.optim_wrapper.optimizer
+    assert cfg.get('load_from') == gwap.get('load_from')
+    for options in (cfg.train_dataloader, gwap.train_dataloader):
+        del options.dataset.dataset['pipeline']
+    assert cfg.train_dataloader.dataset.dataset == gwap.train_dataloader.dataset.dataset
+    assert cfg.train_dataloader.batch_sampler == gwap.train_dataloader.batch_sampler
 
 
 @each('path', [path for path in RFCN if 'voc' in path.stem or 'coco' in path.stem])

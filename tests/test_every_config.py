@@ -27,6 +27,7 @@ FAST = (
     'gwap/rfcn_r50_gwap_1xb4-110k_voc0712-p10',
     'gwap/rtmdet_tiny_gwap_8xb64-300e_coco-p10',
     'lip/rfcn_lip-r18_digits',
+    'teacher/rfcn_r18_gwap-teacher_digits-p10',
     'wsol/r50_gap_openimages30k',
 )
 WEIGHTS = ('torchvision://', 'https://', 'checkpoints/lip_')
@@ -90,7 +91,18 @@ def shorten(cfg, work_dir):
         # All scores of an untrained model are low.
         if 'score_thr' in node:
             node.score_thr = -1.0
+    if is_teacher(cfg):
+        cfg.model.update(burn_in=0, thresholds=(0.0, 0.0))
     shrink_images(cfg)
+
+
+def is_teacher(cfg):
+    return cfg.model.type == 'mmgwap.LabelGuidedTeacher'
+
+
+def network_of(cfg):
+    """Return the config of the model that predicts: that of the teacher, or the whole model."""
+    return cfg.model.detector if is_teacher(cfg) else cfg.model
 
 
 def nodes(value):
@@ -209,14 +221,16 @@ def test_step_and_validation(name, data, tmp_path, monkeypatch):
         runner.register_hook(FitStatistics())
     runner.train()
     check_step(cfg, record)
+    if is_teacher(cfg):
+        check_teacher(name, cfg, record)
     num_classes = len(runner.train_dataloader.dataset.metainfo['classes'])
     (sample,) = record.predictions
     check_boxes(sample, num_classes)
     # All boxes of an untrained RTMDet can be empty, and it drops empty boxes.
     has_boxes = len(sample.pred_instances) > 0
     assert has_boxes or 'rtmdet' in name
-    if 'cls_head' in cfg.model:
-        check_image_level(cfg, sample, num_classes)
+    if 'cls_head' in network_of(cfg):
+        check_image_level(network_of(cfg), sample, num_classes)
     check_metrics(name, cfg, record.metrics, has_boxes)
     if cfg.test_dataloader != cfg.val_dataloader:
         assert set(runner.test()) == set(record.metrics)
@@ -228,12 +242,28 @@ def check_step(cfg, record):
     assert record.steps == 1
     assert record.batch_size == cfg.train_dataloader.batch_size
     assert math.isfinite(record.losses['loss'])
-    assert ('loss_image' in record.losses) == ('cls_head' in cfg.model)
+    assert ('loss_image' in record.losses) == ('cls_head' in network_of(cfg))
     # Distributed training hangs if a parameter gets no gradient.
     assert record.reached == record.learning
-    assert record.changed <= record.learning
-    parts = {name.split('.')[0] for name in record.learning}
-    assert {name.split('.')[0] for name in record.changed} == parts
+    changed = {name for name in record.changed if not name.startswith('teacher.')}
+    assert changed <= record.learning
+    assert parts_of(changed) == parts_of(record.learning)
+
+
+def parts_of(names):
+    """Return the top modules of parameters, those of the student if there is one."""
+    return {name.removeprefix('student.').split('.')[0] for name in names}
+
+
+def check_teacher(name, cfg, record):
+    """The student learned from pseudo boxes, and the teacher follows the student."""
+    assert all(name.startswith('student.') for name in record.learning)
+    pseudo = {key for key in record.losses if key.startswith('pseudo_')}
+    # All boxes of an untrained RTMDet can be empty.
+    assert pseudo - {'pseudo_loss'} or 'rtmdet' in name
+    followed = {name for name in record.changed if name.startswith('teacher.')}
+    assert followed
+    assert {name.replace('teacher', 'student', 1) for name in followed} <= record.changed
 
 
 def check_boxes(sample, num_classes):
@@ -246,13 +276,13 @@ def check_boxes(sample, num_classes):
     assert ((labels >= 0) & (labels < num_classes)).all()
 
 
-def check_image_level(cfg, sample, num_classes):
+def check_image_level(network, sample, num_classes):
     scores = sample.pred_image_scores
     assert scores.shape == (num_classes,)
     assert ((scores >= 0) & (scores <= 1)).all()
-    if not cfg.model.cls_head.get('multi_label', True):
+    if not network.cls_head.get('multi_label', True):
         assert scores.sum().item() == pytest.approx(1, abs=1e-4)
-    if cfg.model.get('test_cfg', {}).get('with_maps'):
+    if network.get('test_cfg', {}).get('with_maps'):
         maps = maps_to_image(sample, sample.pred_image_maps[:2])
         assert maps.shape == (2, *sample.ori_shape)
         assert torch.isfinite(maps).all()
@@ -268,7 +298,7 @@ def check_metrics(name, cfg, metrics, has_boxes):
         assert 0 <= metrics['wsol/top1_error'] <= 100
         assert ('wsol/px_ap' in metrics) == bool(re.search('digits|openimages', name))
         assert ('wsol/gt_known' in metrics) == ('openimages' not in name)
-    assert ('image/mAP' in metrics) == ('detector' in cfg.model)
+    assert ('image/mAP' in metrics) == ('detector' in network_of(cfg))
 
 
 TRAIN, VAL = 'train_dataloader.dataset', 'val_dataloader.dataset'
