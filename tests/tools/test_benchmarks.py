@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmdet.registry import MODELS
 
 CPU = torch.device('cpu')
 
@@ -123,6 +124,27 @@ def test_peak_memory_excludes_earlier_tensors(bench):
     assert bench('measure').torch_peak_bytes(run, CPU) == pytest.approx(2**22, abs=4096)
     peak = bench('measure').python_peak_bytes(lambda: bytearray(2**22), CPU)
     assert peak == pytest.approx(2**22, abs=4096)
+
+
+def test_memory_between_calls_counts(bench):
+    build = operator(bench, lambda x: 2 * x)
+    case = doubling(bench, lambda: build()._replace(held_bytes=1000))
+    base, other = bench('measure').run_case(case, CPU, 1, 1e9)['rows'].values()
+    assert other['peak_bytes'] == base['peak_bytes'] + 1000
+
+
+@pytest.mark.slow
+def test_teacher_finds_as_many_pseudo_boxes_as_boxes(bench):
+    models = bench('models')
+    config = models.teacher_config(models.detector_config(models.RFCN, 50, 100))
+    model = MODELS.build(config)
+    model.init_weights()
+    data = model.data_preprocessor(models.random_batch(2, (160, 256), num_boxed=1), True)
+    boxed, others = data['data_samples']
+    assert boxed.get('has_boxes', True) and len(boxed.gt_instances) == models.BOXES_PER_IMAGE
+    losses = model.train().loss(data['inputs'], data['data_samples'])
+    assert len(others.gt_instances) == models.BOXES_PER_IMAGE
+    assert losses['pseudo_loss_cls'] > 0 and losses['loss_cls'] > 0
 
 
 def test_minimum_bytes_of_operators(bench):

@@ -19,6 +19,8 @@ class Contender(NamedTuple):
     values: Optional[Sequence[Tensor]] = None
     # Number of bytes that any implementation must read and write.
     min_bytes: Optional[int] = None
+    # Number of bytes in use between the calls that count as memory of the contender.
+    held_bytes: int = 0
 
 
 class Target(NamedTuple):

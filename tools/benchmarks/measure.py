@@ -51,7 +51,8 @@ def run_case(case: Case, device: torch.device, turns: int, bandwidth: float) -> 
         if contender.min_bytes:
             row['bandwidth_share'] = contender.min_bytes / bandwidth / (1e-3 * row['median_ms'])
         measure_peak = python_peak_bytes if case.memory == 'python' else torch_peak_bytes
-        row['peak_bytes'] = attempt(partial(measure_peak, contender.call, device), row)
+        peak = attempt(partial(measure_peak, contender.call, device), row)
+        row['peak_bytes'] = None if peak is None else peak + contender.held_bytes
     targets = [target.judge(rows) for target in case.targets]
     point = case.point._asdict() if case.point else None
     return dict(group=case.group, title=case.title, point=point, rows=rows, targets=targets)

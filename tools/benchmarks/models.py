@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Callable, Optional
 
+import numpy as np
 import torch
 from case import Call, Case, Contender, Point, Target
 from mmdet.registry import MODELS
@@ -18,6 +20,9 @@ from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
 from operators import DTYPES, LAYOUTS, STRIDE, random_rois
 from torch import nn
+
+from mmgwap.engine import MeanTeacherHook
+from mmgwap.structures import PartialDataSample
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / 'configs'
 RFCN, BRANCH = 'R-FCN', 'R-FCN with GWAP branch'
@@ -33,6 +38,9 @@ BACKBONES = {'ResNet-50': 'mmdet.ResNet', 'LIP-ResNet-50': 'mmgwap.LIPResNet'}
 BACKBONE_SIZES = dict(cuda=(32, 224), cpu=(2, 224), tiny=(1, 32))
 # Depth of the ResNet, (H, W) of the image, number of proposals.
 DETECTORS = dict(cuda=(101, (600, 1000), 300), cpu=(50, (320, 512), 100), tiny=(50, (64, 96), 4))
+BOXES_PER_IMAGE = 8
+# Images of a training step with a teacher, half of them with labels only.
+TEACHER_BATCH = dict(cuda=4, cpu=2, tiny=2)
 # Channels and stride of the feature maps that the RoI heads begin with.
 FEATURES = {RFCN: [(1024, 16)], C4: [(1024, 16)], FPN: [(256, 2**i) for i in range(2, 6)]}
 # Short side of the image; numbers of RoIs and of classes where they do not grow.
@@ -50,6 +58,7 @@ def cases(size: str, device: torch.device) -> Iterator[Case]:
         yield backbone_case(*BACKBONE_SIZES[size], dtype, layout, device)
     for step in (training_step, inference):
         yield detector_case(step, *DETECTORS[size], device)
+    yield teacher_case(TEACHER_BATCH[size], *DETECTORS[size], device)
     for axis, values in HEAD_POINTS[size].items():
         for value in values:
             yield head_case(axis, value, *HEAD_BASE[size], device)
@@ -88,9 +97,8 @@ def detector_case(
         model = MODELS.build(detector_config(name, depth, proposals))
         model.init_weights()
         model.to(device)
-        inputs = demo_mm_inputs(1, [(3, *image_size)], num_items=[8], num_classes=80)
-        inputs = model.data_preprocessor(inputs, training=True)
-        return Contender(step(model, inputs['inputs'], inputs['data_samples'][0]))
+        inputs = model.data_preprocessor(random_batch(1, image_size), training=True)
+        return Contender(step(model, **inputs))
 
     targets = [Target(RFCN, 'memory', 1.0, C4)]
     if device.type == 'cuda':
@@ -115,6 +123,37 @@ def detector_config(name: str, depth: int, proposals: int) -> ConfigDict:
     return config
 
 
+def teacher_case(
+    batch: int, depth: int, image_size: Sequence[int], proposals: int, device: torch.device
+) -> Case:
+    """Return a case of training steps: a detector with boxes on all images, and on half of them.
+
+    The memory includes the weights, of which a teacher has its own.
+    """
+
+    def build(name: str, teacher: bool) -> Contender:
+        half = teacher or name == BRANCH
+        config = detector_config(name, depth, proposals)
+        model = MODELS.build(teacher_config(config) if teacher else config)
+        model.init_weights()
+        model.to(device)
+        data = random_batch(batch, image_size, num_boxed=batch // 2 if half else batch)
+        update = partial(MeanTeacherHook().momentum_update, model, 0.001) if teacher else None
+        step = training_step(model, **model.data_preprocessor(data, True), update=update)
+        return Contender(step, held_bytes=sum(p.nbytes for p in model.parameters()))
+
+    builders = {name: partial(build, name, False) for name in (RFCN, BRANCH)}
+    builders.update({f'teacher of {name}': partial(build, name, True) for name in (RFCN, BRANCH)})
+    targets = [
+        Target(f'teacher of {name}', quantity, limit, RFCN)
+        for name in (RFCN, BRANCH)
+        for quantity, limit in (('time', 2.0), ('memory', 1.5))
+    ]
+    height, width = image_size
+    title = f'ResNet-{depth}, {batch} images of {height} x {width}, {proposals} proposals'
+    return Case('teacher', title, builders, targets)
+
+
 def load_model(name: str, depth: int = 50) -> ConfigDict:
     """Return a detector's config without pretrained weights."""
     path = CONFIGS[name]
@@ -126,24 +165,70 @@ def load_model(name: str, depth: int = 50) -> ConfigDict:
     return config
 
 
-def training_step(model: nn.Module, image: torch.Tensor, sample: DetDataSample) -> Call:
-    """Return forward pass, backward pass and an SGD step with learning rate 0."""
+def random_batch(batch: int, image_size: Sequence[int], num_boxed: Optional[int] = None) -> dict:
+    """Return images of noise with random boxes, all of one class; the last have labels only."""
+    shapes, num_items = [(3, *image_size)] * batch, [BOXES_PER_IMAGE] * batch
+    data = demo_mm_inputs(batch, shapes, num_items=num_items, num_classes=2)
+    samples = data['data_samples']
+    for i in range(batch if num_boxed is None else num_boxed, batch):
+        samples[i] = without_boxes(data['inputs'][i], samples[i])
+    return data
+
+
+def without_boxes(image: torch.Tensor, sample: DetDataSample) -> PartialDataSample:
+    """Return the sample of an image with labels only, and with the image as the teacher's view."""
+    meta = dict(sample.metainfo, has_boxes=False, homography_matrix=np.eye(3, dtype=np.float32))
+    packed = PartialDataSample(metainfo=meta)
+    packed.gt_image_labels = sample.gt_instances.labels.unique()
+    packed.ignored_image_labels = packed.gt_image_labels[:0]
+    packed.set_data(dict(teacher_view=dict(inputs=image, data_samples=packed.clone())))
+    return packed
+
+
+def teacher_config(detector: ConfigDict) -> ConfigDict:
+    """Return the config of a teacher that finds as many pseudo boxes as there are boxes.
+
+    Random weights score all boxes alike. So every box of a present class passes, and the best
+    boxes of an image become the pseudo boxes.
+    """
+    detector.get('detector', detector).test_cfg.rcnn.update(
+        score_thr=0.0, max_per_img=BOXES_PER_IMAGE
+    )
+    return ConfigDict(type='mmgwap.LabelGuidedTeacher', detector=detector, thresholds=(0.0, 0.0))
+
+
+def training_step(
+    model: nn.Module,
+    inputs: torch.Tensor,
+    data_samples: Sequence[DetDataSample],
+    update: Optional[Callable] = None,
+) -> Call:
+    """Return forward pass, backward pass and an SGD step with learning rate 0, then ``update``."""
     model.train()
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.0)
 
     def run() -> None:
-        losses = model.loss(image, [sample.clone()])
+        losses = model.loss(inputs, [sample.clone() for sample in data_samples])
         model.parse_losses(losses)[0].backward()
         optimizer.step()
+        if update is not None:
+            update()
         optimizer.zero_grad()  # at the end, so that the peak memory contains the gradients
 
     return run
 
 
-def inference(model: nn.Module, image: torch.Tensor, sample: DetDataSample) -> Call:
+def inference(
+    model: nn.Module, inputs: torch.Tensor, data_samples: Sequence[DetDataSample]
+) -> Call:
     """Return the prediction of boxes."""
     model.eval()
-    return torch.no_grad()(lambda: model.predict(image, [sample.clone()], rescale=False))
+
+    @torch.no_grad()
+    def run() -> None:
+        model.predict(inputs, [sample.clone() for sample in data_samples], rescale=False)
+
+    return run
 
 
 def head_case(
