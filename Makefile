@@ -8,7 +8,7 @@
 # make compare    train in six ways, with and without image labels and a teacher, and vary
 #                 share of boxes and seed: table and plot (hours; continues after a stop)
 # make poolings   compare five poolings of a classifier and their maps (30 minutes)
-# make bench      measure speed and memory on the CPU (5 minutes); see docs/speed.md
+# make bench      measure speed and memory on the CPU (6 minutes); see docs/speed.md
 # make bench-gpu  the same measurement on a GPU
 # make wheels     fill a folder for an installation without a network
 # make gpu-check  on a machine with a GPU: compile mmcv for the installed torch, run

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
 
 CPU = torch.device('cpu')
 
@@ -135,6 +136,7 @@ def test_memory_between_calls_counts(bench):
 
 @pytest.mark.slow
 def test_teacher_finds_as_many_pseudo_boxes_as_boxes(bench):
+    register_all_modules()
     models = bench('models')
     config = models.teacher_config(models.detector_config(models.RFCN, 50, 100))
     model = MODELS.build(config)

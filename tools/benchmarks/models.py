@@ -21,7 +21,7 @@ from mmengine.hub import get_config
 from operators import DTYPES, LAYOUTS, STRIDE, random_rois
 from torch import nn
 
-from mmgwap.engine import MeanTeacherHook
+from mmgwap.engine.hooks import MeanTeacherHook
 from mmgwap.structures import PartialDataSample
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / 'configs'
