@@ -40,11 +40,13 @@ def training(config, tmp_path):
     """Function that trains and returns the runner.
 
     Args: number of iterations, folder, whether half of the images have labels only, whether to
-    train the detector of the config instead of the tiny model, additional hooks, and changes of
-    the config.
+    train the detector of the config instead of the tiny model, additional hooks, a function that
+    changes the config and keeps its detector, and changes of the config.
     """
 
-    def train(iterations, name='run', partial=False, detector=False, hooks=(), **changes):
+    def train(
+        iterations, name='run', partial=False, detector=False, hooks=(), change=None, **changes
+    ):
         cfg = Config.fromfile(config)
         cfg.work_dir = str(tmp_path / name)
         cfg.train_dataloader.dataset.pipeline[2:2] = RANDOM
@@ -55,7 +57,9 @@ def training(config, tmp_path):
         cfg.log_level = 'ERROR'
         if partial:
             use_partial_boxes(cfg)
-        if not detector:
+        if change is not None:
+            change(cfg)
+        elif not detector:
             cfg.model = dict(type='TinyModel')
         elif partial:
             use_multi_task_detector(cfg)
