@@ -47,6 +47,12 @@ class MeanTeacherHook(Hook):
                 f'mmgwap.LabelGuidedTeacher, got {type(model).__name__}'
             )
         model.follows_student = True
+        burn_in = getattr(model, 'burn_in', 0)
+        if burn_in >= runner.max_iters:
+            runner.logger.warning(
+                f'the training ends after {runner.max_iters} iterations, before the burn_in of '
+                f'{burn_in}: there will be no pseudo boxes'
+            )
 
     def after_train_iter(
         self,
