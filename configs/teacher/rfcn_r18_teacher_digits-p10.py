@@ -10,7 +10,9 @@ _base_ = [
 load_from = 'work_dirs/rfcn_r18_digits-p10-boxes-only/iter_1000.pth'
 detector = _base_.model
 detector.roi_head.bbox_head.num_classes = 10
-model = dict(_delete_=True, type='mmgwap.LabelGuidedTeacher', detector=detector)
+# After the first stage, the best box of a present class may have a low score.
+detector.test_cfg.rcnn.score_thr = 0.001
+model = dict(_delete_=True, type='mmgwap.LabelGuidedTeacher', detector=detector, best_score=0.01)
 custom_hooks = [*_base_.custom_hooks, dict(type='mmgwap.MeanTeacherHook', momentum=0.01)]
 default_hooks = dict(checkpoint=dict(interval=500), logger=dict(interval=50))
 auto_scale_lr = dict(base_batch_size=8)

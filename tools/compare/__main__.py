@@ -31,7 +31,7 @@ from typing import NamedTuple, Optional
 from results import collect, describe_runs, draw, write_table
 from training import Experiment, Records, Run, make_runs, train
 
-ITERATIONS = (1000, 2000)
+ITERATIONS = (1000, 1500)
 TEACHER = 'teacher/rfcn_r18_teacher_digits-p10.py'
 GWAP_TEACHER = 'teacher/rfcn_r18_gwap-teacher_digits-p10.py'
 # Config and options of the second stage.
