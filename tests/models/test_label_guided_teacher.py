@@ -218,14 +218,15 @@ def test_which_images_are_taught(kind, present, found, expected, images, guided)
 @pytest.mark.parametrize('name', ['retinanet', 'rfcn', 'detr'])
 @pytest.mark.parametrize('guided', [True, False])
 def test_present_class_without_pseudo_box_is_no_background(name, guided):
-    """Class 2 of the second image has no box; absent classes and class 2 elsewhere are taught."""
+    """Class 2 of the last image has no box; absent classes and class 2 elsewhere are taught."""
     model = build(teacher_of(tiny_detector(name), guided=guided))
     head = model.student.roi_head.bbox_head.fc_cls if name == 'rfcn' else model.student.bbox_head
     head = getattr(head, 'retina_cls', getattr(head, 'fc_cls', head))
     outputs = []
     head.register_forward_hook(lambda _, x, y: (y.retain_grad(), outputs.append(y)) and None)
-    teacher_finds(model, make_boxes((0, 0.95)), make_boxes((0, 0.95)))
-    terms = losses(model, with_labels('..', [0], [0, 2]))
+    # The first image of the batch is left out.
+    teacher_finds(model, make_boxes(), make_boxes((0, 0.95)), make_boxes((0, 0.95)))
+    terms = losses(model, with_labels('...', [1], [0], [0, 2]))
     total({k: v for k, v in terms.items() if k.startswith('pseudo')}).backward()
     grad = torch.stack(
         [output.grad for output in outputs if output.shape[-1] == outputs[-1].shape[-1]]
@@ -255,7 +256,7 @@ def test_counts_where_the_truth_is_known():
     model = build(teacher_of(tiny_detector('retinanet')))
     teacher_finds(
         model,
-        make_boxes((0, 0.95), (2, 0.95, (0, 0, 20, 20))),
+        make_boxes((0, 0.95), (2, 0.95, (0, 0, 20, 20)), (3, 0.99)),  # class 3 is absent
         make_boxes((2, 0.95), (2, 0.92, (0, 0, 20, 20))),
     )
     data = with_labels('x..', [0, 2], [2])
