@@ -68,8 +68,17 @@ def test_model_without_a_teacher():
     with pytest.raises(TypeError, match='a teacher and a student.*got Module'):
         MeanTeacherHook().before_train(SimpleNamespace(model=model))
     model.teacher = Net()
-    MeanTeacherHook().before_train(SimpleNamespace(model=model))
+    MeanTeacherHook().before_train(SimpleNamespace(model=model, max_iters=9))
     assert model.follows_student
+
+
+@pytest.mark.parametrize('burn_in', [8, 9])
+def test_training_that_ends_before_the_burn_in(burn_in):
+    model, warnings = pair(), []
+    model.burn_in = burn_in
+    logger = SimpleNamespace(warning=warnings.append)
+    MeanTeacherHook().before_train(SimpleNamespace(model=model, max_iters=9, logger=logger))
+    assert len(warnings) == (burn_in == 9)
 
 
 @pytest.fixture
