@@ -41,8 +41,9 @@ from tqdm import tqdm
 from mmgwap.checkpoint import safe_checkpoints
 from mmgwap.datasets import ImageLabelDataset, PartialBoxDataset
 from mmgwap.datasets.partial_box import categories_of
-from mmgwap.models.detectors import LabelGuidedTeacher, MultiTaskDetector
+from mmgwap.models.detectors import LabelGuidedTeacher
 from mmgwap.models.detectors.class_masks import mask_classes, supports_class_masks
+from mmgwap.models.detectors.inner_detector import inner_detector
 from mmgwap.models.task_modules import select_boxes
 
 
@@ -200,7 +201,7 @@ def plain_detector(model: BaseDetector) -> BaseDetector:
     """Return the detector that predicts in a teacher or in a multi-task detector."""
     if isinstance(model, LabelGuidedTeacher):
         model = getattr(model, model.semi_test_cfg['predict_on'])
-    return model.detector if isinstance(model, MultiTaskDetector) else model
+    return inner_detector(model)
 
 
 @torch.no_grad()

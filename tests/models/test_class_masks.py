@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from mmdet.models.dense_heads import DINOHead
+from mmdet.models.roi_heads import TridentRoIHead
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
@@ -272,7 +273,7 @@ def test_half_precision():
         assert total(model.loss(inputs, samples)).isfinite()
 
 
-@pytest.mark.parametrize('kind', ['tood', 'dino', 'htc'])
+@pytest.mark.parametrize('kind', ['tood', 'dino', 'htc', 'trident'])
 def test_unsupported_detectors(kind):
     """A head that returns probabilities, an encoder that classifies, and RoI heads of mmdet."""
     if kind == 'tood':
@@ -290,6 +291,9 @@ def test_unsupported_detectors(kind):
         model.bbox_head = DINOHead.__new__(DINOHead)
         nn.Module.__init__(model.bbox_head)
         model.as_two_stage = True
+    elif kind == 'trident':
+        model = make('faster_rcnn')
+        model.roi_head.__class__ = TridentRoIHead
     else:
         model = nn.Module()
         model.roi_head = nn.Module()

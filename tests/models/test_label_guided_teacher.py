@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmdet.models.detectors import BaseDetector
 from mmdet.registry import DATASETS, MODELS
 from mmengine.dataset import pseudo_collate
 from mmengine.logging import MessageHub
@@ -15,8 +16,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmgwap.engine.hooks import MeanTeacherHook
+from mmgwap.models.detectors import inner_detector, multi_task
 from mmgwap.models.detectors import label_guided_teacher as module
-from mmgwap.models.detectors import multi_task
 from tests.toy_data import tiny_detector
 
 from .conftest import batch, build, finding, losses, teacher_of
@@ -525,6 +526,19 @@ def test_checkpoint_of_another_architecture():
         model.load_state_dict(state, strict=False)
 
 
+def test_checkpoint_with_some_of_the_weights(monkeypatch):
+    """The backbone alone fits: one warning counts the others, but not those of the new head."""
+    model = build(teacher_of(multi_task_cfg('retinanet')))
+    state = build(tiny_detector('retinanet')).state_dict()
+    missing = [key for key in state if key.startswith('bbox_head.')]
+    messages = []
+    monkeypatch.setattr(inner_detector, 'print_log', lambda text, *args: messages.append(text))
+    model.load_state_dict(dict(state), strict=False)
+    assert not messages
+    model.load_state_dict({k: v for k, v in state.items() if k not in missing}, strict=False)
+    assert len(messages) == 1 and f'lacks {len(missing)} of the ' in messages[0]
+
+
 @pytest.mark.parametrize('predict_on', ['teacher', 'student'])
 def test_predictions(predict_on):
     model = build(teacher_of(tiny_detector('rfcn'), semi_test_cfg=dict(predict_on=predict_on)))
@@ -576,6 +590,7 @@ FIVE = dict(type='mmgwap.ImageClsHead', num_classes=5, in_channels=64)
         (dict(thresholds=(0.9, 0.3)), r'thresholds .*\(0.9, 0.3\)'),
         (dict(thresholds=(-0.1, 0.3)), 'thresholds .*-0.1'),
         (dict(thresholds=(0.3,)), 'thresholds'),
+        (dict(semi_test_cfg=dict(predict_on='techer')), "predict_on .*'techer'"),
         (dict(thresholds=(float('nan'), 0.3)), 'thresholds .*nan'),
         (
             dict(detector=dict(multi_task_cfg('retinanet'), cls_head=FIVE)),
@@ -586,3 +601,9 @@ FIVE = dict(type='mmgwap.ImageClsHead', num_classes=5, in_channels=64)
 def test_bad_arguments(changes, message):
     with pytest.raises(ValueError, match=message):
         MODELS.build({**teacher_of(tiny_detector('retinanet')), **changes})
+
+
+def test_students_with_masks(monkeypatch):
+    monkeypatch.setattr(BaseDetector, 'with_mask', True)
+    with pytest.raises(ValueError, match='pseudo boxes have no masks'):
+        build(teacher_of(tiny_detector('retinanet')))

@@ -8,19 +8,25 @@ from typing import Any
 from unittest import mock
 
 import torch
-from mmdet.models.dense_heads import AnchorFreeHead, AnchorHead, DETRHead, YOLOXHead
+from mmdet.models.dense_heads import AnchorFreeHead, AnchorHead, CascadeRPNHead, DETRHead, YOLOXHead
 from mmdet.models.detectors import BaseDetector
+from mmdet.models.roi_heads import MultiInstanceRoIHead, TridentRoIHead
 from torch import Tensor, nn
 
 from .multi_task import select_images
 
 # The sigmoid, the softmax and their losses of this logit are zero, in half precision too.
 ABSENT_LOGIT = -1e4
+# Heads with more scores than one per class and RoI, with other images than those of the batch, or
+# with another method for the loss.
+UNSUPPORTED = (CascadeRPNHead, MultiInstanceRoIHead, TridentRoIHead)
 
 
 def supports_class_masks(detector: BaseDetector) -> bool:
     """Return whether :func:`mask_classes` knows the classification head of a detector."""
     if hasattr(detector, 'roi_head'):
+        if any(isinstance(module, UNSUPPORTED) for module in detector.children()):
+            return False
         forward = getattr(detector.roi_head, '_bbox_forward', None)
         return forward is not None and list(inspect.signature(forward).parameters)[-1] == 'rois'
     head = getattr(detector, 'bbox_head', None)

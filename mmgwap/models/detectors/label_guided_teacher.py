@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from typing import Optional
 
 import torch
-from mmcv.ops import batched_nms
-from mmdet.models.detectors import BaseDetector, SemiBaseDetector
+from mmdet.models.detectors import SemiBaseDetector
 from mmdet.models.utils import rename_loss_dict, reweight_loss_dict
-from mmdet.structures import SampleList
-from mmdet.structures.bbox import bbox_project
+from mmdet.structures import DetDataSample, SampleList
 from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
 from mmengine.logging import print_log
 from mmengine.structures import InstanceData
@@ -22,11 +20,14 @@ from mmgwap.structures import batch_multi_hot
 from ..task_modules.pseudo_boxes import (
     PseudoBoxStatistics,
     ScoreThresholds,
-    count_matches,
+    count_boxes,
+    merge_boxes,
     select_boxes,
 )
 from .class_masks import mask_classes, supports_class_masks
+from .inner_detector import add_teacher_and_student, count_classes, inner_detector
 from .multi_task import MultiTaskDetector, detector_loss, fill_instances, select_images, zero_loss
+from .view_boxes import keep_shapes, to_file, to_view
 
 BOX_SOURCES = ('teacher', 'file', 'both')
 
@@ -108,12 +109,21 @@ class LabelGuidedTeacher(SemiBaseDetector):
                 'LabelGuidedTeacher: thresholds must be two scores (smallest, largest), got '
                 f'{thresholds}'
             )
+        semi_test_cfg = {'predict_on': 'teacher', **(semi_test_cfg or {})}
+        if semi_test_cfg['predict_on'] not in ('teacher', 'student'):
+            raise ValueError(
+                "LabelGuidedTeacher: semi_test_cfg.predict_on must be 'teacher' or 'student', got "
+                f'{semi_test_cfg["predict_on"]!r}'
+            )
         super(SemiBaseDetector, self).__init__(init_cfg=init_cfg)
         # mmdet builds both from one config, which the head of DETR changes.
         self.student, self.teacher = (MODELS.build(copy.deepcopy(detector)) for _ in range(2))
         self.freeze(self.teacher)
-        self.semi_train_cfg = {}
-        self.semi_test_cfg = {'predict_on': 'teacher', **(semi_test_cfg or {})}
+        if getattr(inner_detector(self.student), 'with_mask', False):
+            raise ValueError(
+                'LabelGuidedTeacher: pseudo boxes have no masks; remove mask_head from the detector'
+            )
+        self.semi_train_cfg, self.semi_test_cfg = {}, semi_test_cfg
         self.data_preprocessor = self.student.data_preprocessor
         if data_preprocessor is not None:
             self.data_preprocessor = MODELS.build(data_preprocessor)
@@ -123,7 +133,7 @@ class LabelGuidedTeacher(SemiBaseDetector):
         self.guided, self.boxes = guided, boxes
         self.best_score, self.max_overlap = best_score, max_overlap
         self.pseudo_weight, self.burn_in = pseudo_weight, burn_in
-        self.num_classes = _num_classes(self.student)
+        self.num_classes = count_classes(self.student)
         self.thresholds = ScoreThresholds(self.num_classes, tuple(thresholds), boxes_ratio, window)
         self.statistics = PseudoBoxStatistics(self.num_classes, window)
         self.register_buffer('iteration', torch.zeros((), dtype=torch.int64))
@@ -132,7 +142,7 @@ class LabelGuidedTeacher(SemiBaseDetector):
 
     def init_weights(self) -> None:
         super().init_weights()
-        if (self.init_cfg or {}).get('type') != 'Pretrained':
+        if self.init_cfg is None:
             self.teacher.load_state_dict(self.student.state_dict())
 
     def train(self, mode: bool = True) -> 'LabelGuidedTeacher':
@@ -162,7 +172,7 @@ class LabelGuidedTeacher(SemiBaseDetector):
             losses = student.cls_head.loss(cls_feats, batch_data_samples)
         else:
             feats, losses = student.extract_feat(batch_inputs), {}
-        detector = _detector(student)
+        detector = inner_detector(student)
         batch = detector, batch_inputs, batch_data_samples, feats
         losses.update(detector_loss(*batch, boxed) if boxed else dict(loss_boxes=zero_loss(*batch)))
         if not taught:
@@ -235,7 +245,7 @@ class LabelGuidedTeacher(SemiBaseDetector):
         if self.boxes != 'file' and samples:
             for boxes, detections in zip(candidates, self._detect(inputs, samples, labels)):
                 boxes.append(detections)
-        candidates = [_merge(boxes) for boxes in candidates]
+        candidates = [merge_boxes(boxes) for boxes in candidates]
         if self.guided:
             candidates = [
                 boxes[known[boxes.labels] != 0] for boxes, known in zip(candidates, labels)
@@ -262,23 +272,12 @@ class LabelGuidedTeacher(SemiBaseDetector):
             data = {key: [view[key] for view in views] for key in ('inputs', 'data_samples')}
             data = self.data_preprocessor(data, False)
             inputs, samples = data['inputs'], data['data_samples']
-        detector = _detector(self.teacher)
+        detector = inner_detector(self.teacher)
         masks = (labels == 0) & (self.guided and supports_class_masks(detector))
         self.teacher.eval()
         with mask_classes(detector, masks):
             predictions = self.teacher.predict(inputs, samples, rescale=False)
-        detections = []
-        for sample in predictions:
-            instances = sample.pred_instances
-            to_file = torch.linalg.inv(_homography(sample))
-            detections.append(
-                InstanceData(
-                    bboxes=_project_bboxes(instances.bboxes, to_file, sample.ori_shape),
-                    labels=instances.labels,
-                    scores=instances.scores.float(),
-                )
-            )
-        return detections
+        return [to_file(sample.pred_instances, sample) for sample in predictions]
 
     def _missing(self, found: Sequence[InstanceData], labels: Tensor) -> Tensor:
         """Return which classes (B, K) are present by the labels, but have no pseudo box."""
@@ -291,11 +290,11 @@ class LabelGuidedTeacher(SemiBaseDetector):
         self, samples: SampleList, found: Sequence[InstanceData], labels: Tensor, missing: Tensor
     ) -> list[int]:
         """Set the ground truth of images to their pseudo boxes; return the images to learn from."""
-        taught, maskable = [], supports_class_masks(_detector(self.student))
+        taught, maskable = [], supports_class_masks(inner_detector(self.student))
         counts = torch.zeros_like(self.statistics.counts)
         images = torch.zeros_like(self.statistics.images)
         for i, (sample, boxes) in enumerate(zip(samples, found)):
-            sample.gt_instances = _project(boxes, sample)
+            sample.gt_instances = to_view(boxes, sample)
             empty = self.guided and not labels[i].any()
             is_missing = bool(missing[i].any())
             if (len(sample.gt_instances) or empty) and (maskable or not is_missing):
@@ -303,128 +302,14 @@ class LabelGuidedTeacher(SemiBaseDetector):
                 images[PseudoBoxStatistics.MASKED] += is_missing
             elif len(boxes) and not len(sample.gt_instances):
                 images[PseudoBoxStatistics.OUTSIDE] += 1
-            counts += self._count(sample, boxes, labels[i])
+            counts += count_boxes(boxes, labels[i], sample.get('hidden_instances'))
         images[PseudoBoxStatistics.SEEN] = len(samples)
         images[PseudoBoxStatistics.LEFT_OUT] = len(samples) - len(taught)
         self.statistics.update(counts, images)
         return taught
 
-    def _count(self, sample, boxes: InstanceData, labels: Tensor) -> Tensor:
-        counts = torch.zeros_like(self.statistics.counts)
-        pseudo = torch.bincount(boxes.labels, minlength=self.num_classes)
-        counts[PseudoBoxStatistics.PSEUDO] = pseudo
-        counts[PseudoBoxStatistics.PRESENT] = labels == 1
-        if 'hidden_instances' in sample:
-            true = sample.hidden_instances
-            counts[PseudoBoxStatistics.TRUE] = torch.bincount(
-                true.labels, minlength=self.num_classes
-            )
-            counts[PseudoBoxStatistics.MATCHED] = count_matches(boxes, true, self.num_classes)
-            counts[PseudoBoxStatistics.JUDGED] = pseudo
-        return counts
 
-
-def add_teacher_and_student(model: nn.Module, state_dict: dict, prefix: str, *_) -> None:
-    """Load a checkpoint of one detector into teacher and student.
-
-    The checkpoint may be one of the plain detector or of a ``MultiTaskDetector``, whatever the
-    student is.
-
-    Raises:
-        ValueError: if no weight has the name and the shape of a weight of the student.
-    """
-    if any(key.startswith((f'{prefix}student.', f'{prefix}teacher.')) for key in state_dict):
-        return
-    weights = {
-        key[len(prefix) :]: state_dict.pop(key)
-        for key in list(state_dict)
-        if key.startswith(prefix)
-    }
-    if not weights:
-        return
-    multi_task = any(key.startswith('detector.') for key in weights)
-    if multi_task and not isinstance(model.student, MultiTaskDetector):
-        weights = {
-            key[len('detector.') :]: value
-            for key, value in weights.items()
-            if key.startswith('detector.')
-        }
-    elif not multi_task and isinstance(model.student, MultiTaskDetector):
-        weights = {f'detector.{key}': value for key, value in weights.items()}
-    own = {key: value.shape for key, value in model.student.state_dict().items()}
-    if not any(own.get(key) == getattr(value, 'shape', None) for key, value in weights.items()):
-        raise ValueError(
-            'LabelGuidedTeacher: the checkpoint has no weights of the detector, '
-            f'{type(_detector(model.student)).__name__}; its first weight is {next(iter(weights))}'
-        )
-    for name in ('teacher', 'student'):
-        state_dict.update({f'{prefix}{name}.{key}': value for key, value in weights.items()})
-    # Counts of an earlier training do not exist.
-    own = {f'{prefix}{name}': value for name, value in model.state_dict().items()}
-    others = (f'{prefix}student.', f'{prefix}teacher.')
-    state_dict.update({k: v for k, v in own.items() if not k.startswith(others)})
-
-
-def _detector(model: BaseDetector) -> BaseDetector:
-    """Return the detector inside of a ``MultiTaskDetector``, or the model itself."""
-    return model.detector if isinstance(model, MultiTaskDetector) else model
-
-
-def _num_classes(model: BaseDetector) -> int:
-    detector = _detector(model)
-    head = getattr(detector, 'roi_head', detector).bbox_head
-    num_classes = (head[0] if isinstance(head, nn.ModuleList) else head).num_classes
-    if isinstance(model, MultiTaskDetector) and model.cls_head.num_classes != num_classes:
-        raise ValueError(
-            f'LabelGuidedTeacher: cls_head has num_classes={model.cls_head.num_classes}, the '
-            f'detector has num_classes={num_classes}'
-        )
-    return num_classes
-
-
-def keep_shapes(_: nn.Module, args: tuple, kwargs: dict) -> None:
-    """Keep the shapes of the packed images, which batch augmentations change."""
-    data = args[0] if args else kwargs['data']
-    for sample in data.get('data_samples') or ():
-        sample.set_metainfo(dict(packed_shape=sample.img_shape))
-
-
-def _homography(sample) -> Tensor:
-    """Return the matrix (3, 3) from pixels of the image file to pixels of the view."""
-    height, width = sample.img_shape[:2]
-    packed_height, packed_width = sample.get('packed_shape', sample.img_shape)[:2]
-    resize = torch.tensor([[width / packed_width], [height / packed_height], [1.0]])
-    return torch.as_tensor(sample.homography_matrix) * resize
-
-
-def _project_bboxes(bboxes: Tensor, homography: Tensor, shape: tuple) -> Tensor:
-    # Autocast would round the coordinates to half precision.
-    with torch.autocast(bboxes.device.type, enabled=False):
-        bboxes = bboxes.float()
-        return bbox_project(bboxes, homography.to(bboxes), shape)
-
-
-def _project(boxes: InstanceData, sample) -> InstanceData:
-    """Project boxes from the image file to the view of a sample; boxes outside are dropped."""
-    bboxes = _project_bboxes(boxes.bboxes, _homography(sample), sample.img_shape)
-    width, height = (bboxes[:, 2:] - bboxes[:, :2]).unbind(dim=1)
-    inside = (width > 1) & (height > 1)
-    return InstanceData(bboxes=bboxes[inside], labels=boxes.labels[inside])
-
-
-def _merge(boxes: list[InstanceData]) -> InstanceData:
-    """Merge boxes of two sources: of boxes with the same class that overlap, the best is kept."""
-    if len(boxes) == 1:
-        return boxes[0]
-    merged = InstanceData.cat(boxes)
-    if not len(merged):
-        return merged
-    nms_cfg = dict(type='nms', iou_threshold=0.5)
-    _, keep = batched_nms(merged.bboxes, merged.scores, merged.labels, nms_cfg)
-    return merged[keep]
-
-
-def _file_instances(sample) -> InstanceData:
+def _file_instances(sample: DetDataSample) -> InstanceData:
     if 'file_instances' not in sample:
         raise ValueError(
             f'{sample.get("img_path")}: no boxes from a file, which LabelGuidedTeacher(boxes=...) '

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 import torch
+from mmcv.ops import batched_nms
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.dist import all_reduce
 from mmengine.structures import InstanceData
@@ -74,6 +75,18 @@ def select_boxes(
                 free &= ~overlaps[i]
                 free[i] = False
     return instances[torch.tensor(selected, dtype=torch.int64, device=scores.device)]
+
+
+def merge_boxes(boxes: list[InstanceData]) -> InstanceData:
+    """Merge boxes of two sources: of boxes with the same class that overlap, the best is kept."""
+    if len(boxes) == 1:
+        return boxes[0]
+    merged = InstanceData.cat(boxes)
+    if not len(merged):
+        return merged
+    nms_cfg = dict(type='nms', iou_threshold=0.5)
+    _, keep = batched_nms(merged.bboxes, merged.scores, merged.labels, nms_cfg)
+    return merged[keep]
 
 
 class ScoreThresholds(nn.Module):
@@ -206,3 +219,29 @@ def count_matches(pseudo: InstanceData, true: InstanceData, num_classes: int) ->
             free[best] = False
             matched[pseudo.labels[index]] += 1
     return matched
+
+
+def count_boxes(
+    pseudo: InstanceData, labels: Tensor, true: Optional[InstanceData] = None
+) -> Tensor:
+    """Count the boxes of an image for :class:`PseudoBoxStatistics`.
+
+    Args:
+        pseudo (InstanceData): pseudo boxes; bboxes, labels, scores.
+        labels (Tensor): (K, ), 1 for present classes.
+        true (InstanceData): true boxes, if they are known; bboxes, labels.
+
+    Returns:
+        Tensor: (5, K).
+    """
+    num_classes = len(labels)
+    count = torch.bincount(pseudo.labels, minlength=num_classes)
+    unknown = torch.zeros_like(count)
+    of_truth = unknown, unknown, unknown
+    if true is not None:
+        of_truth = (
+            torch.bincount(true.labels, minlength=num_classes),
+            count_matches(pseudo, true, num_classes),
+            count,
+        )
+    return torch.stack([row.float() for row in (count, labels == 1, *of_truth)])
