@@ -35,13 +35,13 @@ DATA = dict(
 # Per file with a table: the column of each metric, the factor to percent, and the first
 # cells of each config's row.
 TABLES = {
-    'README.md': (
-        {'box AP': 'AP (range over seeds)', 'box AP50': 'AP50'},
+    'configs/gwap/README.md': (
+        {'box AP': 'AP', 'box AP50': 'AP50'},
         100,
         {
             'rfcn_r18_digits-p10-boxes-only': ('10 %', 'boxes only'),
             'rfcn_r18_gwap_digits-p10': ('10 %', 'boxes + labels, GWAP'),
-            'rfcn_r18_gap_digits-p10': ('10 %', 'boxes + labels, average pooling'),
+            'rfcn_r18_gap_digits-p10': ('10 %', 'boxes + labels, GAP'),
             'rfcn_r18_digits-all-boxes': ('all', 'all boxes'),
         },
     ),
