@@ -4,9 +4,11 @@ import copy
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import Subset
 
 from mmgwap.engine.hooks import MeanTeacherHook
 from mmgwap.models.task_modules.pseudo_boxes import PseudoBoxStatistics
@@ -79,6 +81,20 @@ def test_training_that_ends_before_the_burn_in(burn_in):
     logger = SimpleNamespace(warning=warnings.append)
     MeanTeacherHook().before_train(SimpleNamespace(model=model, max_iters=9, logger=logger))
     assert len(warnings) == (burn_in == 9)
+
+
+@pytest.mark.parametrize('boxed', [0, 1])
+@pytest.mark.parametrize('boxes', ['teacher', 'file'])
+def test_training_without_images_with_boxes(boxes, boxed):
+    model, dataset = pair(), Subset([0, 0, 0], range(3))
+    model.boxes, dataset.boxed = boxes, np.arange(3) < boxed
+    loop = SimpleNamespace(dataloader=SimpleNamespace(dataset=dataset))
+    runner = SimpleNamespace(model=model, max_iters=9, train_loop=loop)
+    if boxed or boxes == 'file':
+        MeanTeacherHook().before_train(runner)
+        return
+    with pytest.raises(ValueError, match='none of the training images has boxes'):
+        MeanTeacherHook().before_train(runner)
 
 
 @pytest.fixture

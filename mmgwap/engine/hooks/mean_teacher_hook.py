@@ -8,6 +8,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from mmgwap.datasets.samplers.partial_box_batch_sampler import boxed_images
 from mmgwap.registry import HOOKS
 
 
@@ -29,7 +30,7 @@ class MeanTeacherHook(Hook):
         report_interval (int): iterations between two reports.
 
     Raises:
-        ValueError: if ``momentum`` is outside of [0, 1].
+        ValueError: if ``momentum`` is outside of [0, 1], or no training image has boxes.
         TypeError: if the model has no teacher and student.
     """
 
@@ -47,6 +48,13 @@ class MeanTeacherHook(Hook):
                 f'mmgwap.LabelGuidedTeacher, got {type(model).__name__}'
             )
         model.follows_student = True
+        # Boxes from a file can be the only boxes.
+        if getattr(model, 'boxes', None) == 'teacher':
+            if not boxed_images(runner.train_loop.dataloader.dataset).any():
+                raise ValueError(
+                    'MeanTeacherHook: none of the training images has boxes, so the teacher cannot '
+                    "learn; add images with boxes, or set LabelGuidedTeacher(boxes='file')"
+                )
         burn_in = getattr(model, 'burn_in', 0)
         if burn_in >= runner.max_iters:
             runner.logger.warning(
