@@ -44,9 +44,10 @@ def describe_runs(results: list[dict]) -> str:
         ' or '.join(str(value) for value in sorted({result[key] for result in results}))
         for key in ('seed', 'jobs', 'machine', 'torch')
     )
+    seeds = f'seeds {seeds.replace(" or ", ", ")}' if ' or ' in seeds else f'seed {seeds}'
     days = sorted({result['date'] for result in results})
     return (
-        f'{len(results)} runs, seeds {seeds.replace(" or ", ", ")}; {hours:.1f} hours of training, '
+        f'{len(results)} runs, {seeds}; {hours:.1f} hours of training, '
         f'{jobs} at a time, on {machines}; {" to ".join(dict.fromkeys([days[0], days[-1]]))}, '
         f'torch {versions}.'
     )
