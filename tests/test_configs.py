@@ -157,7 +157,7 @@ def test_teachers(path):
     assert not {'RandomCrop', 'RandomResize', 'RandomErasing'} & set(weak) and len(strong) > 1
     # The losses need the scale of the images with boxes, unless both see the image file.
     assert any('Resize' in name for name in weak) or 'RandomResize' in strong
-    # Its neck fails on sides that are no multiples of 32.
+    # RTMDet's neck requires sides that are multiples of 32.
     assert 'rtmdet' not in path.stem or 'Pad' in weak
     evaluators = cfg.val_evaluator if isinstance(cfg.val_evaluator, list) else [cfg.val_evaluator]
     has_branch = 'cls_head' in cfg.model.detector

@@ -279,6 +279,16 @@ def test_burn_in():
     assert model.statistics.images[SEEN] == 1 == model.thresholds.images[1]
 
 
+def test_thresholds_are_updated_in_training_only():
+    model = build(teacher_of(tiny_detector('retinanet')))
+    for training in (False, True):
+        model.train(training)
+        data = model.data_preprocessor(with_labels('.', [0]), False)
+        teacher_finds(model, make_boxes((0, 0.95)))
+        (found,) = model.find_pseudo_boxes(*data.values(), torch.tensor([[1, 0, 0, 0]]))
+        assert len(found) == 1 and model.thresholds.images[1] == training
+
+
 @pytest.mark.parametrize('follows', [False, True])
 def test_missing_hook_is_warned_about_once(follows, monkeypatch):
     messages = []
@@ -301,7 +311,7 @@ def detections_from_file(data: dict, *boxes: InstanceData) -> dict:
 
 @pytest.mark.parametrize('source', ['file', 'both'])
 def test_boxes_from_a_file(source):
-    """Of two overlapping boxes of a class the better is kept, if both sources are used."""
+    """With both sources, the box with the higher score replaces an overlapping box of its class."""
     model = build(teacher_of(tiny_detector('retinanet'), boxes=source))
     seen = teacher_finds(
         model,

@@ -179,7 +179,7 @@ def test_thresholds_equal_a_loop(limits, ratio, window):
 
 
 def test_thresholds_count_detections_at_or_above():
-    """Of 10 detections in bins 0.05, 0.15, ..., as many pass as there are boxes per image."""
+    """Detections score 0.05, 0.15, ... 0.95; as many pass as the other image has boxes."""
     module = ScoreThresholds(1, (0.0, 1.0), 1.0, window=10)
     detections = make_boxes([0] * 10, [i / 10 + 0.05 for i in range(10)])
     for boxes in (3, 10, 0):

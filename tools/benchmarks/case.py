@@ -1,4 +1,4 @@
-"""What a benchmark case is: contenders for the same work, and targets for them."""
+"""Benchmark cases: contenders for the same work, and their targets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -71,7 +71,7 @@ def write_markdown(heads: list[str], rows: list[list[str]], path: Path, title: s
 def gap_closed(results: Results, experiment: Experiment, metric: str) -> float:
     """Return the share of the gap between 'boxes only' and all boxes that is closed.
 
-    NaN if there is no gap, or if one of the two experiments is missing.
+    NaN if the gap is not positive, or if one of the two experiments is missing.
     """
     only = [e for e in results if e.percent == experiment.percent and e.name == 'boxes only']
     every = [e for e in results if e.percent is None]

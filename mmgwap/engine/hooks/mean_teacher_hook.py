@@ -18,7 +18,7 @@ class MeanTeacherHook(Hook):
 
     After each step, ``teacher = (1 - momentum) * teacher + momentum * student`` for parameters
     and floating-point buffers. mmdet leaves the buffers out by default, so that the teacher's
-    batch norm keeps its first statistics, and updates a tensor once for each name that it has.
+    batch norm keeps its first statistics, and updates a shared tensor once per name.
 
     At each ``report_interval`` the hook logs the pseudo boxes per image, the shares of images that
     are left out or masked and, where a ``PartialBoxDataset`` hides the true boxes, precision and

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .multi_task import select_images
 
-# The sigmoid, the softmax and their losses of this logit are zero, in half precision too.
+# At this logit, sigmoid, softmax and their losses are zero, also in half precision.
 ABSENT_LOGIT = -1e4
 # Heads with more scores than one per class and RoI, with other images than those of the batch, or
 # with another method for the loss.

@@ -42,15 +42,16 @@ class LabelGuidedTeacher(SemiBaseDetector):
     ``MultiTaskDetector`` as student also has its image-level loss on all images. The student
     passes each image through its backbone once.
 
-    Labels are used in three ways, which ``guided=False`` switches off:
+    The labels have three effects, which ``guided=False`` switches off:
 
     * Absent classes are removed from the teacher's scores, see
       :func:`mmgwap.models.detectors.class_masks.mask_classes`. With a softmax, present classes
       gain their share.
     * The best box of each present class is a pseudo box from a lower score (``best_score``), and
       takes its object from other classes, see :func:`select_boxes`.
-    * A present class without a pseudo box is no negative on that image: it is removed from the
-      student's scores. If the head does not allow that, the image is left out.
+    * If a present class has no pseudo box, the class is removed from the student's scores on that
+      image, so that its objects are not taught as background. If the head does not allow that,
+      the image is left out.
 
     An image without a pseudo box in the strong view is left out, unless all classes are absent.
 
@@ -226,7 +227,7 @@ class LabelGuidedTeacher(SemiBaseDetector):
         labels: Tensor,
         boxed: Sequence[InstanceData] = (),
     ) -> list[InstanceData]:
-        """Find pseudo boxes of images without boxes, and update the thresholds.
+        """Find pseudo boxes of images without boxes; in training mode, update the thresholds first.
 
         Args:
             inputs (Tensor): (B, 3, H, W), preprocessed; seen by the teacher if the samples have
@@ -250,7 +251,8 @@ class LabelGuidedTeacher(SemiBaseDetector):
             candidates = [
                 boxes[known[boxes.labels] != 0] for boxes, known in zip(candidates, labels)
             ]
-        self.thresholds.update(boxed, candidates)
+        if self.training:
+            self.thresholds.update(boxed, candidates)
         thresholds = self.thresholds()
         return [
             select_boxes(

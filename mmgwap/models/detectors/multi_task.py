@@ -35,8 +35,8 @@ class MultiTaskDetector(BaseDetector):
 
     * A forward pre-hook of ``data_preprocessor`` runs :func:`fill_instances`.
       mmengine calls the preprocessor from ``train_step``, ``val_step`` and
-      ``test_step`` and from the distributed wrappers, so there is no single
-      method to override.
+      ``test_step`` and from the distributed wrappers, so no single
+      method covers all calls.
     * ``detector.extract_feat`` is replaced while the detector computes its
       losses or predictions (:func:`reuse_features`), because mmdet's ``loss``
       and ``predict`` accept images only.

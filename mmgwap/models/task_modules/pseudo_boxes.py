@@ -94,8 +94,8 @@ class ScoreThresholds(nn.Module):
 
     The threshold of a class is the score above which the detections on label-only images are
     ``ratio`` times as many per image as the boxes on the images with boxes, limited to a range.
-    As LabelMatch (Chen et al., CVPR 2022), but with running histograms instead of a pass over
-    all images. Counts are added over all processes.
+    LabelMatch (Chen et al., CVPR 2022) finds such thresholds by a pass over all images; this class
+    keeps running histograms. Counts are added over all processes.
 
     Args:
         num_classes (int): number of classes K.
@@ -155,7 +155,7 @@ class PseudoBoxStatistics(nn.Module):
 
     Attributes:
         counts (Tensor): (5, K); by class, the pseudo boxes, the images on which the class is
-            present, the true boxes of these images, the pseudo boxes that match a true box of
+            present, the true boxes where they are known, the pseudo boxes that match a true box of
             their class with IoU >= 0.5, and the pseudo boxes on images with known truth.
         images (Tensor): (4, ), images seen, images left out of the losses, images with a present
             class without pseudo boxes, of which that class is left out of the losses, and images
@@ -180,7 +180,7 @@ class PseudoBoxStatistics(nn.Module):
         self.images.mul_(decay).add_(images)
 
     def summary(self) -> dict[str, float]:
-        """Return rates: pseudo boxes an image, precision and recall if known, images left out."""
+        """Return the boxes per image, the shares of images and, if known, precision and recall."""
         counts, images = self.counts.sum(dim=1), self.images
         seen = images[self.SEEN].clamp(min=1e-9)
         rates = dict(
