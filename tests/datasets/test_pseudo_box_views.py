@@ -121,7 +121,7 @@ def make_image(size=(180, 220)):
 
 
 def is_at(box, pixels):
-    """Return whether the region around the centre of a box has the size of the box, within 3 px."""
+    """Return whether the pixels with the colour of the centre of a box span it, within 3 px."""
     pixels = pixels.astype(float).mean(axis=-1)
     column, row = ((box[:2] + box[2:]) / 2).astype(int)
     if not (0 <= row < pixels.shape[0] and 0 <= column < pixels.shape[1]):
