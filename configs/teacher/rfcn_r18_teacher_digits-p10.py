@@ -3,7 +3,7 @@
 _base_ = [
     '../_base_/models/rfcn_r18_small.py',
     '../_base_/datasets/digits_two_views.py',
-    '../_base_/schedules/adamw_1000.py',
+    '../_base_/schedules/adamw_1500.py',
     '../_base_/default_runtime.py',
 ]
 
