@@ -5,6 +5,7 @@ from .samplers import PartialBoxBatchSampler
 from .transforms import DropDegenerateBoxes, PackPartialInputs
 from .voc import CheckedVOCDataset, CheckedXMLDataset, UnannotatedVOCDataset
 from .wsol import WSOLDataset
+from .yolo import YOLODataset
 
 __all__ = [
     'CheckedCocoDataset',
@@ -17,4 +18,5 @@ __all__ = [
     'PartialBoxDataset',
     'UnannotatedVOCDataset',
     'WSOLDataset',
+    'YOLODataset',
 ]

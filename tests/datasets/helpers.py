@@ -1,4 +1,4 @@
-"""Small data sets in the layouts of COCO and VOC, which the tests share."""
+"""Small data sets in the layouts of COCO, VOC and YOLO, which the tests share."""
 
 import json
 import logging
@@ -81,6 +81,21 @@ def write_voc(root, boxes):
     (root / 'voc.txt').write_text('\n'.join(map(str, range(len(boxes)))))
 
 
+def write_yolo(root, boxes):
+    """Write images, label files and ``data.yaml``; ``boxes`` as in :func:`write_coco`."""
+    write_images(root / 'images' / 'train', len(boxes))
+    folder = root / 'labels' / 'train'
+    folder.mkdir(parents=True, exist_ok=True)
+    for image, of_image in enumerate(boxes):
+        lines = (
+            f'{CLASSES["classes"].index(name)} {(x1 + x2) / 128} {(y1 + y2) / 96} '
+            f'{(x2 - x1) / 64} {(y2 - y1) / 48}\n'
+            for (x1, y1, x2, y2), name in of_image
+        )
+        (folder / f'{image}.txt').write_text(''.join(lines))
+    (root / 'data.yaml').write_text('train: images/train\nnames: [cat, dog]')
+
+
 def coco(root, boxes=BOXES, write=True, **options):
     """Config of a COCO data set."""
     if write:
@@ -97,11 +112,18 @@ def voc(root, boxes=BOXES, write=True, **options):
     return {**cfg, **COMMON, 'data_root': str(root), **options}
 
 
+def yolo(root, boxes=BOXES, write=True, **options):
+    """Config of a data set in YOLO layout."""
+    if write:
+        write_yolo(root, boxes)
+    return {'type': 'mmgwap.YOLODataset', **COMMON, 'data_root': str(root), **options}
+
+
 def checked(kind, root, boxes=BOXES, **options):
-    """Build a CheckedCocoDataset or CheckedXMLDataset."""
-    cfg = dict(coco=coco, voc=voc)[kind](root, boxes, **options)
-    name = dict(coco='Coco', voc='XML')[kind]
-    return DATASETS.build(dict(cfg, type=f'mmgwap.Checked{name}Dataset'))
+    """Build a CheckedCocoDataset, CheckedXMLDataset or YOLODataset."""
+    cfg = dict(coco=coco, voc=voc, yolo=yolo)[kind](root, boxes, **options)
+    name = dict(coco='CheckedCoco', voc='CheckedXML', yolo='YOLO')[kind]
+    return DATASETS.build(dict(cfg, type=f'mmgwap.{name}Dataset'))
 
 
 def partial(dataset, **options):

@@ -1,4 +1,4 @@
-"""Degenerate boxes, classes and empty data sets, in COCO and VOC layout."""
+"""Degenerate boxes, classes and empty data sets, in the layouts of COCO, VOC and YOLO."""
 
 import math
 
@@ -19,6 +19,7 @@ BAD = dict(
     below_image=[10, 50, 40, 60],
 )
 both_layouts = pytest.mark.parametrize('kind', ['coco', 'voc'])
+all_layouts = pytest.mark.parametrize('kind', ['coco', 'voc', 'yolo'])
 
 
 @pytest.mark.parametrize('bad', BAD.values(), ids=BAD.keys())
@@ -44,14 +45,17 @@ def test_drop_degenerate_boxes_with_one_warning(kind, tmp_path, warnings):
     assert message.endswith(dict(coco='1.jpg', voc='1.xml')[kind])
 
 
-@both_layouts
+@all_layouts
 def test_keep_images_without_objects(kind, tmp_path, warnings):
     dataset = checked(kind, tmp_path, [[(GOOD, 'cat')], []])
     assert len(dataset) == 2 and warnings == []
     assert dataset[1]['data_samples'].gt_instances.bboxes.shape == (0, 4)
 
 
-@pytest.mark.parametrize('kind, where', [('coco', 'coco.json, annotation 2'), ('voc', '1.xml')])
+@pytest.mark.parametrize(
+    'kind, where',
+    [('coco', 'coco.json, annotation 2'), ('voc', '1.xml'), ('yolo', '1.txt, line 1')],
+)
 def test_unlisted_category(kind, where, tmp_path):
     boxes = [[(GOOD, 'cat')], [(GOOD, 'dog')]]
     only_cats = dict(classes=('cat',))
@@ -72,9 +76,9 @@ def test_unlisted_category(kind, where, tmp_path):
         ((), r'got \(\)'),
     ],
 )
-@both_layouts
+@all_layouts
 def test_wrong_class_names(kind, classes, message, tmp_path):
-    with pytest.raises(ValueError, match=f'^Checked(Coco|XML)Dataset.*{message}'):
+    with pytest.raises(ValueError, match=f'^(CheckedCoco|CheckedXML|YOLO)Dataset.*{message}'):
         checked(kind, tmp_path, metainfo=dict(classes=classes))
 
 

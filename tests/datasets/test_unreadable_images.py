@@ -44,6 +44,7 @@ def checked_coco(root, **options):
 SETS = dict(
     coco=lambda root, **options: checked('coco', root, BOXES, **options),
     voc=lambda root, **options: checked('voc', root, BOXES, **options),
+    yolo=lambda root, **options: checked('yolo', root, BOXES, **options),
     labels=label_set,
     wsol=wsol_set,
     partial=lambda root, **options: partial(checked_coco(root, **options), percent=50),

@@ -2,6 +2,7 @@ from .coco import write_coco
 from .detectors import DETECTORS, LAST_CHANNELS, tiny_detector, tiny_rfcn, tiny_rfcn_run
 from .voc import write_cards, write_voc
 from .wsol import write_cub, write_ilsvrc, write_openimages
+from .yolo import write_yolo
 
 __all__ = [
     'DETECTORS',
@@ -15,4 +16,5 @@ __all__ = [
     'write_ilsvrc',
     'write_openimages',
     'write_voc',
+    'write_yolo',
 ]
