@@ -63,6 +63,19 @@ def write_coco(root: Path) -> dict:
     }
 
 
+def write_yolo(root: Path) -> dict:
+    """Write images with boxes in YOLO layout; return the lines of the template to change."""
+    for name in ('train', 'val'):
+        for seed in range(4):
+            write_image(root / f'images/{name}/{seed}.jpg', seed)
+            path = root / f'labels/{name}/{seed}.txt'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f'{seed % 3} 0.35 0.47 0.55 0.73')
+    names = ', '.join(CLASSES)
+    (root / 'data.yaml').write_text(f'train: images/train\nval: images/val\nnames: [{names}]')
+    return {}
+
+
 def write_labels(root: Path) -> dict:
     """Write images with labels only; return the lines of the template to change."""
     with open(root / 'tags.csv', 'w', newline='') as file:
@@ -94,8 +107,10 @@ def change(name: str, folder: Path, lines: dict) -> Path:
     [
         ('voc', False),
         ('coco', True),
+        ('yolo', False),
         pytest.param('voc', True, marks=pytest.mark.slow),
         pytest.param('coco', False, marks=pytest.mark.slow),
+        pytest.param('yolo', True, marks=pytest.mark.slow),
     ],
 )
 def test_step_and_prediction(layout, few, tmp_path):
@@ -104,7 +119,7 @@ def test_step_and_prediction(layout, few, tmp_path):
         data_root=f"'{root}/'",
         classes=repr(CLASSES),
         max_iters='1',
-        **dict(voc=write_voc, coco=write_coco)[layout](root),
+        **dict(voc=write_voc, coco=write_coco, yolo=write_yolo)[layout](root),
     )
     path = change(f'{layout}_layout', tmp_path, lines)
     if few:
@@ -126,12 +141,12 @@ def test_step_and_prediction(layout, few, tmp_path):
     runner.train()
     assert not all(map(torch.equal, before, runner.model.parameters()))
     metrics = runner.val_loop.run()
-    assert dict(voc='pascal_voc/mAP', coco='coco/bbox_mAP')[layout] in metrics
+    assert ('pascal_voc/mAP' if layout == 'voc' else 'coco/bbox_mAP') in metrics
     assert ('image/mAP' in metrics) == few
     assert ('train/loss_image' in runner.message_hub.log_scalars) == few
 
 
-@pytest.mark.parametrize('name', ['voc_layout', 'coco_layout', 'few_boxes'])
+@pytest.mark.parametrize('name', ['voc_layout', 'coco_layout', 'yolo_layout', 'few_boxes'])
 def test_head_has_fewer_than_ten_lines(name):
     head = (FOLDER / f'{name}.py').read_text().split('# The rest can stay')[0]
     assert 0 < len([line for line in head.splitlines() if line and not line.startswith('#')]) < 10

@@ -1,5 +1,5 @@
 # Photographs with boxes, and more photographs with image labels only. Copy this file
-# and voc_layout.py (or coco_layout.py) and change:
+# and voc_layout.py (or coco_layout.py, yolo_layout.py) and change:
 _base_ = 'voc_layout.py'
 label_file = 'labels.csv'  # columns image and label, one row per label
 label_images = 'labelled/'  # folder of the images in label_file

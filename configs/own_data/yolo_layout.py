@@ -1,7 +1,6 @@
 # R-FCN on your own photographs in YOLO layout. Copy this file and change:
-data_root = 'data/own/'  # holds data.yaml
-classes = ('cat', 'dog')  # as in `names` of data.yaml
-train_split, val_split = 'train', 'val'  # keys of data.yaml
+data_root = 'data/own/'  # holds data.yaml, which has train, val and names
+classes = ('cat', 'dog')  # as in `names`
 max_iters = 10000  # of 2 images; the learning rate drops at three quarters
 
 # The rest can stay as it is.
@@ -22,11 +21,10 @@ tta_pipeline = [
     ),
 ]
 train_dataloader = dict(
-    batch_size=2,
-    dataset=dict(_delete_=True, **own, split=train_split, pipeline=_base_.train_pipeline),
+    batch_size=2, dataset=dict(_delete_=True, **own, split='train', pipeline=_base_.train_pipeline)
 )
 val_dataloader = dict(
-    dataset=dict(_delete_=True, **own, split=val_split, test_mode=True, pipeline=test_pipeline)
+    dataset=dict(_delete_=True, **own, split='val', test_mode=True, pipeline=test_pipeline)
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(_delete_=True, type='CocoMetric', metric='bbox')

@@ -119,15 +119,15 @@ def test_masks_of_polygons(tmp_path):
     expected[12:36, 16:48] = 1
     (mask,) = instances.masks.masks
     assert (mask == expected).mean() > 0.97 and instances.labels.tolist() == [1]
-    assert instances.bboxes.tolist() == [[16, 12, 48, 36]]
+    assert instances.bboxes.tensor.tolist() == [[16, 12, 48, 36]]
 
 
 BAD_YAML = [
     (b'\xff', ': not UTF-8 text'),
-    ('', ': must have the keys names, train and val, got str'),
+    ('', ': must have the keys names, train and val, got NoneType'),
     ('[a]', ': must have the keys .* got list'),
     ('names: [cat, dog', ': invalid YAML: .*line 1'),
-    ('[' * 5000, ': invalid YAML'),
+    ('[' * 1500, ': invalid YAML'),
     ('a: 1\na: *b', ': invalid YAML: .*alias'),
     ('train: images/train', ': names must be .* but is missing'),
     ('names: cat', ": names must be .* got 'cat'"),
@@ -141,7 +141,7 @@ BAD_YAML = [
     ('names: [cat, dog]\nnc: two', ': nc is two, but names lists 2 classes'),
     ('names: [cat, dog]\nkpt_shape: [17, 3]', ': kpt_shape: labels with keypoints'),
     ('names: [cat, dog]', ': train must be .* but is missing'),
-    ('names: [cat, dog]\ntrain: ', ": train must be .* got ''"),
+    ('names: [cat, dog]\ntrain: ', ": train must be .* got .''"),
     ('names: [cat, dog]\ntrain: {a: b}', ': train must be .* got {'),
     ('names: [cat, dog]\ntrain: images', None),
 ]
@@ -255,7 +255,7 @@ def test_drop_degenerate_boxes(line, kept, tmp_path, warnings):
         assert warnings == []
     else:
         (message,) = warnings
-        assert re.search('data.yaml: dropped 1 boxes .* 1 images, .* labels/train/1.txt$', message)
+        assert re.search('data.yaml: dropped 1 boxes .* 1 images, .*labels/train/1.txt$', message)
 
 
 def test_drop_repeated_lines(tmp_path, warnings):
@@ -290,13 +290,14 @@ def test_background(tmp_path, warnings):
     )
 
 
-@pytest.mark.parametrize('missing, warned', [(1, False), (2, True)])
-def test_warn_if_most_images_have_no_label_file(missing, warned, tmp_path, warnings):
-    write(tmp_path, [LINE, '', *[None] * missing][: missing + 1 if warned else None])
+def test_warn_if_most_images_have_no_label_file(tmp_path, warnings):
+    write(tmp_path, [LINE, '', None, None])
     load(tmp_path)
-    assert len(warnings) == warned
-    if warned:
-        assert '3 images, 2 without a label file' in warnings[0]
+    assert warnings == []
+    write(tmp_path, [LINE, '', None, None, None])
+    load(tmp_path)
+    (message,) = warnings
+    assert '5 images, 3 without a label file' in message
 
 
 def test_no_label_file_at_all(tmp_path, warnings):
@@ -475,7 +476,7 @@ def test_size_of_an_unreadable_image(kind, tmp_path, warnings):
     dataset.drops_predictions = True
     sample = dataset[1]['data_samples']
     assert sample.unreadable and sample.ori_shape == (UNKNOWN_SIDE, UNKNOWN_SIDE)
-    assert sample.gt_instances.bboxes.tolist() == [[12, 0, 20, 16]]
+    assert sample.gt_instances.bboxes.tensor.tolist() == [[12, 0, 20, 16]]
 
 
 def test_partial_boxes(tmp_path):
@@ -489,7 +490,7 @@ def test_partial_boxes(tmp_path):
     unknown = [[], [], [1], [0, 1], [0, 1]]
     assert [sample.ignored_image_labels.tolist() for sample in samples] == unknown
     assert samples[1].hidden_instances.bboxes.tolist() == [BOX]
-    assert samples[0].gt_instances.bboxes.tolist() == [BOX]
+    assert samples[0].gt_instances.bboxes.tensor.tolist() == [BOX]
     with pytest.raises(TypeError, match="flag='f'.*got YOLODataset; use split_file"):
         partial(cfg, flag='f')
 
@@ -622,7 +623,7 @@ def test_round_trip_from_coco(tmp_path, warnings):
         annotations=[],
     )
     for number in range(25):
-        x, y = rng.uniform(-4, 40, 2).round(2).tolist()
+        x, y = rng.uniform(-2, 40, 2).round(2).tolist()
         w, h = rng.uniform(5, 30, 2).round(2).tolist()
         content['annotations'].append(
             dict(
