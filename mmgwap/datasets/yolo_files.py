@@ -92,6 +92,8 @@ def read_data_yaml(path: str, backend_args: Optional[dict] = None) -> dict:
         )
     if 'kpt_shape' in content:
         raise ValueError(f'{path}: kpt_shape: labels with keypoints cannot be read')
+    if not isinstance(content.get('path', ''), str):
+        raise ValueError(f'{path}: path must be a folder, got {content["path"]!r:.80}')
     names = _check_names(content.get('names'), path)
     count = content.get('nc', str(len(names)))
     if count != str(len(names)):

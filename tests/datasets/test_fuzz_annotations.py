@@ -12,10 +12,11 @@ import re
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmgwap.datasets import CheckedCocoDataset, CheckedXMLDataset, ImageLabelDataset
+from mmgwap.datasets import CheckedCocoDataset, CheckedXMLDataset, ImageLabelDataset, YOLODataset
 from mmgwap.datasets.partial_split import read_split, split_from_flag
 from mmgwap.datasets.wsol_metadata import read_wsol_metadata
 
@@ -23,6 +24,8 @@ from .helpers import CLASSES, captured_log, infos, write_images
 from .test_coco import content as coco_content
 from .test_voc import XML
 from .test_wsol import FILES, write_files
+from .test_yolo import YAML
+from .test_yolo import write as write_yolo
 
 NAMES = CLASSES['classes']
 OPTIONS = dict(metainfo=CLASSES, data_prefix=dict(img='img/'), serialize_data=False)
@@ -127,8 +130,10 @@ def xml_files(draw):
     return draw(damaged(data))
 
 
+LABELS = '0 0.5 0.25 0.25 0.5\n1 0.1 0.2 0.3 0.2 0.3 0.4\n1 0.99 0.98 0.97 0.96\n'
 LINES = st.lists(
     st.one_of(
+        st.sampled_from(['0 0.5 0.25 0.25 0.50', '1 0.5 0.5 0 0.5', '0 0 0 1 1', 'a: [b']),
         st.sampled_from(['a/1.jpg', 'a/1.jpg,4', 'b/2.jpg,1,2,3,4', '0', '', 'a.jpg,cat']),
         st.sampled_from(['#', 'x,,', '"', '\x00', 'b.jpg,"cat']),
         st.text(st.characters(exclude_categories=['Cs']), max_size=6),
@@ -254,6 +259,50 @@ def expected_objects(root, size):
             good.append((box, label, int(obj.findtext('difficult') or 0)))
         dropped += not keep
     return good, dropped
+
+
+def read_yolo(folder, path, **options):
+    # A single image may lack a label file in test mode only.
+    options = dict(serialize_data=False, test_mode=True, **options)
+    return read(path, YOLODataset, data_root=str(folder / 'yolo'), **options)
+
+
+def check_label_file(folder, data):
+    write_yolo(folder / 'yolo', [data])
+    with captured_log() as messages:
+        dataset = read_yolo(folder, folder / 'yolo/labels/train/0.txt', metainfo=CLASSES)
+    if dataset is None:
+        return
+    rows = {tuple(map(float, line.split())): line for line in lines_of(data)}
+    good = []
+    for label, *values in rows:
+        assert label in (0, 1) and all(-0.01 <= value <= 1.01 for value in values)
+        xs, ys = values[0::2], values[1::2]
+        if len(values) == 4:
+            xs, ys = ([c - s / 2, c + s / 2] for c, s in (xs, ys))
+        else:
+            assert len(xs) == len(ys) > 2
+            xs, ys = sorted(xs), sorted(ys)
+        if xs[0] < xs[-1] and ys[0] < ys[-1] and xs[-1] > 0 < ys[-1] and xs[0] < 1 > ys[0]:
+            box = [xs[0] * 64, ys[0] * 48, xs[-1] * 64, ys[-1] * 48]
+            good.append((pytest.approx(box), label, 0))
+    (info,) = infos(dataset)
+    assert objects_of(info) == good
+    assert len(rows) - len(good) == sum_of_numbers(messages, r'dropped (\d+) boxes')
+    repeated = sum_of_numbers(messages, r'dropped (\d+) repeated lines')
+    assert len(lines_of(data)) - len(rows) == repeated
+
+
+def check_data_yaml(folder, data):
+    write_yolo(folder / 'yolo', [''], data)
+    dataset = read_yolo(folder, folder / 'yolo/data.yaml')
+    if dataset is None:
+        return
+    assert [info['img_id'] for info in infos(dataset)] == ['images/train/0.jpg']
+    names = yaml.safe_load(data.decode('utf-8-sig'))['names']
+    names = [names[i] for i in range(len(names))]
+    if all(isinstance(name, str) for name in names):
+        assert dataset.metainfo['classes'] == tuple(names)
 
 
 def check_image_set(folder, data):
@@ -395,6 +444,8 @@ def folder(tmp_path_factory):
     [
         (check_coco, (coco_files(), st.booleans())),
         (check_xml, (xml_files(),)),
+        (check_label_file, (text_files(LABELS),)),
+        (check_data_yaml, (text_files(YAML + 'nc: 2\npath: .\n'),)),
         (check_image_set, (text_files('0\n'),)),
         (check_split, (text_files('# seed\n12\n7\nname of image\n'),)),
         (check_csv_labels, (text_files(CSV),)),

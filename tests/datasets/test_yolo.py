@@ -139,6 +139,7 @@ BAD_YAML = [
     ('names: {1: cat, 2: dog}', ': names must be numbered from 0 to 1, got the numbers 1, 2'),
     ('names: [cat, dog]\nnc: 3', ': nc is 3, but names lists 2 classes'),
     ('names: [cat, dog]\nnc: two', ': nc is two, but names lists 2 classes'),
+    ('path: [a, b]\nnames: [cat, dog]', r': path must be a folder, got ..a'),
     ('names: [cat, dog]\nkpt_shape: [17, 3]', ': kpt_shape: labels with keypoints'),
     ('names: [cat, dog]', ': train must be .* but is missing'),
     ('names: [cat, dog]\ntrain: ', ": train must be .* got .''"),
