@@ -644,12 +644,9 @@ def test_round_trip_from_coco(tmp_path, warnings):
 
 
 @pytest.mark.parametrize('split, boxes', [('train', 3105), ('val', 1065)])
-def test_photographs(split, boxes, tmp_path):
-    home = Path(os.environ.get('MMGWAP_TRIAL_DATA', ''), 'highway')
-    if not os.environ.get('MMGWAP_TRIAL_DATA') or not home.is_dir():
-        pytest.skip('set MMGWAP_TRIAL_DATA to a folder that holds highway/')
-    path = home / 'annotations' / f'{split}.json'
-    assert compare_with_coco(path, home / 'images', tmp_path) == boxes
+def test_photographs(split, boxes, highway, tmp_path):
+    path = highway / 'annotations' / f'{split}.json'
+    assert compare_with_coco(path, highway / 'images', tmp_path) == boxes
 
 
 def test_beside_other_data_sets(tmp_path):
