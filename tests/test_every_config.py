@@ -30,7 +30,7 @@ FAST = (
     'teacher/rfcn_r18_gwap-teacher_digits-p10',
     'wsol/r50_gap_openimages30k',
 )
-WEIGHTS = ('torchvision://', 'https://', 'checkpoints/lip_')
+WEIGHTS = ('torchvision://', 'https://', 'checkpoints/lip_', 'package://')
 SHORT = 150  # maximum short side in px; R-FCN on VOC has anchors from 128 px
 
 

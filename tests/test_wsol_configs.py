@@ -17,6 +17,7 @@ FOLDER = Path(__file__).resolve().parents[1] / 'configs'
 CONFIGS = sorted(FOLDER.glob('wsol/*.py')) + sorted(FOLDER.glob('lip/*_imagenet.py'))
 NETS = dict(r50='ResNet', r18='ResNet', lip='mmgwap.LIPResNet')
 NETS.update(alexnet='mmgwap.AlexNet', vgg16='mmgwap.VGG', googlenet='mmgwap.GoogLeNet')
+NETS.update(efficientnet='mmgwap.EfficientNetLite')
 POOLS = {
     'gap': 'GlobalAvgPool',
     'gmp': 'GlobalMaxPool',
@@ -36,6 +37,7 @@ def named(request):
 def test_each_net_and_each_pooling_has_a_config():
     names = {path.stem for path in CONFIGS}
     nets = ('alexnet', 'vgg16', 'googlenet', 'r50', 'r50-s16', 'r50-s8', 'lip-r50')
+    nets += ('efficientnet-lite0',)
     assert {f'{net}_gap_ilsvrc' for net in nets} <= names
     assert {f'r18_{pool}_digits-single' for pool in POOLS} <= names
 
@@ -53,8 +55,11 @@ def test_model_has_the_parts_in_the_name(named):
     if net.startswith('lip-'):
         assert backbone.depth == int(net[5:])
     if data not in ('digits-single', 'imagenet'):
-        assert backbone.init_cfg.type == 'Pretrained'
-        assert backbone.init_cfg.checkpoint.startswith(('torchvision://', 'checkpoints/lip_'))
+        # EfficientNet-Lite0 has its own classifier.
+        weights = model.init_cfg if 'lite0' in name else backbone.init_cfg
+        assert weights.type == 'Pretrained'
+        sources = ('torchvision://', 'checkpoints/lip_', 'package://')
+        assert weights.checkpoint.startswith(sources)
     from_cam_paper = net in ('alexnet', 'vgg16', 'googlenet')
     assert (head.get('num_convs', 0) == 1) == from_cam_paper
     if from_cam_paper:

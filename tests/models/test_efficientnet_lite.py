@@ -8,7 +8,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from mmengine.fileio import list_from_file
 from mmengine.runner import load_checkpoint
+from sklearn import datasets
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -180,6 +185,56 @@ def test_arguments_out_of_range(options, message):
         EfficientNetLite(**options)
 
 
+@pytest.fixture
+def classifier(lite0_weights, repo, caplog):
+    """ImageClassifier of the config with the classifier of the package, and class names."""
+    register_all_modules()
+    cfg = Config.fromfile(repo / 'configs/wsol/efficientnet-lite0_gap_ilsvrc.py')
+    model = MODELS.build(cfg.model)
+    for value in model.parameters():
+        value.data.fill_(77)
+    with caplog.at_level(logging.INFO):
+        load_checkpoint(model, PRETRAINED['checkpoint'], logger=logging.getLogger('lite'))
+    assert 'missing keys' not in caplog.text and 'unexpected key' not in caplog.text
+    assert not any((value == 77).all() for value in model.parameters())
+    return model.eval(), list_from_file(cfg.test_dataloader.dataset.metainfo.classes)
+
+
+def test_scores_are_those_of_the_package(classifier, lite0_weights):
+    """A score without its bias is the mean of its class activation map, to 1e-4."""
+    model, _ = classifier
+    x = images(2, 3, 224, 224)
+    with torch.no_grad():
+        logits, features = model(x, mode='tensor'), model.extract_feat(x)
+        scores, maps = model.cls_head.predict(features, with_maps=True)
+        wanted = reference.logits(lite0_weights, x)
+    assert wanted.std() > 0.5 and maps.shape == (2, 1000, 7, 7)
+    torch.testing.assert_close(logits, wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(scores, wanted.softmax(1), rtol=1e-3, atol=1e-6)
+    bias = lite0_weights['_fc.bias']
+    torch.testing.assert_close(maps.mean(dim=(2, 3)), wanted - bias, rtol=1e-4, atol=1e-4)
+
+
+def test_init_cfg_of_the_config_loads_the_classifier(classifier, repo):
+    model, _ = classifier
+    cfg = Config.fromfile(repo / 'configs/wsol/efficientnet-lite0_gap_ilsvrc.py')
+    built = MODELS.build(cfg.model)
+    built.init_weights()
+    for key, value in built.state_dict().items():
+        assert torch.equal(value, model.state_dict()[key]), key
+
+
+def test_names_of_the_classes(classifier):
+    model, names = classifier
+    assert len(names) == len(set(names)) == 1000 and all(name == name.strip() for name in names)
+    assert {names[label] for label in VEHICLES['motorbike']} == {'moped', 'motor scooter'}
+    photographs = datasets.load_sample_images()
+    for pixels, name in zip(photographs.images, ('palace', 'daisy')):
+        x = normalise(pixels)[None]
+        with torch.no_grad():
+            assert names[model(x, mode='tensor').argmax()] == name
+
+
 def street_photographs(folder, count):
     """Return inputs (N, 3, 224, 224) and labels of photographs of one kind of vehicle."""
     content = json.loads((folder / 'annotations' / 'val.json').read_text())
@@ -191,13 +246,12 @@ def street_photographs(folder, count):
     found = [(files[key], *kind) for key, kind in found.items() if len(kind) == 1]
     found = [(name, kind) for name, kind in found if kind in VEHICLES]
     chosen = [found[i] for i in np.linspace(0, len(found) - 1, count).astype(int)]
-    inputs = [load_image(folder / 'images' / name) for name, _ in chosen]
+    inputs = [normalise(cv2.imread(str(folder / 'images' / name))[..., ::-1]) for name, _ in chosen]
     return torch.stack(inputs), [kind for _, kind in chosen]
 
 
-def load_image(path):
-    """Read the central square of an image as RGB, at 224 px, and normalise it."""
-    pixels = cv2.imread(str(path))[..., ::-1]
+def normalise(pixels):
+    """Return the central square of an RGB image (H, W, 3), at 224 px, as input (3, 224, 224)."""
     height, width = pixels.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2

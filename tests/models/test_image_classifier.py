@@ -212,6 +212,36 @@ def test_score_equal_to_the_threshold_is_kept():
     assert one.pred_instances.scores.tolist() == [0.0]
 
 
+def test_checkpoint_of_a_plain_network():
+    """Its layer fc becomes the classifier, and everything else the backbone."""
+    cfg = config()
+    cfg.backbone = dict(type='mmdet.ResNet', depth=18, base_channels=8)
+    cfg.cls_head.in_channels = 64
+    model = MODELS.build(cfg)
+    plain = {key: value + 1 for key, value in model.backbone.state_dict().items()}
+    plain |= {'fc.weight': torch.rand(3, 64), 'fc.bias': torch.rand(3)}
+    for prefix in ('', 'student.'):
+        target = nn.ModuleDict(dict(student=MODELS.build(cfg)))
+        given = {prefix + key: value for key, value in plain.items()}
+        (target if prefix else target.student).load_state_dict(given)
+        state = target.student.state_dict()
+        assert torch.equal(state['cls_head.classifier.weight'].flatten(1), plain['fc.weight'])
+        assert torch.equal(state['cls_head.classifier.bias'], plain['fc.bias'])
+        assert torch.equal(state['backbone.conv1.weight'], plain['conv1.weight'])
+        again = MODELS.build(cfg)  # own checkpoints stay as they are
+        again.load_state_dict(state)
+        assert torch.equal(again.backbone.conv1.weight, plain['conv1.weight'])
+
+
+def test_convolutions_in_the_head_do_not_take_the_classifier():
+    """Its input would not be the features of the network, even with the same shape."""
+    cfg = config()
+    cfg.cls_head.update(num_convs=1, feat_channels=3)
+    found = MODELS.build(cfg).load_state_dict({'fc.weight': torch.rand(3, 3)}, strict=False)
+    assert found.unexpected_keys == ['backbone.fc.weight']
+    assert 'cls_head.classifier.weight' in found.missing_keys
+
+
 def test_unknown_option_is_named():
     with pytest.raises(ValueError, match=r"\['top_k'\].*topk"):
         MODELS.build(config(top_k=3))

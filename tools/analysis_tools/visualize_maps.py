@@ -12,6 +12,7 @@ detector, and with --method, they are gradient CAMs. Writes
 import argparse
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,9 +20,11 @@ import numpy as np
 import torch
 from input_images import LOADERS, InputImage, load_images
 from mmdet.apis import init_detector
+from mmdet.registry import DATASETS
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
+from mmengine.runner import CheckpointLoader
 
 from mmgwap.checkpoint import safe_checkpoints
 from mmgwap.localization import GRADIENT_CAMS, boxes_from_map
@@ -54,7 +57,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', type=Path)
-    parser.add_argument('checkpoint', type=Path)
+    parser.add_argument('checkpoint', help='a file, or a name that mmengine loads: package://...')
     parser.add_argument(
         'input', help='an image, a folder of images, or a data set of the config: val, test, train'
     )
@@ -111,10 +114,15 @@ def parse_args() -> argparse.Namespace:
 def load_model(args: argparse.Namespace) -> torch.nn.Module:
     """Load the model, let it return its maps if it has any, and set ``args.method``."""
     # Without cfg_options, mmdet reads cfg.model.backbone, which a wrapper does not have.
-    with safe_checkpoints():
+    # mmdet warns that a checkpoint without names of classes gets those of COCO.
+    with safe_checkpoints(), warnings.catch_warnings(record=True):
         model = init_detector(
-            Config.fromfile(args.config), str(args.checkpoint), device=args.device, cfg_options={}
+            Config.fromfile(args.config), args.checkpoint, device=args.device, cfg_options={}
         )
+        meta = CheckpointLoader.load_checkpoint(args.checkpoint, 'cpu').get('meta', {})
+    if not {'dataset_meta', 'CLASSES'} & set(meta):
+        dataset = dict(model.cfg.test_dataloader.dataset, lazy_init=True)
+        model.dataset_meta.update(DATASETS.build(dataset).metainfo)
     has_maps = isinstance(model, (ImageClassifier, MultiTaskDetector))
     if isinstance(model, ImageClassifier):
         model.test_cfg['with_maps'] = True
@@ -128,10 +136,10 @@ def load_model(args: argparse.Namespace) -> torch.nn.Module:
         )
     if args.method == 'own' and (args.layer, args.index) != (None, None):
         sys.exit(f'--layer and --index need a gradient CAM: --method {choices}')
-    classes = model.dataset_meta['classes']
+    classes = list(model.dataset_meta['classes'])
     for name in args.classes or ():
         if name not in classes:
-            sys.exit(f'--classes: {name!r} is not in the classes of {args.checkpoint}: {classes}')
+            sys.exit(f'--classes: {name!r} is not in the classes of the model: {classes[:20]}')
     return model
 
 

