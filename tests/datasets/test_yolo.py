@@ -557,6 +557,15 @@ def test_measure_and_convert(polygons, tool, tmp_path):
     assert measure(CocoMetric(str(tmp_path / 'json/val.json')), own, shifted) == found
 
 
+def test_convert_chosen_splits(tool, tmp_path):
+    write(tmp_path, text=f'{YAML}test: ../test/images')
+    done = convert(tool, tmp_path, tmp_path, check=False)
+    assert done.returncode == 1 and (tmp_path / 'train.json').exists()
+    assert re.search('data.yaml: ../test/images does not exist .*; --splits', done.stderr)
+    done = convert(tool, tmp_path, tmp_path, '--splits', 'train', '--force')
+    assert 'train.json: 1 images of 2 classes, 1 boxes' in done.stdout
+
+
 def test_converter_names_faults(tool, tmp_path):
     write(tmp_path, [LINE, '5 0.5 0.5 0.5 0.5'])
     done = convert(tool, tmp_path, tmp_path, check=False)

@@ -78,6 +78,9 @@ def main() -> None:
                 f'{path}: {len(content["images"])} images of {len(content["categories"])} '
                 f'classes, {len(content["annotations"])} boxes'
             )
+    except FileNotFoundError as error:
+        # Roboflow's data.yaml lists a test split even if there is none.
+        sys.exit(f'{error}; --splits chooses the splits to convert')
     except (OSError, ValueError) as error:
         sys.exit(str(error))
 
