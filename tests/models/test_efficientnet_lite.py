@@ -274,12 +274,13 @@ def test_padding_and_epsilon_fit_the_weights(lite0_weights, highway):
     """TensorFlow's padding and its 1e-3 give the true vehicles a higher likelihood."""
     x, kinds = street_photographs(highway, 200)
     likelihood = {}
-    for options in ((True, 1e-3), (False, 1e-3), (True, 1e-5)):
+    for same, eps in ((True, 1e-3), (False, 1e-3), (True, 1e-5)):
+        options = dict(same=same, eps=eps)
         with torch.no_grad():
-            logits = [reference.logits(lite0_weights, part, *options) for part in x.split(20)]
+            logits = [reference.logits(lite0_weights, part, **options) for part in x.split(20)]
         logs = torch.cat(logits).log_softmax(1)
         each = [log[list(VEHICLES[kind])].logsumexp(0) for log, kind in zip(logs, kinds)]
-        likelihood[options] = torch.stack(each)
+        likelihood[same, eps] = torch.stack(each)
     right = likelihood.pop((True, 1e-3))
     for other in likelihood.values():
         gain = right - other
