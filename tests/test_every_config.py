@@ -27,6 +27,7 @@ FAST = (
     'gwap/rfcn_r50_gwap_1xb4-110k_voc0712-p10',
     'gwap/rtmdet_tiny_gwap_8xb64-300e_coco-p10',
     'lip/rfcn_lip-r18_digits',
+    'photographs/rfcn_efficientnet-lite0_teacher_highway-p05',
     'teacher/rfcn_r18_gwap-teacher_digits-p10',
     'wsol/r50_gap_openimages30k',
 )
@@ -38,7 +39,7 @@ SHORT = 150  # maximum short side in px; R-FCN on VOC has anchors from 128 px
 def data(tool, tmp_path_factory):
     """Folder ``data/`` with a toy version of every data set."""
     data = tmp_path_factory.mktemp('toy') / 'data'
-    for name in ('coco', 'voc', 'cards', 'ilsvrc', 'cub', 'openimages'):
+    for name in ('coco', 'photographs', 'voc', 'cards', 'ilsvrc', 'cub', 'openimages'):
         getattr(toy_data, f'write_{name}')(data)
     make = 'tools/dataset_converters/make_wsol_metadata.py'
     tool(make, 'ilsvrc', data, data / 'ILSVRC/metadata')
@@ -291,7 +292,7 @@ def check_image_level(network, sample, num_classes):
 def check_metrics(name, cfg, metrics, has_boxes):
     # Without a box, CocoMetric has no metrics.
     assert (metrics or not has_boxes) and all(map(math.isfinite, metrics.values()))
-    if re.search('coco|digits(?!-single)', name):
+    if re.search('coco|photographs|digits(?!-single)', name):
         assert not has_boxes or metrics['coco/bbox_mAP'] >= 0
     elif re.search('voc|cards', name):
         assert 0 <= metrics['pascal_voc/mAP'] <= 1

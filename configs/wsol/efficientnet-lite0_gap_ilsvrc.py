@@ -1,5 +1,5 @@
 _base_ = [
-    '../_base_/models/cam_efficientnet_lite0.py',
+    '../_base_/models/cam_efficientnet-lite0.py',
     '../_base_/datasets/ilsvrc_cls_loc.py',
     '../_base_/schedules/wsol_10e.py',
 ]

@@ -12,6 +12,9 @@ from mmengine.config import Config, DictAction
 
 from mmgwap.models import LabelGuidedTeacher
 
+# Data sets whose arms are options of a teacher's configs.
+TEACHERS = ('digits', 'highway', 'aquarium')
+
 
 @pytest.fixture
 def compare(repo, monkeypatch):
@@ -99,7 +102,8 @@ def test_options_exist_in_the_configs(compare, repo):
                 if experiment.percent:
                     assert cfg.train_dataloader.dataset.type == 'mmgwap.PartialBoxDataset'
     arguments = signature(LabelGuidedTeacher.__init__).parameters
-    for config, *options in main.DIGITS_ARMS.values():
+    arms = [arm for name in TEACHERS for arm in main.DATA[name].arms.values()]
+    for config, *options in arms:
         for option in options:
             *path, key = option.split('=')[0].split('.')
             node = load(repo, config)
@@ -108,9 +112,10 @@ def test_options_exist_in_the_configs(compare, repo):
             assert key in (arguments if path == ['model'] else node)
 
 
-def test_arms_of_digits_share_all_but_their_options(compare, repo):
+@pytest.mark.parametrize('data', TEACHERS)
+def test_arms_share_all_but_their_options(data, compare, repo):
     main, _, _ = compare
-    cfgs = {name: load(repo, arm[0], arm[1:]) for name, arm in main.DIGITS_ARMS.items()}
+    cfgs = {name: load(repo, arm[0], arm[1:]) for name, arm in main.DATA[data].arms.items()}
     plain = cfgs['label-guided teacher']
     for name, cfg in cfgs.items():
         assert cfg.model.type == 'mmgwap.LabelGuidedTeacher'
@@ -134,7 +139,8 @@ def test_choose_arms_and_order(compare, tmp_path):
     names = [experiment.name for experiment in main.make_experiments(digits, [10, 2])]
     assert len(names) == 11 and names[-1] == 'all boxes'
     (both,) = main.make_experiments(digits, [10], ['both'])
-    assert both == ('both', digits.few, main.GWAP_TEACHER, 10, ())
+    config = 'teacher/rfcn_r18_gwap-teacher_digits-p10.py'
+    assert both == ('both', digits.few, config, 10, ())
     chosen = main.make_experiments(digits, [2, 10], ['both', 'all boxes'])
     runs = main.order_runs(training.make_runs(chosen, [0, 1], (4, 5), tmp_path), [10, 2])
     order = [(run.experiment.percent, run.seed) for run in runs]
@@ -325,10 +331,9 @@ def test_write_results_of_all_records(compare, tmp_path, monkeypatch, capsys):
     assert (tmp_path / 'out' / 'digits.png').is_file()
     lines = (tmp_path / 'out' / 'digits.md').read_text().splitlines()
     rows = [tuple(cell.strip() for cell in line.split('|')[1:3]) for line in lines[4:]]
-    tens = [('10 %', name) for name in main.DIGITS_ARMS if name != 'all boxes']
+    tens = [('10 %', name) for name in main.DATA['digits'].arms if name != 'all boxes']
     assert rows == [('2 %', 'both'), *tens, ('all', 'all boxes')]
-    first, second = main.ITERATIONS
-    assert lines[0].startswith(f'Two stages, of {first:,} and {second:,} iterations; 10 runs,')
+    assert lines[0].startswith('Two stages, of 1,000 and 1,500 iterations; 10 runs,')
     assert len((tmp_path / 'out' / 'digits.jsonl').read_text().splitlines()) == 10
     monkeypatch.setattr(sys, 'argv', ['x', '--arms', 'both', 'neither'])
     with pytest.raises(SystemExit):

@@ -2,13 +2,16 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
+from mmengine.structures import InstanceData
 
 from tests.toy_data import tiny_rfcn_run
 
@@ -214,3 +217,56 @@ def test_no_picture_of_training_images_if_all_have_boxes(tools, repo, digits, tm
     cfg = teacher_config(repo, digits, **{'train_dataloader.dataset.percent': 100})
     assert not grid.draw_train_grid(cfg, {}, 2, tmp_path / 'a.png')
     assert not (tmp_path / 'a.png').exists()
+
+
+def fake_results(boxes_by_image):
+    """Return a stand-in of inference_detector: boxes of a 'model' by image path."""
+
+    def infer(model, path):
+        boxes = boxes_by_image[model.name][path]
+        instances = InstanceData(
+            bboxes=torch.tensor([box for box, *_ in boxes]).view(-1, 4).float(),
+            labels=torch.tensor([label for _, label, _ in boxes], dtype=torch.long),
+            scores=torch.tensor([score for *_, score in boxes]),
+        )
+        return DetDataSample(pred_instances=instances)
+
+    return infer
+
+
+def test_images_that_change_most(tools, monkeypatch):
+    _, grid = tools
+    box, other = [0, 0, 10, 10], [20, 20, 30, 30]
+    truth = {
+        'a': [(box, 0, 0), (other, 1, 0)],
+        'b': [(box, 0, 0)],
+        'c': [(box, 0, 0)],
+        'd': [],
+        'e': [(box, 1, 1), (other, 1, 0)],
+    }
+    infos = [
+        dict(
+            img_path=name,
+            instances=[dict(bbox=b, bbox_label=k, ignore_flag=i) for b, k, i in objects],
+        )
+        for name, objects in truth.items()
+    ]
+    dataset = type('Data', (), dict(get_data_info=lambda _, i: infos[i], __len__=lambda _: 5))()
+    monkeypatch.setattr(grid.DATASETS, 'build', lambda cfg: dataset)
+    before = dict(a=[], b=[(box, 0, 0.9)], c=[(box, 0, 0.9)], d=[], e=[(other, 1, 0.9)])
+    after = dict(
+        a=[(box, 0, 0.9), (other, 1, 0.5)],  # two more are found
+        b=[(box, 1, 0.9)],  # another class: one less is found, one box is wrong
+        c=[(box, 0, 0.9), (box, 0, 0.4)],  # a box below the threshold
+        d=[(box, 0, 0.6)],  # one box is wrong
+        e=[(other, 1, 0.7)],
+    )
+    monkeypatch.setattr(grid, 'inference_detector', fake_results(dict(before=before, after=after)))
+    models = [
+        SimpleNamespace(name=name, dataset_meta=dict(classes=('x', 'y')))
+        for name in ('before', 'after')
+    ]
+    cfg = SimpleNamespace(val_dataloader=SimpleNamespace(dataset=None))
+    assert grid.most_changed_images(cfg, *models, 4, 0.5) == {0: '+2', 1: '-2', 3: '-1'}
+    assert grid.most_changed_images(cfg, *models, 1, 0.5) == {0: '+2'}
+    assert grid.most_changed_images(cfg, models[0], models[0], 4, 0.5) == {}

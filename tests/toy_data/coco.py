@@ -1,6 +1,7 @@
 """Toy version of COCO 2017."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Union
 
@@ -29,6 +30,10 @@ SUPERCATEGORIES = {
     90: 'indoor',
 }
 FIRST_IDS = dict(train=9, val=139, test=1)  # image ids of the real data
+PHOTOGRAPHS = dict(
+    highway=('bus', 'car', 'motorbike', 'person', 'truck'),
+    aquarium=('fish', 'jellyfish', 'penguin', 'puffin', 'shark', 'starfish', 'stingray'),
+)
 INFO = dict(
     description='Toy version of COCO 2017',
     url='http://cocodataset.org',
@@ -87,6 +92,36 @@ def write_coco(
     return root
 
 
+def write_photographs(
+    folder: Union[str, Path], train: int = 60, val: int = 8, seed: int = 0
+) -> None:
+    """Write ``highway/`` and ``aquarium/``, small data sets in COCO layout, in a folder.
+
+    All images of a data set lie in ``images/``. 5 % of the default 60 training images can
+    contain all classes.
+
+    Args:
+        folder (str or Path): parent folder.
+        train, val (int): numbers of images.
+        seed (int): seed of the images.
+    """
+    for name, classes in PHOTOGRAPHS.items():
+        root, ids = Path(folder) / name, range(1, len(classes) + 1)
+        for number, (split, count) in enumerate(dict(train=train, val=val).items()):
+            names = [dict(id=i, name=each) for i, each in zip(ids, classes)]
+            content = dict(images=[], annotations=[], categories=names)
+            groups = label_groups(len(classes), 3)
+            for index, scene in enumerate(scenes(groups, count, (seed, number))):
+                file, (height, width) = f'{split}{index:03d}.jpg', scene.image.shape[:2]
+                write_image(root / 'images' / file, scene.image)
+                image = dict(id=index + 1, file_name=file, width=width, height=height)
+                content['images'].append(image)
+                content['annotations'] += _annotations(0, index + 1, scene, ids)
+            path = root / 'annotations' / f'{split}.json'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(content))
+
+
 def categories() -> list[dict]:
     """Return COCO's categories in COCO's order."""
     return [
@@ -115,7 +150,9 @@ def _image(index: int, split: str, scene: Scene) -> dict:
     )
 
 
-def _annotations(index: int, image_id: int, scene: Scene) -> list[dict]:
+def _annotations(
+    index: int, image_id: int, scene: Scene, category_ids: Sequence[int] = IDS
+) -> list[dict]:
     annotations = []
     for label, (x, y, w, h) in zip(scene.labels, scene.boxes):
         corners = [x, y, x + w, y, x + w, y + h, x, y + h]
@@ -126,7 +163,7 @@ def _annotations(index: int, image_id: int, scene: Scene) -> list[dict]:
                 iscrowd=0,
                 image_id=image_id,
                 bbox=[*map(float, (x, y, w, h))],
-                category_id=IDS[label],
+                category_id=category_ids[label],
                 id=1000 * image_id + len(annotations),
             )
         )

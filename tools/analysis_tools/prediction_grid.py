@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 import numpy as np
+import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,10 +18,12 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.fileio import get
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmgwap.datasets.samplers import boxed_images
 from mmgwap.models import LabelGuidedTeacher, MultiTaskDetector
+from mmgwap.models.task_modules.pseudo_boxes import count_matches
 from mmgwap.structures import batch_multi_hot, image_labels, maps_to_image
 
 HEADER = 0.6  # inches above the images
@@ -59,26 +62,79 @@ def _multi_task_detectors(model: nn.Module) -> Iterator[MultiTaskDetector]:
     return (module for module in model.modules() if isinstance(module, MultiTaskDetector))
 
 
-def draw_grid(cfg: Config, columns: list[Column], count: int, threshold: float, path: Path) -> None:
+def spread_images(cfg: Config, count: int) -> dict[int, str]:
+    """Return the indices of evenly spread validation images, each with an empty note.
+
+    Neighbours in a data set may be frames of one scene.
+    """
+    size = len(DATASETS.build(cfg.val_dataloader.dataset))
+    return dict.fromkeys(np.linspace(0, size - 1, min(count, size)).astype(int).tolist(), '')
+
+
+def most_changed_images(
+    cfg: Config, before: nn.Module, after: nn.Module, count: int, threshold: float
+) -> dict[int, str]:
+    """Return the validation images on which two models differ most.
+
+    The result of an image is the number of true boxes found (same class, IoU >= 0.5) minus the
+    number of wrong boxes.
+
+    Args:
+        cfg (Config): config with the validation data set.
+        before, after (nn.Module): detectors.
+        count (int): number of images; the first half gains most, the second half loses most.
+        threshold (float): minimum score of a box.
+
+    Returns:
+        dict: the change of each image, such as '+2', by its index. At most ``count`` images; fewer
+        if fewer gain or lose.
+    """
+    dataset = DATASETS.build(cfg.val_dataloader.dataset)
+    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+    results = [[_net_found(model, info, threshold) for info in infos] for model in (before, after)]
+    change = np.subtract(results[1], results[0])
+    order = np.argsort(-change, kind='stable')
+    gained = [index for index in order[: count - count // 2] if change[index] > 0]
+    lost = [index for index in order[::-1][: count // 2] if change[index] < 0]
+    return {int(index): f'{change[index]:+d}' for index in gained + lost}
+
+
+def _net_found(model: nn.Module, info: dict, threshold: float) -> int:
+    """Return the number of true boxes found minus the number of wrong boxes on an image."""
+    found = inference_detector(model, info['img_path']).cpu().pred_instances
+    found = found[found.scores >= threshold]
+    true = [each for each in info['instances'] if not each['ignore_flag']]
+    true = InstanceData(
+        bboxes=torch.tensor([each['bbox'] for each in true]).view(-1, 4),
+        labels=torch.tensor([each['bbox_label'] for each in true], dtype=torch.long),
+    )
+    right = int(count_matches(found, true, len(model.dataset_meta['classes'])).sum())
+    return 2 * right - len(found)
+
+
+def draw_grid(
+    cfg: Config, columns: list[Column], images: dict[int, str], threshold: float, path: Path
+) -> None:
     """Draw validation images, one per row; a single column is wrapped into four.
 
     Args:
         cfg (Config): config with the validation data set.
         columns (list[Column]): columns of the grid.
-        count (int): number of images.
+        images (dict): a note for each image, by its index.
         threshold (float): minimum score of a drawn box.
         path (Path): picture to write.
     """
     dataset = DATASETS.build(cfg.val_dataloader.dataset)
-    count = min(count, len(dataset))
-    width = min(4, count) if len(columns) == 1 else len(columns)
-    figure, grid = _make_grid(-(-count * len(columns) // width), width)
+    width = min(4, len(images)) if len(columns) == 1 else len(columns)
+    figure, grid = _make_grid(-(-len(images) * len(columns) // width), width)
     cells = iter(grid.flat)
-    # Neighbours in a data set may be frames of one scene.
-    for index in np.linspace(0, len(dataset) - 1, count).astype(int):
-        info = dataset.get_data_info(int(index))
+    for index, note in images.items():
+        info = dataset.get_data_info(index)
         for column in columns:
-            _draw_image(next(cells), column, info, threshold, dataset.metainfo['classes'])
+            axes = next(cells)
+            _draw_image(axes, column, info, threshold, dataset.metainfo['classes'])
+            if column is columns[0]:
+                axes.text(-0.02, 0.5, note, transform=axes.transAxes, ha='right', fontsize=10)
     if len(columns) > 1:
         for axes, column in zip(grid[0], columns):
             axes.set_title(column.title, fontsize=10)

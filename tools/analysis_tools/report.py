@@ -9,10 +9,12 @@ Reads a work directory of tools/train.py and writes into it
     train_grid.png  training images without boxes, with the pseudo boxes of a
                     LabelGuidedTeacher
 
---beside compares with another run on the same data.
+--beside compares with other runs on the same data. --most-changed draws the validation images on
+which the run gains and loses most against the first of them.
 """
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -24,7 +26,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
-from prediction_grid import Column, draw_grid, draw_train_grid, has_maps, load_model
+from prediction_grid import (
+    Column,
+    draw_grid,
+    draw_train_grid,
+    has_maps,
+    load_model,
+    most_changed_images,
+    spread_images,
+)
 from torch import nn
 
 from mmgwap.checkpoint import safe_checkpoints
@@ -47,7 +57,15 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('work_dir', type=Path)
-    parser.add_argument('--beside', type=Path, metavar='WORK_DIR', help='run to compare with')
+    parser.add_argument(
+        '--beside', type=Path, nargs='+', default=[], metavar='WORK_DIR', help='runs to compare'
+    )
+    parser.add_argument(
+        '--most-changed',
+        action='store_true',
+        help='draw the images with the largest change against the first run to compare with: half '
+        'of them gain (true boxes found minus wrong boxes), half of them lose',
+    )
     parser.add_argument(
         '--images', type=int, help='images in the grid (default: 12, or 6 with several columns)'
     )
@@ -58,7 +76,10 @@ def parse_args() -> argparse.Namespace:
         help='minimum score of a drawn box (default: %(default)s)',
     )
     parser.add_argument('--device', default='cpu', help='default: %(default)s')
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.most_changed and not args.beside:
+        parser.error('--most-changed needs --beside')
+    return args
 
 
 def read_scalars(work_dir: Path) -> list[dict]:
@@ -93,7 +114,7 @@ def find_run(work_dir: Path) -> tuple[Config, Path]:
 
 
 def draw_curves(runs: dict[str, list[dict]], path: Path) -> None:
-    """Draw the curves of the first run beside those of a second run, if any.
+    """Draw the curves of the first run beside those of other runs, if any.
 
     The first panel has the losses of the first run only, the second the metrics. A third and a
     fourth panel show pseudo boxes: the rates, and the numbers by class of the first run.
@@ -170,8 +191,8 @@ def _draw_classes(axes: Axes, runs: dict[str, list[dict]]) -> None:
 
 
 def _plot_keys(axes: Axes, runs: dict[str, list[dict]], keys: dict[str, str], **style) -> None:
-    """Plot logged values with labels; the lines of the second run are dotted."""
-    for (name, rows), line in zip(runs.items(), ('-', ':')):
+    """Plot logged values with labels; the lines of the other runs are dotted or dashed."""
+    for (name, rows), line in zip(runs.items(), itertools.cycle(('-', ':', '--', '-.'))):
         for number, (key, label) in enumerate(keys.items()):
             points = [(row['step'], row[key]) for row in rows if key in row]
             if points:
@@ -205,6 +226,19 @@ def make_columns(models: dict[str, nn.Module]) -> list[Column]:
     return columns
 
 
+def choose_images(
+    cfg: Config, models: dict[str, nn.Module], count: int, threshold: float, most_changed: bool
+) -> dict[int, str]:
+    """Return the validation images to draw: a note for each, by its index."""
+    if not most_changed:
+        return spread_images(cfg, count)
+    before, *_, after = models.values()
+    images = most_changed_images(cfg, before, after, count, threshold)
+    if not images:
+        sys.exit(f'--most-changed: no image gains or loses boxes with scores from {threshold}')
+    return images
+
+
 def print_table(runs: dict[str, list[dict]]) -> None:
     """Print length, time and last metrics of each run, a column each."""
     columns = [_summarize(rows) for rows in runs.values()]
@@ -236,10 +270,10 @@ def _last(rows: list[dict], keys: Sequence[str]) -> dict[str, str]:
 
 def main() -> None:
     args = parse_args()
-    work_dirs = [args.beside, args.work_dir] if args.beside else [args.work_dir]
+    work_dirs = [*args.beside, args.work_dir]
     cfg, checkpoint = find_run(args.work_dir)
     if len({work_dir.name for work_dir in work_dirs}) < len(work_dirs):
-        sys.exit(f'{args.work_dir} and {args.beside} have the same folder name; rename one')
+        sys.exit(f'two of {", ".join(map(str, work_dirs))} have the same folder name; rename one')
     curves, grid, train_grid = (
         args.work_dir / f'{name}.png' for name in ('curves', 'val_grid', 'train_grid')
     )
@@ -249,7 +283,8 @@ def main() -> None:
     models = load_models(work_dirs, args.device)
     columns = make_columns(models)
     count = args.images or (12 if len(columns) == 1 else 6)
-    draw_grid(cfg, columns, count, args.score_thr, grid)
+    images = choose_images(cfg, models, count, args.score_thr, args.most_changed)
+    draw_grid(cfg, columns, images, args.score_thr, grid)
     paths = dict(checkpoint=checkpoint, curves=curves, grid=grid)
     teachers = {name: model for name, model in models.items() if _has_pseudo_boxes(model)}
     if args.work_dir.name in teachers:

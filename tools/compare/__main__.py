@@ -1,9 +1,9 @@
 """Train with few boxes, with and without image labels, and compare.
 
 For each share of boxes and each seed, a detector is trained on the boxes (first stage). It is
-then trained further in several ways (second stage). On digits, all of them share the model class,
-the images, the batches (4 images with boxes, 4 with labels only), the augmentations and the number
-of iterations:
+then trained further in several ways (second stage). Except on cards, all of them share the model
+class, the images, the batches (4 images with boxes, 4 with labels only), the augmentations and the
+number of iterations:
 
     boxes only              no losses of the images with labels only
     label-blind teacher     pseudo boxes, found without the labels
@@ -31,22 +31,26 @@ from typing import NamedTuple, Optional
 from results import collect, describe_runs, draw, write_table
 from training import Experiment, Records, Run, make_runs, train
 
-ITERATIONS = (1000, 1500)
-TEACHER = 'teacher/rfcn_r18_teacher_digits-p10.py'
-GWAP_TEACHER = 'teacher/rfcn_r18_gwap-teacher_digits-p10.py'
-# Config and options of the second stage.
-DIGITS_ARMS = {
-    'boxes only': (TEACHER, 'model.pseudo_weight=0'),
-    'label-blind teacher': (TEACHER, 'model.guided=False'),
-    'labels, GWAP branch': (GWAP_TEACHER, 'model.pseudo_weight=0'),
-    'label-guided teacher': (TEACHER,),
-    'both': (GWAP_TEACHER,),
-    'all boxes': (
-        TEACHER,
-        'train_dataloader.dataset.percent=100',
-        'train_dataloader.batch_sampler=None',
-    ),
-}
+# Config and options of the second stage, by name.
+Arms = dict[str, tuple[str, ...]]
+
+
+def teacher_arms(teacher: str, gwap_teacher: str) -> Arms:
+    """Return the arms of a teacher's config, and of a config with teacher and GWAP branch."""
+    return {
+        'boxes only': (teacher, 'model.pseudo_weight=0'),
+        'label-blind teacher': (teacher, 'model.guided=False'),
+        'labels, GWAP branch': (gwap_teacher, 'model.pseudo_weight=0'),
+        'label-guided teacher': (teacher,),
+        'both': (gwap_teacher,),
+        'all boxes': (
+            teacher,
+            'train_dataloader.dataset.percent=100',
+            'train_dataloader.batch_sampler=None',
+        ),
+    }
+
+
 CARDS_ARMS = {
     'boxes only': ('gwap/rfcn_r18_cards-p20-boxes-only.py',),
     'boxes + labels, GWAP': ('gwap/rfcn_r18_gwap_cards-p20.py',),
@@ -63,30 +67,54 @@ class Comparison(NamedTuple):
         whole: config of the first stage on all boxes.
         arms: config and options of the second stage, by name.
         percents: default percentages of the images with boxes.
+        iterations: default numbers of iterations of the two stages.
         metrics: columns of the table; the first is drawn.
     """
 
     few: str
     whole: str
-    arms: dict[str, tuple[str, ...]]
+    arms: Arms
     percents: list[float]
-    metrics: list[str]
+    iterations: tuple[int, int] = (1000, 1500)
+    metrics: tuple[str, ...] = (
+        'coco/bbox_mAP',
+        'coco/bbox_mAP_50',
+        'image/mAP',
+        'pseudo_precision',
+        'pseudo_recall',
+    )
+
+
+def photographs(name: str, percents: list[float]) -> Comparison:
+    """Return the comparison on photographs in configs/photographs; they start from ImageNet."""
+    path = f'photographs/rfcn_efficientnet-lite0{{}}_{name}{{}}.py'
+    few = f'-p{percents[0]:02d}'
+    return Comparison(
+        path.format('', f'{few}-boxes-only'),
+        path.format('', ''),
+        teacher_arms(path.format('_teacher', few), path.format('_gwap-teacher', few)),
+        percents,
+        iterations=(300, 600),
+    )
 
 
 DATA = dict(
     digits=Comparison(
         'gwap/rfcn_r18_digits-p10-boxes-only.py',
         'gwap/rfcn_r18_digits-all-boxes.py',
-        DIGITS_ARMS,
+        teacher_arms(
+            'teacher/rfcn_r18_teacher_digits-p10.py', 'teacher/rfcn_r18_gwap-teacher_digits-p10.py'
+        ),
         [10, 2],
-        ['coco/bbox_mAP', 'coco/bbox_mAP_50', 'image/mAP', 'pseudo_precision', 'pseudo_recall'],
     ),
+    highway=photographs('highway', [5, 10]),
+    aquarium=photographs('aquarium', [10]),
     cards=Comparison(
         'gwap/rfcn_r18_cards-p20-boxes-only.py',
         'gwap/rfcn_r18_cards-all-boxes.py',
         CARDS_ARMS,
         [20],
-        ['pascal_voc/mAP', 'image/mAP'],
+        metrics=('pascal_voc/mAP', 'image/mAP'),
     ),
 )
 
@@ -103,7 +131,7 @@ def parse_args() -> argparse.Namespace:
         type=float,
         nargs='+',
         help='percentages of the images with boxes, in the order of the trainings '
-        '(default: 10 2 for digits, 20 for cards)',
+        '(default: 10 2 for digits, 5 10 for highway, 10 for aquarium, 20 for cards)',
     )
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='default: 0 1 2')
     parser.add_argument(
@@ -113,9 +141,8 @@ def parse_args() -> argparse.Namespace:
         '--iterations',
         type=int,
         nargs=2,
-        default=ITERATIONS,
         metavar=('FIRST', 'SECOND'),
-        help=f'iterations of the two stages (default: {ITERATIONS[0]} {ITERATIONS[1]})',
+        help='iterations of the two stages (default: 1000 1500, or 300 600 on photographs)',
     )
     parser.add_argument(
         '--jobs', type=int, default=1, help='simultaneous trainings (default: %(default)s)'
@@ -180,7 +207,8 @@ def write_results(comparison: Comparison, records: Records, iterations: tuple, o
 
 def main() -> None:
     args = parse_args()
-    comparison, iterations = DATA[args.data], tuple(args.iterations)
+    comparison = DATA[args.data]
+    iterations = tuple(args.iterations or comparison.iterations)
     percents = args.percents or comparison.percents
     args.out.mkdir(parents=True, exist_ok=True)
     out = args.out / args.data

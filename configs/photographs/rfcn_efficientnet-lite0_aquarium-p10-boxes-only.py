@@ -1,0 +1,12 @@
+# 10 % of the images, with boxes, and no other images: the first stage of training with labels.
+_base_ = 'rfcn_efficientnet-lite0_aquarium.py'
+
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type='mmgwap.PartialBoxDataset',
+        percent=10,
+        boxes_only=True,
+        dataset=_base_.train_dataloader.dataset,
+    )
+)

@@ -1,0 +1,4 @@
+# The label-blind control: the same images and steps, labels are not used.
+_base_ = 'rfcn_efficientnet-lite0_teacher_highway-p05.py'
+
+model = dict(guided=False)
