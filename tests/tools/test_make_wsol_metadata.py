@@ -1,11 +1,12 @@
-"""ILSVRC CLS-LOC and CUB-200-2011 in miniature, whole and with faults."""
+"""ILSVRC CLS-LOC, CUB-200-2011 and COCO layout in miniature, whole and with faults."""
 
+import json
 import os
 
 import numpy as np
 import pytest
 from mmdet.utils import register_all_modules
-from wsol_sources import read_cub, read_ilsvrc
+from wsol_sources import read_coco, read_cub, read_ilsvrc
 from wsol_writer import write_wsol_metadata
 
 from mmgwap.datasets.wsol_metadata import Masks, WSOLMetadata, read_wsol_metadata
@@ -117,6 +118,44 @@ def test_convert_cub(tool, cub):
     assert [test.boxes[image].tolist() for image in two] == [[[0, 1.5, 19, 9.5]], [[3, 4, 4, 5]]]
     assert train.classes == test.classes == ('001.Black', '002.White')
     check_samples('cub_200_2011', cub.parent, one, 0, (30, 20))
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """Data in COCO layout: images of one class, of two classes, without boxes, with a crowd."""
+    images = {'a/one.png': (30, 40), 'two.png': (20, 20), 'none.png': (20, 20), 'crowd.png': (9, 9)}
+    boxes = [(1, 7, [1, 2, 3.5, 4], 0), (1, 7, [0, 0, 30, 40], 0), (1, 7, [0, 0, 9, 9], 1)]
+    boxes += [(2, 7, [1, 2, 3, 4], 0), (2, 3, [5, 5, 5, 5], 0), (4, 3, [0, 0, 9, 9], 1)]
+    content = dict(
+        images=[
+            dict(id=i, file_name=name, width=w, height=h)
+            for i, (name, (w, h)) in enumerate(images.items(), 1)
+        ],
+        annotations=[
+            dict(id=i, image_id=image, category_id=label, bbox=box, iscrowd=crowd, area=1)
+            for i, (image, label, box, crowd) in enumerate(boxes, 1)
+        ],
+        categories=[dict(id=3, name='cat'), dict(id=7, name='dog')],
+    )
+    (tmp_path / 'annotations').mkdir()
+    for split in ('train', 'val'):
+        (tmp_path / f'annotations/{split}.json').write_text(json.dumps(content))
+    for name, (width, height) in images.items():
+        write_image(tmp_path / 'images' / name, (height, width))
+    return tmp_path
+
+
+def test_convert_images_of_one_class_in_coco_layout(tool, coco):
+    done = tool(TOOL, 'coco', coco, coco / 'out')
+    assert done.stdout.count('1 images of 2 classes, 2 boxes') == 2
+    for split in ('train', 'val'):
+        found = read_wsol_metadata(str(coco / 'out' / split))
+        assert found.labels == {'a/one.png': 1} and found.classes == ('cat', 'dog')
+        assert found.sizes == {'a/one.png': (30, 40)}
+        assert found.boxes['a/one.png'].tolist() == [[1, 2, 4.5, 6], [0, 0, 30, 40]]
+    (coco / 'images/a/one.png').unlink()
+    with pytest.raises(FileNotFoundError, match='one.png: missing, and 0 other images'):
+        read_coco(coco)
 
 
 def test_keep_existing_splits(tool, cub, tmp_path):

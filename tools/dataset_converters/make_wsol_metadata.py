@@ -2,6 +2,7 @@
 
     make_wsol_metadata.py ilsvrc ROOT OUT    OUT/train/, OUT/val/
     make_wsol_metadata.py cub ROOT OUT       OUT/train/, OUT/test/
+    make_wsol_metadata.py coco ROOT OUT      OUT/train/, OUT/val/
 
 Each folder contains image_ids.txt, class_labels.txt, image_sizes.txt, localization.txt and
 classes.txt. The training images of ILSVRC have neither sizes nor boxes.
@@ -13,16 +14,22 @@ are those of the XML files, which do not specify whether pixels are counted from
 
 cub: ROOT is CUB_200_2011/. Paths are relative to images/. A box x, y, width, height becomes x, y,
 x + width, y + height, as in the metadata of the WSOL evaluation.
+
+coco: ROOT contains annotations/{train,val}.json and images/. Images with boxes of one class are
+used; images with several classes or none are left out. Paths are relative to images/. Boxes are
+converted as those of cub.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from wsol_sources import read_cub, read_ilsvrc
+from wsol_sources import SPLITS, read_coco, read_cub, read_ilsvrc
 from wsol_writer import write_wsol_metadata
 
-DATA_SETS = dict(ilsvrc=(read_ilsvrc, ('train', 'val')), cub=(read_cub, ('train', 'test')))
+DATA_SETS = dict(
+    ilsvrc=(read_ilsvrc, SPLITS), cub=(read_cub, ('train', 'test')), coco=(read_coco, SPLITS)
+)
 
 
 def parse_args() -> argparse.Namespace:

@@ -1,5 +1,6 @@
-"""Read ILSVRC CLS-LOC and CUB-200-2011 as distributed, for the WSOL evaluation."""
+"""Read ILSVRC CLS-LOC, CUB-200-2011 and data in COCO layout, for the WSOL evaluation."""
 
+import json
 import math
 import os
 from collections.abc import Iterable
@@ -10,9 +11,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from mmgwap.datasets import CheckedCocoDataset
 from mmgwap.datasets.files import read_text
 from mmgwap.datasets.voc import parse_xml
 from mmgwap.datasets.wsol_metadata import WSOLMetadata
+
+SPLITS = ('train', 'val')
 
 
 def read_ilsvrc(root: Path) -> dict[str, WSOLMetadata]:
@@ -146,6 +150,47 @@ def read_cub(root: Path) -> dict[str, WSOLMetadata]:
         with Image.open(root / 'images' / image) as opened:
             split.sizes[image] = opened.size
     return splits
+
+
+def read_coco(root: Path) -> dict[str, WSOLMetadata]:
+    """Read the images of one class each of a data set in COCO layout.
+
+    Args:
+        root (Path): folder with ``annotations/{train,val}.json`` and ``images/``.
+
+    Returns:
+        dict: 'train' and 'val', both with sizes and boxes. Images without boxes, and images with
+        several classes, are left out. A box x, y, width, height becomes x, y, x + width,
+        y + height, as in the metadata of the WSOL evaluation. Paths are relative to ``images/``.
+
+    Raises:
+        FileNotFoundError: if a file or an image is missing.
+        ValueError: if an annotation is malformed; with the path of the file.
+    """
+    return {split: _read_coco_split(root, f'annotations/{split}.json') for split in SPLITS}
+
+
+def _read_coco_split(root: Path, ann_file: str) -> WSOLMetadata:
+    categories = json.loads(read_text(root / ann_file))['categories']
+    names = tuple(category['name'] for category in categories)
+    dataset = CheckedCocoDataset(
+        data_root=str(root),
+        ann_file=ann_file,
+        data_prefix=dict(img='images/'),
+        metainfo=dict(classes=names),
+        test_mode=True,
+    )
+    metadata = WSOLMetadata({}, {}, {}, {}, names)
+    for info in (dataset.get_data_info(index) for index in range(len(dataset))):
+        boxes = [each['bbox'] for each in info['instances'] if not each['ignore_flag']]
+        labels = {each['bbox_label'] for each in info['instances']}
+        if boxes and len(labels) == 1:
+            image = os.path.relpath(info['img_path'], root / 'images')
+            (metadata.labels[image],) = labels
+            metadata.sizes[image] = info['width'], info['height']
+            metadata.boxes[image] = np.array(boxes)
+    check_images(root / 'images', metadata.labels)
+    return metadata
 
 
 def _read_image_table(path: Path, count: int, images: dict) -> dict[str, list[str]]:
