@@ -44,6 +44,7 @@ def data(tool, tmp_path_factory):
     make = 'tools/dataset_converters/make_wsol_metadata.py'
     tool(make, 'ilsvrc', data, data / 'ILSVRC/metadata')
     tool(make, 'cub', data / 'CUB_200_2011', data / 'CUB_200_2011/metadata')
+    tool(make, 'coco', data / 'highway', data / 'highway-single')
     make = 'tools/dataset_converters/make_digits.py'
     tool(make, '--out', data / 'digits', '--train', 100, '--val', 8)
     tool(make, '--single', '--out', data / 'digits-single', '--train', 40, '--val', 8)

@@ -22,8 +22,10 @@ def poolings(repo, monkeypatch):
         sys.modules.pop(name)
 
 
-def test_same_schedule_in_all_runs(poolings, repo, tmp_path):
-    runs = poolings.make_runs(list(poolings.POOLINGS), [0, 1], tmp_path)
+@pytest.mark.parametrize('data', ['digits', 'highway'])
+def test_same_schedule_in_all_runs(data, poolings, repo, tmp_path):
+    configs = poolings.configs_of(data, list(poolings.POOLINGS))
+    runs = poolings.make_runs(configs, [0, 1], tmp_path)
     assert len({run.folder for run in runs}) == 10
     cfgs = [Config.fromfile(repo / 'configs' / run.config) for run in runs]
     for cfg in cfgs:
@@ -34,7 +36,7 @@ def test_same_schedule_in_all_runs(poolings, repo, tmp_path):
         # The options of a run exist in the config.
         assert cfg.param_scheduler[1].end == cfg.train_cfg.max_iters
         assert 'val_interval' in cfg.train_cfg and 'seed' in cfg.randomness
-    command = poolings.make_runs(['gap'], [1], tmp_path, 7)[0].command()
+    command = poolings.make_runs(poolings.configs_of(data, ['gap']), [1], tmp_path, 7)[0].command()
     assert 'train_cfg.max_iters=7' in command
     assert 'randomness.seed=1' in command
     assert not [part for part in command if 'percent' in part]
@@ -79,7 +81,8 @@ def test_table(poolings, tmp_path):
     from results import collect
 
     results = []
-    for i, run in enumerate(poolings.make_runs(['gap', 'gmp'], [0, 1], tmp_path)):
+    configs = poolings.configs_of('digits', ['gap', 'gmp'])
+    for i, run in enumerate(poolings.make_runs(configs, [0, 1], tmp_path)):
         values = {name: 10.0 + i for name in poolings.COLUMNS}
         values = {**values, 'tuned/threshold': 0.25, 'seconds': 60.0, 'iterations': 4}
         results.append((run.experiment, dict(values=values)))
@@ -90,6 +93,11 @@ def test_table(poolings, tmp_path):
     assert cells[1:4] == ['GAP', '89.0 (88.0 to 90.0)', '11.0 (10.0 to 12.0)']
     assert cells[-3:-1] == ['0.25 (0.25 to 0.25)', '1.0']
     assert 'GMP' in gmp and '12.0 (11.0 to 13.0)' in gmp
+    for result in results:
+        del result[1]['values']['wsol/px_ap']
+    poolings.write_table(collect(results), tmp_path / 'b.md', 'Without masks.')
+    heads, rest = (tmp_path / 'b.md').read_text().split('\n', 3)[2:]
+    assert 'PxAP' not in heads and heads.count('|') == rest.splitlines()[1].count('|') == 8
 
 
 def test_picture(poolings, single, repo, tmp_path, monkeypatch):
@@ -98,7 +106,7 @@ def test_picture(poolings, single, repo, tmp_path, monkeypatch):
     model, cfg = prepared(single, repo)
     monkeypatch.setattr(poolings, 'load_config', lambda path: cfg)
     monkeypatch.setattr(poolings, 'load_model', lambda run: model)
-    runs = poolings.make_runs(['gap', 'cs-gwap'], [0], tmp_path)
+    runs = poolings.make_runs(poolings.configs_of('digits', ['gap', 'cs-gwap']), [0], tmp_path)
     poolings.draw(runs, 2, tmp_path / 'a.png')
     picture = imread(str(tmp_path / 'a.png'))
     # Two rows of an image and two maps.

@@ -1,11 +1,11 @@
 """Train image classifiers with different poolings, and compare their maps.
 
-The images show one digit in clutter, and the supervision is the class label. Global average,
-max and log-sum-exp pooling and both forms of GWAP share the backbone, the data and the
-schedule. Writes
+The images show one digit in clutter, or street objects of one class, and the supervision is the
+class label. Global average, max and log-sum-exp pooling and both forms of GWAP share the backbone,
+the data and the schedule. Writes
 
-    OUT/poolings.md     table: mean and range over the seeds, in percent
-    OUT/poolings.png    maps of the true class, side by side, of the first seed
+    OUT/poolings-DATA.md     table: mean and range over the seeds, in percent
+    OUT/poolings-DATA.png    maps of the true class, side by side, of the first seed
 
 Finished trainings are kept: an interrupted comparison continues where it stopped. Remove its
 folder in WORK_DIR to start again.
@@ -38,6 +38,9 @@ POOLINGS = {
     'ca-gwap': 'GWAP, class-agnostic',
     'cs-gwap': 'GWAP, class-specific',
 }
+CONFIGS = dict(
+    digits='wsol/r18_{}_digits-single.py', highway='wsol/efficientnet-lite0_{}_highway-single.py'
+)
 COLUMNS = {
     'wsol/top1_error': 'top-1 accuracy',
     'wsol/gt_known': 'GT-known, 20 %',
@@ -55,6 +58,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument('--data', choices=CONFIGS, default='digits', help='default: %(default)s')
     parser.add_argument(
         '--poolings', nargs='+', choices=POOLINGS, default=list(POOLINGS), help='default: all'
     )
@@ -75,24 +79,32 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def config_of(pooling: str) -> str:
-    return f'wsol/r18_{pooling}_digits-single.py'
+def configs_of(data: str, poolings: list[str]) -> dict[str, str]:
+    """Return the config of each pooling, a path below configs/."""
+    return {name: CONFIGS[data].format(name) for name in poolings}
 
 
 def make_runs(
-    poolings: list[str], seeds: list[int], folder: Path, iterations: Optional[int] = None
+    configs: dict[str, str], seeds: list[int], folder: Path, iterations: Optional[int] = None
 ) -> list[Run]:
-    """Return a run for each pooling and seed, in one stage; by default as long as its config."""
+    """Return a run for each pooling and seed, in one stage; by default as long as its config.
+
+    Args:
+        configs (dict): config of each pooling, a path below configs/.
+        seeds (list[int]): seeds.
+        folder (Path): folder of the work directories.
+        iterations (int): length of the trainings.
+    """
     return [
         Run(
-            Experiment(POOLINGS[name], config_of(name), config_of(name)),
+            Experiment(POOLINGS[name], config, config),
             seed,
-            config_of(name),
-            iterations or load_config(config_of(name)).train_cfg.max_iters,
+            config,
+            iterations or load_config(config).train_cfg.max_iters,
             folder / f'{name}-seed{seed}',
         )
         for seed in seeds
-        for name in poolings
+        for name, config in configs.items()
     ]
 
 
@@ -152,6 +164,8 @@ def evaluate(model: torch.nn.Module, dataset: ConfigDict, **options) -> dict[str
 
 def write_table(results: Results, path: Path, title: str) -> None:
     """Write a Markdown table with a row for each pooling."""
+    # Without masks there is no PxAP.
+    names = [name for name in COLUMNS if all(name in values for values in results.values())]
     rows = []
     for experiment, values in results.items():
         cells = [
@@ -159,10 +173,10 @@ def write_table(results: Results, path: Path, title: str) -> None:
                 100 - values[name] if name.endswith('error') else values[name],
                 2 if name.endswith('threshold') else 1,
             )
-            for name in COLUMNS
+            for name in names
         ]
         rows.append([experiment.name, *cells, f'{values["seconds"].mean() / 60:.1f}'])
-    write_markdown(['pooling', *COLUMNS.values(), 'minutes'], rows, path, title)
+    write_markdown(['pooling', *(COLUMNS[name] for name in names), 'minutes'], rows, path, title)
 
 
 def draw(runs: list[Run], count: int, path: Path) -> None:
@@ -174,7 +188,7 @@ def draw(runs: list[Run], count: int, path: Path) -> None:
         data = pseudo_collate([dataset[int(i)]])
         image = data['inputs'][0].permute(1, 2, 0).numpy()[..., ::-1]
         label = int(image_labels(data['data_samples'][0])[0])
-        tiles.append(Tile(image, f'true: {label}'))
+        tiles.append(Tile(image, f'true: {dataset.metainfo["classes"][label]}'))
         for model, run in zip(models, runs):
             tiles.append(_map_tile(model, data, image, label, run.experiment.name))
     save_sheet(tiles, path, len(runs) + 1, 'maps of the true class; green: boxes at 20 %')
@@ -191,14 +205,15 @@ def _map_tile(model: torch.nn.Module, data: dict, image: np.ndarray, label: int,
 def main() -> None:
     args = parse_args()
     # The trainings run in the folder of the repository.
-    folder = args.work_dir.resolve() / 'poolings'
-    runs = make_runs(args.poolings, args.seeds, folder, args.iterations)
+    folder = args.work_dir.resolve() / f'poolings-{args.data}'
+    configs = configs_of(args.data, args.poolings)
+    runs = make_runs(configs, args.seeds, folder, args.iterations)
     train(runs, args.jobs)
     register_all_modules()
     for run in runs:
         add_tuned_result(run)
     args.out.mkdir(parents=True, exist_ok=True)
-    table, picture = (args.out / f'poolings.{suffix}' for suffix in ('md', 'png'))
+    table, picture = (args.out / f'poolings-{args.data}.{suffix}' for suffix in ('md', 'png'))
     results = [(run.experiment, run.result()) for run in runs]
     title = f'{runs[0].iterations:,} iterations; '
     title += describe_runs([result for _, result in results])
