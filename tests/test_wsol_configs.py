@@ -26,6 +26,7 @@ POOLS = {
     'cs-gwap': 'ClassSpecificGWAP',
 }
 CLASSES = dict(ilsvrc=1000, cub=200, openimages30k=100, imagenet=1000, **{'digits-single': 10})
+CLASSES['highway-single'] = 5
 
 
 @pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)
@@ -40,6 +41,7 @@ def test_each_net_and_each_pooling_has_a_config():
     nets += ('efficientnet-lite0',)
     assert {f'{net}_gap_ilsvrc' for net in nets} <= names
     assert {f'r18_{pool}_digits-single' for pool in POOLS} <= names
+    assert {f'efficientnet-lite0_{pool}_highway-single' for pool in POOLS} <= names
 
 
 def test_model_has_the_parts_in_the_name(named):
@@ -56,7 +58,7 @@ def test_model_has_the_parts_in_the_name(named):
         assert backbone.depth == int(net[5:])
     if data not in ('digits-single', 'imagenet'):
         # EfficientNet-Lite0 has its own classifier.
-        weights = model.init_cfg if 'lite0' in name else backbone.init_cfg
+        weights = model.init_cfg if 'lite0_gap_ilsvrc' in name else backbone.init_cfg
         assert weights.type == 'Pretrained'
         sources = ('torchvision://', 'checkpoints/lip_', 'package://')
         assert weights.checkpoint.startswith(sources)

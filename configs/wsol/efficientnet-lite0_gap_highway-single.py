@@ -13,8 +13,10 @@ model = dict(
         frozen_stages=3,
         norm_cfg=dict(type='BN', eps=1e-3, requires_grad=False),
         norm_eval=True,
+        init_cfg=_base_.model.init_cfg,
     ),
     cls_head=dict(num_classes=5),
+    init_cfg=None,  # the classifier of the 1,000 classes is not used
 )
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'cls_head': dict(lr_mult=10)}))
 auto_scale_lr = dict(base_batch_size=16)
