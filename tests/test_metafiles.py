@@ -16,10 +16,7 @@ MODELS = {model['Name']: model for metafile in METAFILES for model in metafile['
 COLLECTIONS = [entry for metafile in METAFILES for entry in metafile['Collections']]
 MEASURED = {name: model for name, model in MODELS.items() if 'Results' in model}
 # Configs without results so far, neither measured nor of a paper.
-UNMEASURED = {
-    'rfcn_r18_blind-teacher_cards-p20',
-    'rfcn_r18_teacher_cards-p20',
-}
+UNMEASURED = {'rfcn_r18_blind-teacher_cards-p20', 'rfcn_r18_teacher_cards-p20'}
 # Name of the data set by the folder below data/.
 DATA = dict(
     coco='COCO 2017',
