@@ -11,6 +11,7 @@ from mmdet.registry import DATASETS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 
+from mmgwap.checkpoint import safe_checkpoints
 from mmgwap.models.detectors.class_masks import mask_classes
 from mmgwap.models.task_modules import select_boxes
 from tests.datasets.helpers import BOXES, coco, voc
@@ -71,7 +72,8 @@ def test_results_are_the_masked_predictions(trained, write_config, all_boxes):
     """Oracle: mmdet's own inference, one image at a time."""
     path = write_config()
     cfg = Config.fromfile(path)
-    model = init_detector(cfg, str(trained / 'iter_8.pth'), device='cpu')
+    with safe_checkpoints():
+        model = init_detector(cfg, str(trained / 'iter_8.pth'), device='cpu')
     dataset = read_dataset(path)
     expected = []
     for index in np.flatnonzero(~dataset.boxed):
