@@ -175,7 +175,8 @@ def test_teachers_train_as_the_configs_with_labels(path):
         gwap.model.detector.test_cfg.rcnn.score_thr = detector_of(cfg).test_cfg.rcnn.score_thr
     assert detector_of(cfg) == gwap.model.detector
     for key in ('param_scheduler', 'train_cfg', 'val_dataloader'):
-        assert cfg[key] == gwap[key]
+        # On digits, the second stage with a teacher is longer.
+        assert cfg[key] == gwap[key] or ('digits' in path.stem and key != 'val_dataloader')
     assert cfg.optim_wrapper.optimizer == gwap.optim_wrapper.optimizer
     assert cfg.get('load_from') == gwap.get('load_from')
     for options in (cfg.train_dataloader, gwap.train_dataloader):
@@ -247,7 +248,7 @@ def test_base_batch_size_is_in_the_name(cfg):
         gpus = int(named[1])
     else:
         # mmdet's names leave out 8xb2. Our configs without it are for one process.
-        gpus = 8 if '_fpn_' in str(cfg.filename) else 1
+        gpus = 8 if '_fpn_' in str(cfg.filename) and 'photographs' not in str(cfg.filename) else 1
     assert cfg.auto_scale_lr.base_batch_size == gpus * per_gpu
 
 
