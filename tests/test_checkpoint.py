@@ -191,7 +191,7 @@ FILE = 'net_weights/models/net.pth'
 
 
 def test_read_the_weights_of_a_package(package):
-    """The list of paths beside the packages is no checkpoint."""
+    """Python's own .pth files, lists of paths beside the packages, are not read."""
     weights = saved(dict(a=torch.arange(3.0)))
     name = package({FILE: weights, 'paths.pth': b'/somewhere'})
     assert torch.equal(load_from_package(name, 'cpu')['a'], torch.arange(3.0))

@@ -7,7 +7,7 @@ max_iters = 10000  # of 2 images; the learning rate drops at three quarters
 _base_ = '../rfcn/rfcn_r50_ohem_8xb1-120k_coco.py'
 own = dict(type='mmgwap.YOLODataset', data_root=data_root, metainfo=dict(classes=classes))
 model = dict(roi_head=dict(bbox_head=dict(num_classes=len(classes))))
-# CocoMetric finds the true boxes in `instances`, since there is no annotation file.
+# Without an annotation file, CocoMetric takes the true boxes from `instances`.
 meta_keys = (*_base_.meta_keys, 'instances')
 test_pipeline = [*_base_.test_pipeline[:-1], dict(type='PackDetInputs', meta_keys=meta_keys)]
 tta_pipeline = [

@@ -49,7 +49,7 @@ class YOLOObject(NamedTuple):
         return len(self.values) > 4
 
     def is_outside(self) -> bool:
-        """Whether a value is not a share of the image."""
+        """Return whether a coordinate lies outside of the image."""
         return not all(map(is_share, self.values))
 
     def polygon(self, width: int, height: int) -> list[float]:
@@ -68,7 +68,7 @@ class YOLOObject(NamedTuple):
 
 
 def is_share(value: float) -> bool:
-    """Whether a value is in [0, 1], up to the tolerance. NaN is not."""
+    """Return whether a coordinate is in [0, 1], up to ``TOLERANCE``; False for NaN."""
     return -TOLERANCE <= value <= 1 + TOLERANCE
 
 
@@ -184,9 +184,10 @@ def _find_entry(
 ) -> tuple[str, str]:
     """Return the root of the data set, and the path of a folder or list in it.
 
-    As in Ultralytics, '../' at the beginning of a path is ignored if there is no such path:
-    Roboflow writes it. If the root does not exist, as after the download of a data set that was
-    made on another machine, it is the folder of data.yaml, with a warning.
+    Roboflow writes paths such as '../train/images' that do not exist. As in Ultralytics, the entry
+    is then searched without '../'. If the entry is not found below ``root``, for example because
+    the data set was made on another machine, it is searched below the folder of data.yaml, with a
+    warning.
     """
     folder = osp.dirname(where)
     roots = [_join(folder, part) for part in dict.fromkeys([root or '', ''])]

@@ -35,7 +35,7 @@ TEST_PIPELINE = [*PIPELINE[:-1], dict(type='PackDetInputs', meta_keys=META_KEYS)
 
 
 def write(root, labels=(LINE,), text=YAML, images='images/train'):
-    """Write data.yaml and one image per label file; None instead of a text is no label file."""
+    """Write data.yaml, and an image for each text of a label file; None writes no label file."""
     for number, content in enumerate(labels):
         path = root / images / f'{number}.jpg'
         write_image(path, seed=number)

@@ -1,68 +1,26 @@
-# Photographs of an aquarium in COCO layout: images/, annotations/{train,val}.json. They lie in
+# Photographs of an aquarium, in the layout and with the augmentations of highway.py. They lie in
 # data/aquarium, or in aquarium/ of the folder that the environment variable MMGWAP_DATA names.
-# For another data set in this layout, change `data_root`, `metainfo` and `scale`.
+_base_ = 'highway.py'
+
 data_root = '{{$MMGWAP_DATA:data}}/aquarium/'
 metainfo = dict(classes=('fish', 'jellyfish', 'penguin', 'puffin', 'shark', 'starfish', 'stingray'))
 scale = (448, 448)
 
-# Pillow raises on a truncated file. OpenCV would return it with a grey rest.
-load_image = dict(type='LoadImageFromFile', imdecode_backend='pillow')
-meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
-weak_view = [
-    load_image,
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='Resize', scale=scale, keep_ratio=True),
-    dict(type='RandomFlip', prob=0.5),
-]
+resize = dict(type='Resize', scale=scale, keep_ratio=True)
+weak_view = [*_base_.weak_view[:2], resize, *_base_.weak_view[3:]]
 strong_view = [
     dict(type='RandomResize', scale=scale, ratio_range=(0.75, 1.25), keep_ratio=True),
     dict(type='RandomCrop', crop_size=scale, allow_negative_crop=True),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='RandomErasing', n_patches=(1, 3), ratio=(0.05, 0.15)),
-    dict(type='FilterAnnotations', min_gt_bbox_wh=(4, 4)),
-    dict(type='PackDetInputs'),
+    *_base_.strong_view[2:],
 ]
 train_pipeline = [*weak_view, *strong_view]
-# Of images without boxes: the teacher has the weak view, the student the strong view.
 label_pipeline = [*weak_view, dict(type='mmgwap.PackTeacherView'), *strong_view]
-test_pipeline = [
-    load_image,
-    dict(type='Resize', scale=scale, keep_ratio=True),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='PackDetInputs', meta_keys=meta_keys),
-]
+test_pipeline = [_base_.load_image, resize, *_base_.test_pipeline[2:]]
 
-train_dataloader = dict(
-    batch_size=4,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(
-        type='mmgwap.CheckedCocoDataset',
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='annotations/train.json',
-        data_prefix=dict(img='images/'),
-        pipeline=train_pipeline,
-    ),
-)
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=1,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='mmgwap.CheckedCocoDataset',
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='annotations/val.json',
-        data_prefix=dict(img='images/'),
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
-)
+data = dict(data_root=data_root, metainfo=metainfo)
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline, **data))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline, **data))
 test_dataloader = val_dataloader
 
-val_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/val.json', metric='bbox')
+val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
 test_evaluator = val_evaluator
