@@ -259,7 +259,7 @@ def test_images_that_change_most(tools, monkeypatch):
         b=[(box, 1, 0.9)],  # another class: one less is found, one box is wrong
         c=[(box, 0, 0.9), (box, 0, 0.4)],  # a box below the threshold
         d=[(box, 0, 0.6)],  # one box is wrong
-        e=[(other, 1, 0.7)],
+        e=[(other, 1, 0.7), (box, 1, 0.7)],  # a crowd is no true box
     )
     monkeypatch.setattr(grid, 'inference_detector', fake_results(dict(before=before, after=after)))
     models = [
@@ -267,6 +267,8 @@ def test_images_that_change_most(tools, monkeypatch):
         for name in ('before', 'after')
     ]
     cfg = SimpleNamespace(val_dataloader=SimpleNamespace(dataset=None))
-    assert grid.most_changed_images(cfg, *models, 4, 0.5) == {0: '+2', 1: '-2', 3: '-1'}
+    found = grid.most_changed_images(cfg, *models, 8, 0.5)
+    assert found == {0: '+2', 1: '-2', 3: '-1', 4: '-1'}
+    assert len(grid.most_changed_images(cfg, *models, 4, 0.5)) == 3  # two places for losses
     assert grid.most_changed_images(cfg, *models, 1, 0.5) == {0: '+2'}
     assert grid.most_changed_images(cfg, models[0], models[0], 4, 0.5) == {}
